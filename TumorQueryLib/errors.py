@@ -1,0 +1,30 @@
+"""Errors that tell a user what arrived, what is accepted and what to do.
+
+Every error that bad input can cause derives from `TumorQueryError`; the command
+line prints its text without a traceback and exits with status 2. Anything else
+that is raised is a defect of this software.
+"""
+
+
+class TumorQueryError(Exception):
+    """Base class of the errors that a user can mend."""
+
+
+class InputError(TumorQueryError):
+    """A file, image, segmentation or option is not what is accepted."""
+
+
+class DatabaseError(TumorQueryError):
+    """A database file cannot be used: truncated, altered, unfinished, of another schema or atlas."""
+
+
+class OutputError(TumorQueryError):
+    """A result cannot be written: no permission, disk full, folder missing."""
+
+
+class MissingDependencyError(TumorQueryError):
+    """An optional package is needed; the text names it and how to install it."""
+
+
+class Cancelled(TumorQueryError):
+    """The user cancelled the run; the command line exits with status 130."""
