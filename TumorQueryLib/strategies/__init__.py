@@ -1,0 +1,27 @@
+"""Query strategies: ways to find the tumours of a database that resemble a patient's.
+
+A strategy is a class with a `name` and `query(masks, top)`, made from a database and
+registered by name. `CONTRIBUTING.md` shows how to add one.
+"""
+
+from TumorQueryLib.strategies.base import (
+    Match,
+    Strategy,
+    TumorMasks,
+    create_strategy,
+    dice,
+    dice_from_counts,
+    register_strategy,
+    strategy_names,
+)
+
+__all__ = [
+    "Match",
+    "Strategy",
+    "TumorMasks",
+    "create_strategy",
+    "dice",
+    "dice_from_counts",
+    "register_strategy",
+    "strategy_names",
+]

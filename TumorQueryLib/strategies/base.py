@@ -1,0 +1,194 @@
+"""What every query strategy shares: the query, the match, the score and the registry."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from TumorQueryLib.errors import InputError, MissingDependencyError
+from TumorQueryLib.grid import Grid
+
+if TYPE_CHECKING:
+    from TumorQueryLib.database import TumorDatabase
+
+#: The bundled strategies: name -> (module, optional package it needs, extra that installs it).
+#: Modules are imported when their strategy is asked for, so that none costs torch unasked.
+_BUNDLED: dict[str, tuple[str, str | None, str | None]] = {
+    "direct": ("TumorQueryLib.strategies.direct", None, None),
+    "brute-force": ("TumorQueryLib.strategies.brute_force", None, None),
+}
+
+_REGISTERED: dict[str, Callable[..., Strategy]] = {}
+
+
+@dataclass(frozen=True, eq=False)
+class TumorMasks:
+    """What a query compares: a tumour's two regions on the atlas grid.
+
+    Parameters
+    ----------
+    core : ndarray of bool, shape grid.shape
+        Tumour core, what T1Gd shows: cell density above 0.6. May be empty.
+    whole : ndarray of bool, shape grid.shape
+        Whole tumour, what FLAIR shows: cell density above 0.2.
+    grid : Grid
+        The atlas grid, RAS mm.
+
+    Raises
+    ------
+    InputError
+        When a mask is not boolean or not of the grid's shape.
+    """
+
+    core: NDArray[np.bool_]
+    whole: NDArray[np.bool_]
+    grid: Grid
+
+    def __post_init__(self) -> None:
+        for name, mask in (("core", self.core), ("whole", self.whole)):
+            if mask.dtype != np.bool_:
+                raise InputError(f"The {name} mask holds {mask.dtype}; a mask is a boolean array.")
+            if mask.shape != self.grid.shape:
+                raise InputError(f"The {name} mask has shape {mask.shape}, its grid {self.grid.shape}.")
+
+    def volumes_ml(self) -> tuple[float, float]:
+        """Volumes of core and whole tumour in millilitres."""
+        voxel = self.grid.voxel_volume_ml
+        return float(np.count_nonzero(self.core) * voxel), float(np.count_nonzero(self.whole) * voxel)
+
+
+@dataclass(frozen=True)
+class Match:
+    """An entry of the database, compared with a query.
+
+    Parameters
+    ----------
+    entry : int
+        Number of the entry in the database.
+    dice_t1gd, dice_flair : float
+        Dice of the core and of the whole tumour, in [0, 1], counted exactly on the
+        atlas grid whatever the strategy ranks by.
+    score : float
+        What the strategy ranks by; higher is better.
+    """
+
+    entry: int
+    dice_t1gd: float
+    dice_flair: float
+    score: float
+
+    @property
+    def dice_sum(self) -> float:
+        """Dice_T1Gd + Dice_FLAIR, in [0, 2]: the score of the paper (section 2.3)."""
+        return self.dice_t1gd + self.dice_flair
+
+
+class Strategy(Protocol):
+    """A way to rank the entries of a database by their likeness to a query."""
+
+    name: str
+
+    def query(self, masks: TumorMasks, top: int = 15) -> list[Match]:
+        """The best `top` entries, best first; equal scores in the order of entry numbers.
+
+        Fewer are returned where the database holds fewer. Raises `InputError` when the
+        masks lie on another grid than the database's or `top` is below 1.
+        """
+        ...
+
+
+def dice_from_counts(intersection: ArrayLike, first: ArrayLike, second: ArrayLike) -> NDArray[np.float64]:
+    """Dice from voxel counts: 2 |A and B| / (|A| + |B|); 1 where both sets are empty.
+
+    All strategies compute their exact Dice here or with the same float64 operations
+    in the same order, so that equal counts give equal scores to the last bit.
+    """
+    total = np.asarray(first, dtype=np.float64) + np.asarray(second, dtype=np.float64)
+    both_empty = total == 0
+    return np.where(both_empty, 1.0, 2.0 * np.asarray(intersection) / np.where(both_empty, 1.0, total))
+
+
+def dice(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> float:
+    """Dice coefficient of two boolean arrays: 1 when both are empty, 0 when one is."""
+    intersection = np.count_nonzero(first & second)
+    return float(dice_from_counts(intersection, np.count_nonzero(first), np.count_nonzero(second)))
+
+
+def check_query(masks: TumorMasks, database: TumorDatabase, top: int) -> None:
+    """Refuse a query that cannot be compared with the database.
+
+    Raises
+    ------
+    InputError
+        When the masks lie on another grid than the database's, or `top` is below 1.
+    """
+    if top < 1:
+        raise InputError(f"At least one match has to be asked for; top is {top}.")
+    if not masks.grid.matches(database.grid):
+        raise InputError(
+            f"The masks lie on a grid of {masks.grid.shape} voxels, {_millimetres(masks.grid)}, the database "
+            f"on the grid of {database.atlas_name}, {database.grid.shape} voxels, {_millimetres(database.grid)}; "
+            "register them to that atlas first."
+        )
+
+
+def _millimetres(grid: Grid) -> str:
+    spacing = " x ".join(f"{value:g}" for value in grid.spacing)
+    centre = ", ".join(f"{value:.1f}" for value in grid.centre)
+    return f"{spacing} mm, centred at ({centre}) mm RAS"
+
+
+def register_strategy(name: str) -> Callable[[type], type]:
+    """Class decorator: make a strategy known to `create_strategy` under `name`.
+
+    The class is called with the database and the options given to `create_strategy`.
+    """
+
+    def register(strategy: type) -> type:
+        _REGISTERED[name] = strategy
+        return strategy
+
+    return register
+
+
+def strategy_names() -> list[str]:
+    """Names of all strategies, the bundled ones first."""
+    return list(dict.fromkeys([*_BUNDLED, *_REGISTERED]))
+
+
+def create_strategy(name: str, database: TumorDatabase, **options: Any) -> Strategy:
+    """Make the strategy of that name for a database.
+
+    Parameters
+    ----------
+    name : str
+        One of `strategy_names()`.
+    database : TumorDatabase
+    **options
+        Handed to the strategy's class.
+
+    Raises
+    ------
+    InputError
+        When there is no such strategy.
+    MissingDependencyError
+        When the strategy needs a package that is not installed.
+    """
+    if name not in _REGISTERED and name in _BUNDLED:
+        module, package, extra = _BUNDLED[name]
+        try:
+            importlib.import_module(module)
+        except ModuleNotFoundError as error:
+            if package is None or (error.name or "").split(".")[0] != package:
+                raise
+            raise MissingDependencyError(
+                f"The strategy {name} needs the package {package}: pip install 'tumorquery[{extra}]'."
+            ) from error
+    if name not in _REGISTERED:
+        raise InputError(f"There is no strategy {name!r}; choose one of {', '.join(strategy_names())}.")
+    return _REGISTERED[name](database, **options)
