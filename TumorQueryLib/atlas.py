@@ -66,7 +66,8 @@ class Atlas:
         missing = [file for file in ("atlas.json", *ATLAS_FILES) if not (folder / file).is_file()]
         if missing:
             raise InputError(
-                f"The atlas folder {folder} lacks {', '.join(missing)}; an atlas is atlas.json and {', '.join(ATLAS_FILES)}."
+                f"The atlas folder {folder} lacks {', '.join(missing)}; "
+                f"an atlas is atlas.json and {', '.join(ATLAS_FILES)}."
             )
         try:
             about = json.loads((folder / "atlas.json").read_text(encoding="utf-8"))

@@ -247,7 +247,7 @@ def resample_mask(mask: Volume, target: Grid, transform=None) -> Volume:
     filled = share > 0.5
     expected = share.sum(dtype=np.float64)
     if expected > 0 and filled.sum() < 0.5 * expected:
-        count = max(1, int(round(expected)))
+        count = max(1, round(expected))
         # Fullest voxels first; ties by index, so that the result is deterministic.
         order = np.argsort(-share, axis=None, kind="stable")[:count]
         filled = np.zeros(share.shape, dtype=bool)

@@ -1,0 +1,296 @@
+"""The command `tumorquery`.
+
+Exit status: 0 done; 1 a defect of this software (traceback, and where the log is);
+2 the input or the call is wrong, in one or two lines; 130 cancelled.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NoReturn
+
+from TumorQueryLib import __version__
+from TumorQueryLib.errors import Cancelled, InputError, TumorQueryError
+from TumorQueryLib.inference import REGISTRATION_MODES
+from TumorQueryLib.progress import Progress
+
+DONE, DEFECT, WRONG_INPUT, CANCELLED = 0, 1, 2, 130
+
+
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong with a call in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print the message with the command's name and exit with status 2."""
+        self.exit(WRONG_INPUT, f"{self.prog}: {message} (see {self.prog} --help)\n")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; returns the exit status."""
+    parser = make_parser()
+    try:
+        options = parser.parse_args(arguments)
+    except SystemExit as ended:
+        return int(ended.code or 0)
+    try:
+        with terminated_as_cancelled():
+            options.run(options)
+        return DONE
+    except (KeyboardInterrupt, Cancelled):
+        print("tumorquery: cancelled; nothing half-written was left", file=sys.stderr)
+        return CANCELLED
+    except TumorQueryError as error:
+        print(f"tumorquery: {error}", file=sys.stderr)
+        return WRONG_INPUT
+    except BrokenPipeError:
+        # The reader of a pipe went away, as `head` does; that is no defect.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return DONE
+    except Exception:
+        text = traceback.format_exc()
+        print(text, file=sys.stderr, end="")
+        print(f"tumorquery: this is a defect of TumorQuery; {write_log(text)}", file=sys.stderr)
+        return DEFECT
+
+
+@contextmanager
+def terminated_as_cancelled() -> Iterator[None]:
+    """Let SIGTERM unwind the stack like Ctrl-C, so that unfinished files are removed."""
+
+    def cancel(number: int, frame: Any) -> None:
+        raise KeyboardInterrupt
+
+    try:
+        before = signal.signal(signal.SIGTERM, cancel)
+    except ValueError:  # not in the main thread: the caller's affair
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def write_log(text: str) -> str:
+    """Keep a traceback in the user's cache; says where."""
+    from TumorQueryLib.resources import cache_folder
+
+    try:
+        path = cache_folder() / "last-error.log"
+        path.write_text(f"TumorQuery {__version__}, Python {sys.version}\n{sys.argv}\n{text}", encoding="utf-8")
+    except OSError:
+        return "please report the lines above."
+    return f"please report it with {path}."
+
+
+def make_parser() -> Parser:
+    """The parser of all commands."""
+    parser = Parser(
+        prog="tumorquery",
+        description="Tumour cell density beyond what MRI shows. Research software, not a medical device.",
+    )
+    parser.add_argument("--version", action="version", version=f"tumorquery {__version__}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    demo = commands.add_parser("demo", help="run the inference on the bundled sample case")
+    demo.add_argument("--out", type=Path, default=Path("demo"), metavar="DIR", help="folder of the results (demo)")
+    demo.set_defaults(run=run_demo)
+
+    infer = commands.add_parser("infer", help="infer the cell density of a patient")
+    add_patient_options(infer)
+    infer.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the results")
+    add_method_options(infer)
+    infer.set_defaults(run=run_infer)
+
+    build = commands.add_parser("build", help="build a database of simulated tumours")
+    build.add_argument("database", type=Path, metavar="DB.h5", help="file to make")
+    build.add_argument("--entries", type=whole_number, required=True, metavar="N", help="number of tumours")
+    build.add_argument(
+        "--sampling",
+        choices=("trajectory", "independent"),
+        default="trajectory",
+        help="several moments of each solve, or the paper's six parameters for each entry (trajectory)",
+    )
+    build.add_argument("--seed", type=int, default=0, metavar="S", help="of the random numbers (0)")
+    build.add_argument("--atlas", default="SRI24", metavar="NAME|DIR", help="bundled atlas or an atlas folder (SRI24)")
+    build.add_argument("--workers", type=whole_number, metavar="N", help="threads; by default one a core")
+    build.add_argument("--resume", action="store_true", help="go on with an interrupted build")
+    build.set_defaults(run=run_build)
+
+    info = commands.add_parser("info", help="describe a database")
+    info.add_argument("database", metavar="DB.h5", help="a file, or the name of a bundled database")
+    info.set_defaults(run=run_info)
+
+    bench = commands.add_parser("bench", help="measure speed and accuracy against references")
+    benches = bench.add_subparsers(title="benchmarks", required=True, metavar="BENCHMARK")
+    for name, text in BENCHMARKS.items():
+        one = benches.add_parser(name, help=text)
+        one.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
+        if name != "solver":
+            one.add_argument("--cohort", type=Path, metavar="FILE.csv", help="real patients to measure on as well")
+        if name == "query":
+            one.add_argument("--database", default="starter", metavar="NAME|F", help="database to query (starter)")
+        one.set_defaults(run=run_bench, benchmark=name)
+    return parser
+
+
+BENCHMARKS = {
+    "solver": "the growth model against the field's reference scheme",
+    "query": "the exact query against dense, packed and faiss searches",
+    "pipeline": "the registration against known truth",
+}
+
+
+def whole_number(text: str) -> int:
+    """A positive whole number, for argparse."""
+    try:
+        value = int(text)
+    except ValueError:
+        value = 0
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a positive whole number")
+    return value
+
+
+def add_patient_options(parser: argparse.ArgumentParser) -> None:
+    """Options that name a patient's files."""
+    files = parser.add_argument_group("patient (NIfTI, NRRD, MHA files or DICOM series folders)")
+    files.add_argument("--t1gd", type=Path, required=True, metavar="F", help="contrast-enhanced T1")
+    files.add_argument("--flair", type=Path, metavar="F", help="FLAIR; shown in the report")
+    files.add_argument("--t1", type=Path, metavar="F", help="T1 without contrast; drives the registration where given")
+    files.add_argument("--segmentation", type=Path, metavar="F", help="label map, or Slicer's .seg.nrrd")
+    files.add_argument("--core", type=Path, metavar="F", help="mask of the tumour core (with --whole)")
+    files.add_argument("--whole", type=Path, metavar="F", help="mask of the whole tumour, oedema included")
+    files.add_argument(
+        "--labels",
+        metavar="CONVENTION",
+        help="brats2013, brats2018, brats2023, brats2024, decathlon, or for example core=1,4/whole=1,2,4",
+    )
+    files.add_argument("--brain-mask", type=Path, metavar="F", help="where the images still have the skull")
+
+
+def add_method_options(parser: argparse.ArgumentParser) -> None:
+    """Options that choose how the inference is done."""
+    method = parser.add_argument_group("method")
+    method.add_argument("--database", default="starter", metavar="NAME|F", help="bundled database or a file (starter)")
+    method.add_argument("--strategy", default="direct", metavar="NAME", help="query strategy (direct, which is exact)")
+    method.add_argument("--registration", choices=REGISTRATION_MODES, default="deformable", help="(deformable)")
+    method.add_argument("--top", type=whole_number, default=15, metavar="K", help="number of ranked matches (15)")
+
+
+@contextmanager
+def progress_bar() -> Iterator[Progress]:
+    """A progress that is a bar on a terminal and quiet in a pipe."""
+    from tqdm import tqdm
+
+    with tqdm(
+        total=1.0,
+        file=sys.stderr,
+        disable=not sys.stderr.isatty(),
+        leave=False,
+        bar_format="{percentage:3.0f}% |{bar:30}| {elapsed} {desc}",
+    ) as bar:
+
+        def report(value: float, message: str) -> None:
+            bar.set_description_str(message, refresh=False)
+            bar.update(max(0.0, min(value, 1.0) - bar.n))
+
+        yield report
+
+
+def run_infer(options: argparse.Namespace) -> None:
+    """`tumorquery infer`."""
+    from TumorQueryLib.inference import infer_files
+
+    with progress_bar() as progress:
+        inference = infer_files(
+            {
+                name: getattr(options, name)
+                for name in ("t1gd", "flair", "t1", "segmentation", "core", "whole", "labels", "brain_mask")
+            },
+            {name: getattr(options, name) for name in ("database", "strategy", "registration", "top")},
+            options.out,
+            progress,
+        )
+    print_summary(inference, options.out)
+
+
+def print_summary(inference, out: Path) -> None:
+    """The figures of an inference and where its files are."""
+    best = inference.matches[0]
+    space = inference.patient_space
+    for warning in inference.warnings:
+        print(f"Warning: {warning}")
+    print(
+        f"Best match: entry {best.entry} of {inference.database['entries']:,}, "
+        f"Dice core {best.dice_t1gd:.3f} + whole {best.dice_flair:.3f} = {best.dice_sum:.3f} in the atlas, "
+        f"{space['dice_core']:.3f} + {space['dice_whole']:.3f} in the patient."
+    )
+    steps = ", ".join(f"{name.replace('_', ' ')} {seconds:.2f}" for name, seconds in inference.timings.items())
+    print(f"Seconds: {steps}.")
+    print(f"Results: {out / 'result.json'}, density.nrrd and report.png beside it.")
+
+
+def run_demo(options: argparse.Namespace) -> None:
+    """`tumorquery demo`: the sample case, whose true density is known."""
+    from TumorQueryLib.inference import infer_files
+    from TumorQueryLib.sample import compare_with_truth, sample_files
+
+    with progress_bar() as progress:
+        inference = infer_files(sample_files(), {}, options.out, progress)
+    print_summary(inference, options.out)
+    print("The sample's tumour was simulated in another brain, so the truth is known:")
+    for line in compare_with_truth(inference):
+        print(f"  {line}")
+
+
+def run_build(options: argparse.Namespace) -> None:
+    """`tumorquery build`."""
+    from TumorQueryLib.atlas import Atlas
+    from TumorQueryLib.database import build_database
+
+    with progress_bar() as progress:
+        build_database(
+            options.database,
+            Atlas.load(options.atlas),
+            options.entries,
+            sampling=options.sampling,
+            seed=options.seed,
+            workers=options.workers,
+            resume=options.resume,
+            progress=progress,
+        )
+    print(f"{options.database}: {options.entries:,} entries, {options.database.stat().st_size / 1e6:.1f} MB.")
+
+
+def run_info(options: argparse.Namespace) -> None:
+    """`tumorquery info`."""
+    from TumorQueryLib.database import describe_database
+
+    print(json.dumps(describe_database(options.database), indent=2, ensure_ascii=False))
+
+
+def run_bench(options: argparse.Namespace) -> None:
+    """`tumorquery bench`."""
+    import importlib
+
+    from TumorQueryLib.output import output_errors, write_json
+
+    module = importlib.import_module(f"TumorQueryLib.benchmarks.{options.benchmark}")
+    given = {name: getattr(options, name) for name in ("cohort", "database") if hasattr(options, name)}
+    if given.get("cohort") is not None and not given["cohort"].is_file():
+        raise InputError(f"There is no cohort file {given['cohort']}; it is a CSV with a row for each patient.")
+    with progress_bar() as progress:
+        result = module.benchmark(**given, progress=progress)
+    print(module.describe(result))
+    if options.json is not None:
+        with output_errors(options.json):
+            write_json(result, options.json)
