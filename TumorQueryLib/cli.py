@@ -110,6 +110,16 @@ def make_parser() -> Parser:
     add_method_options(infer)
     infer.set_defaults(run=run_infer)
 
+    cohort = commands.add_parser("cohort", help="infer many patients; one failure never stops the rest")
+    cohort.add_argument("cohort", type=Path, metavar="FILE.csv", help="a row for each patient")
+    cohort.add_argument(
+        "--out", type=Path, required=True, metavar="DIR", help="gets a folder a patient and summary.csv"
+    )
+    cohort.add_argument("--workers", type=whole_number, default=1, metavar="N", help="patients at a time (1)")
+    cohort.add_argument("--dask", metavar="ADDRESS", help="run on the workers of this Dask scheduler")
+    add_method_options(cohort)
+    cohort.set_defaults(run=run_cohort_command)
+
     build = commands.add_parser("build", help="build a database of simulated tumours")
     build.add_argument("database", type=Path, metavar="DB.h5", help="file to make")
     build.add_argument("--entries", type=whole_number, required=True, metavar="N", help="number of tumours")
@@ -216,11 +226,37 @@ def run_infer(options: argparse.Namespace) -> None:
                 name: getattr(options, name)
                 for name in ("t1gd", "flair", "t1", "segmentation", "core", "whole", "labels", "brain_mask")
             },
-            {name: getattr(options, name) for name in ("database", "strategy", "registration", "top")},
+            method_of(options),
             options.out,
             progress,
         )
     print_summary(inference, options.out)
+
+
+def method_of(options: argparse.Namespace) -> dict[str, Any]:
+    """The options of `add_method_options` as keyword arguments of `infer`."""
+    return {name: getattr(options, name) for name in ("database", "strategy", "registration", "top")}
+
+
+def run_cohort_command(options: argparse.Namespace) -> None:
+    """`tumorquery cohort`; patients that failed are named, and make the exit status 2."""
+    from TumorQueryLib.cohort import run_cohort
+
+    with progress_bar() as progress:
+        rows = run_cohort(
+            options.cohort,
+            options.out,
+            method=method_of(options),
+            workers=options.workers,
+            dask=options.dask,
+            progress=progress,
+        )
+    failed = [row for row in rows if row["status"] != "done"]
+    for row in failed:
+        print(f"{row['patient']}: {row['error']}")
+    print(f"{len(rows) - len(failed)} of {len(rows)} patients done; {options.out / 'summary.csv'} has a row for each.")
+    if failed:
+        raise InputError(f"{len(failed)} of {len(rows)} patients failed; {options.out / 'summary.csv'} says why.")
 
 
 def print_summary(inference, out: Path) -> None:

@@ -179,7 +179,8 @@ def volume_from_image(image) -> Volume:
     """A SimpleITK image as a volume; the array is a C-contiguous copy, [i, j, k]."""
     import SimpleITK as sitk
 
-    array = np.ascontiguousarray(sitk.GetArrayViewFromImage(image).transpose(2, 1, 0))
+    # A true copy: a view of the image's memory would outlive the image.
+    array = np.array(sitk.GetArrayViewFromImage(image).transpose(2, 1, 0), order="C")
     return Volume(array, grid_from_image(image))
 
 
@@ -217,8 +218,7 @@ def resample(
     reference = _reference_image(target)
     transform = sitk.Transform() if transform is None else transform
     moved = sitk.Resample(image, reference, transform, interpolators[interpolation], float(outside))
-    array = np.ascontiguousarray(sitk.GetArrayViewFromImage(moved).transpose(2, 1, 0))
-    return Volume(array, target)
+    return Volume(volume_from_image(moved).array, target)
 
 
 def resample_mask(mask: Volume, target: Grid, transform=None) -> Volume:

@@ -102,8 +102,7 @@ def write_volume(volume: Volume, path: Path) -> None:
     image = image_from_volume(volume)
     try:
         sitk.WriteImage(image, str(path), useCompression=True)
-        written = sitk.GetArrayViewFromImage(sitk.ReadImage(str(path)))
-        intact = np.array_equal(written, sitk.GetArrayViewFromImage(image))
+        intact = np.array_equal(sitk.GetArrayFromImage(sitk.ReadImage(str(path))), sitk.GetArrayFromImage(image))
     except RuntimeError:
         intact = False
     if not intact:
