@@ -1,0 +1,127 @@
+"""The background process: its events, its errors, and that cancelling leaves nothing."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+
+
+def start(job_path, **options):
+    return subprocess.Popen(
+        [sys.executable, "-m", "TumorQueryLib.worker", str(job_path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        **options,
+    )
+
+
+def write_job(tmp_path, **job):
+    path = tmp_path / "jöb.json"
+    path.write_text(json.dumps(job), encoding="utf-8")
+    return path
+
+
+def events_of(text):
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def build_job(tmp_path, entries):
+    return write_job(
+        tmp_path,
+        command="build",
+        watch_stdin=True,
+        arguments={"path": str(tmp_path / "dåta" / "db.h5"), "entries": entries, "workers": 1},
+    )
+
+
+def test_a_job_reports_progress_and_its_result(tmp_path):
+    (tmp_path / "dåta").mkdir()
+    worker = start(build_job(tmp_path, 2))
+    out, log = worker.communicate(timeout=300)
+    events = events_of(out)
+    assert worker.returncode == 0, log
+    values = [event["value"] for event in events[:-1]]
+    assert {event["event"] for event in events[:-1]} == {"progress"}
+    assert values == sorted(values)
+    assert all(0 <= value <= 1 for value in values)
+    assert events[-1] == {"event": "result", "path": str(tmp_path / "dåta" / "db.h5")}
+    assert (tmp_path / "dåta" / "db.h5").is_file()
+
+
+@pytest.mark.parametrize(
+    ("job", "words"),
+    [
+        ({"command": "guess", "arguments": {}}, "command"),
+        ({"command": "infer"}, "arguments"),
+        ({"command": "infer", "out": "OUT", "arguments": {"t1gd": "nowhere.nii.gz", "whole": "w.nii.gz"}}, "nowhere"),
+        ({"command": "match", "arguments": {"result": "OUT", "rank": 0}}, "result.json"),
+        ({"command": "info", "out": "OUT", "arguments": {"database": "nowhere.h5"}}, "nowhere"),
+    ],
+)
+def test_bad_jobs_end_with_one_error_event(tmp_path, job, words):
+    job = json.loads(json.dumps(job).replace("OUT", str(tmp_path / "out")))
+    worker = start(write_job(tmp_path, **job))
+    out, log = worker.communicate(timeout=120)
+    last = events_of(out)[-1]
+    assert worker.returncode == 2, log
+    assert last["event"] == "error"
+    assert last["kind"] in ("InputError", "DatabaseError")
+    assert words in last["message"]
+    assert "Traceback" not in log
+    assert not (tmp_path / "out").exists()
+
+
+def wait_for_progress(worker):
+    while True:
+        line = worker.stdout.readline()
+        assert line, worker.stderr.read()
+        if json.loads(line)["value"] > 0:
+            return
+
+
+@pytest.mark.parametrize("how", ["command", "closed"])
+def test_cancelling_ends_the_process_and_leaves_no_result(tmp_path, how):
+    (tmp_path / "dåta").mkdir()
+    worker = start(build_job(tmp_path, 5000))
+    wait_for_progress(worker)
+    if how == "command":
+        worker.stdin.write('not json\n{"command": "cancel"}\n')
+        worker.stdin.flush()
+    else:
+        worker.stdin.close()
+        worker.stdin = None
+    before = time.monotonic()
+    out, log = worker.communicate(timeout=60)
+    assert worker.returncode == 130, log
+    # Generous: it asks for at most the grace of two seconds, on a machine that may be loaded.
+    assert time.monotonic() - before < 30
+    assert not (tmp_path / "dåta" / "db.h5").exists()
+
+
+def test_printing_never_mixes_with_events(tmp_path):
+    """Whatever a library prints, from C as well, is log."""
+    script = (
+        "import os, sys\n"
+        "import TumorQueryLib.worker as worker\n"
+        "def noisy(job, progress):\n"
+        "    print('from Python'); os.write(1, b'from C\\n'); progress(0.5, 'half')\n"
+        "    return worker.Path('x')\n"
+        "worker.COMMANDS['info'] = noisy\n"
+        "sys.exit(worker.main(sys.argv[1:]))\n"
+    )
+    job = write_job(tmp_path, command="info", arguments={})
+    ran = subprocess.run(
+        [sys.executable, "-c", script, str(job)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+    )
+    assert [event["event"] for event in events_of(ran.stdout)] == ["progress", "result"]
+    assert "from Python" in ran.stderr
+    assert "from C" in ran.stderr
