@@ -19,8 +19,8 @@ from typing import Any, NoReturn
 
 from TumorQueryLib import __version__
 from TumorQueryLib.errors import Cancelled, InputError, TumorQueryError
-from TumorQueryLib.inference import REGISTRATION_MODES
 from TumorQueryLib.progress import Progress
+from TumorQueryLib.registration import MODES
 
 DONE, DEFECT, WRONG_INPUT, CANCELLED = 0, 1, 2, 130
 
@@ -192,7 +192,7 @@ def add_method_options(parser: argparse.ArgumentParser) -> None:
     method = parser.add_argument_group("method")
     method.add_argument("--database", default="starter", metavar="NAME|F", help="bundled database or a file (starter)")
     method.add_argument("--strategy", default="direct", metavar="NAME", help="query strategy (direct, which is exact)")
-    method.add_argument("--registration", choices=REGISTRATION_MODES, default="deformable", help="(deformable)")
+    method.add_argument("--registration", choices=MODES, default="deformable", help="(deformable)")
     method.add_argument("--top", type=whole_number, default=15, metavar="K", help="number of ranked matches (15)")
 
 

@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from TumorQueryLib.strategies import Match, TumorMasks
 
 RESULT_VERSION = 1
-REGISTRATION_MODES = ("none", "affine", "deformable")
 
 #: Below this the best match is called poor; the paper's mean over 62 real patients is 1.07.
 POOR_DICE_SUM = 1.0
@@ -240,8 +239,6 @@ def infer(
     from TumorQueryLib.registration import register
     from TumorQueryLib.strategies import create_strategy
 
-    if registration not in REGISTRATION_MODES:
-        raise InputError(f"The registration {registration!r} is unknown; it is one of {', '.join(REGISTRATION_MODES)}.")
     if top < 1:
         raise InputError(f"At least one match is ranked, but top is {top}.")
     started = time.perf_counter()
