@@ -129,19 +129,19 @@ def _read_single_file(path: Path, role: str) -> ImageFile:
             return _read_dicom_series(path.parent, path, role)
         _check_dimension(size, reader.GetNumberOfComponents(), keys, role)
         data = path.read_bytes()
-        _check_complete(reader, data, keys, path, role)
+        is_nifti = reader.GetImageIOFromFileName(str(path)) == "NiftiImageIO"
+        if is_nifti:
+            _check_complete(reader, data, path, role)
         image = reader.Execute()
     # A fourth dimension of length one, which SRI24's T1 has, is dropped.
     if image.GetDimension() == 4:
         image = image[..., 0]
-    warnings: tuple[str, ...] = ()
-    if {"qform_code", "sform_code"} <= keys and all(reader.GetMetaData(k) == "0" for k in ("qform_code", "sform_code")):
-        warnings = (f"The {role} file's header does not say where its voxels lie in space; its place is a guess.",)
     segments = _slicer_segments(image)
     if image.GetNumberOfComponentsPerPixel() > 1:
         image = sitk.VectorIndexSelectionCast(image, 0)
     volume = volume_from_image(image)
     check_plausible_grid(volume.grid, role)
+    warnings = _nifti_warnings(reader, volume.grid, role) if is_nifti else ()
     return ImageFile(volume, hashlib.sha256(data).hexdigest(), segments, warnings)
 
 
@@ -161,10 +161,8 @@ def _check_dimension(size: Sequence[int], components: int, keys: set[str], role:
         raise InputError(f"The {role} has {_times(size)} voxels, far more than an MRI of a head; is it damaged?")
 
 
-def _check_complete(reader, data: bytes, keys: set[str], path: Path, role: str) -> None:
+def _check_complete(reader, data: bytes, path: Path, role: str) -> None:
     """Refuse a NIfTI file that is cut off or damaged: ITK would give zeros for what is missing."""
-    if "vox_offset" not in keys:
-        return
     length = len(data)
     if data[:2] == b"\x1f\x8b":
         try:
@@ -175,6 +173,24 @@ def _check_complete(reader, data: bytes, keys: set[str], path: Path, role: str) 
     # A header of its own (.hdr beside .img) has no voxels behind it.
     if path.suffix != ".hdr" and length < float(reader.GetMetaData("vox_offset")) + bits / 8:
         raise InputError(f"The {role} file {path} is truncated; copy or download it again.")
+
+
+def _nifti_warnings(reader, grid: Grid, role: str) -> tuple[str, ...]:
+    """What a NIfTI header leaves open about the place of the voxels: it can hold none or two."""
+    if all(reader.GetMetaData(key) == "0" for key in ("qform_code", "sform_code")):
+        return (f"The {role} file's header does not say where its voxels lie in space; their place is a guess.",)
+    if reader.GetMetaData("sform_code") == "0":
+        return ()
+    millimetres = {1: 1000.0, 3: 0.001}.get(int(reader.GetMetaData("xyzt_units")) & 7, 1.0)
+    sform = np.array([reader.GetMetaData(f"srow_{axis}").split() for axis in "xyz"], dtype=float) * millimetres
+    corners = np.array(np.meshgrid(*[(0, n - 1) for n in grid.shape])).reshape(3, -1).T
+    distance = float(np.abs(corners @ sform[:, :3].T + sform[:, 3] - grid.to_ras(corners)).max())
+    if distance < 1:
+        return ()
+    return (
+        f"The {role} file's header describes two places (sform, and qform with voxel sizes) up to {distance:.0f} mm "
+        "apart; compare the result with the image in a viewer.",
+    )
 
 
 def _slicer_segments(image) -> tuple[tuple[str, NDArray[np.bool_]], ...]:
@@ -230,9 +246,12 @@ def _read_dicom_series(folder: Path, member: Path | None, role: str) -> ImageFil
             raise InputError(f"The {role} in {folder} is a single DICOM slice; a series of slices is needed.")
         reader = sitk.ImageSeriesReader()
         reader.SetFileNames(files)
-        reader.MetaDataDictionaryArrayUpdateOn()
-        _check_even_slices(np.array([_dicom_position(file, role) for file in files]), role)
+        positions = np.array([_dicom_position(file, role) for file in files])
+        _check_even_slices(positions, role)
         image = reader.Execute()
+    last = image.TransformIndexToPhysicalPoint((0, 0, len(files) - 1))
+    if np.abs(positions[-1] - last).max() > 0.5:
+        raise InputError(f"The {role} series has slices that are not stacked at right angles; resample it first.")
     if image.GetNumberOfComponentsPerPixel() > 1:
         raise InputError(f"The {role} is a colour image; a scalar volume is needed.")
     volume = volume_from_image(image)
@@ -262,16 +281,15 @@ def _dicom_position(file: str, role: str) -> list[float]:
 
 def _check_even_slices(positions: NDArray[np.float64], role: str) -> None:
     """Refuse slices that are missing, doubled or of several volumes: ITK would squeeze them into one."""
-    steps = np.diff(positions, axis=0)
-    lengths = np.linalg.norm(steps, axis=1)
-    typical = float(np.median(lengths))
-    if lengths.min() < 1e-3:
+    if len(np.unique(positions.round(2), axis=0)) < len(positions):
         raise InputError(
             f"The {role} series holds several slices at the same place, so it is more than one volume; "
             "export the one that is meant."
         )
+    steps = np.diff(positions, axis=0)
+    lengths = np.linalg.norm(steps, axis=1)
     # A tenth of a slice is more than scanners' rounding and less than any missing slice.
-    if np.abs(steps - np.median(steps, axis=0)).max() > 0.1 * typical:
+    if np.abs(steps - np.median(steps, axis=0)).max() > 0.1 * np.median(lengths):
         raise InputError(
             f"The {role} series has slices missing or unevenly spaced ({lengths.min():.3g} to {lengths.max():.3g} mm); "
             "export the complete series."
