@@ -1,0 +1,452 @@
+"""The forward model: Fisher-Kolmogorov growth in a brain, on an active box that grows with the tumour.
+
+du/dt = div(D grad u) + rho u (1 - u), no flux out of the tissue (paper, equation 1).
+
+Time runs in units of 1/rho: du/dtau = div(L^2 m grad u) + u (1 - u), with the
+infiltration length L = sqrt(D/rho) and the mobility m of the tissue. A step is the
+symmetric (Strang) splitting reaction/2, k/2, j/2, i, j/2, k/2, reaction/2: the reaction is
+solved exactly, each axis by a strong-stability-preserving Runge-Kutta chain of second
+order. So neither rho nor D limits the step for stability, nothing becomes negative,
+nothing is clamped, and diffusion conserves mass.
+
+The steps depend on L, spacing and tissue only, never on the duration; a moment between two
+step ends is reached by a shortened step beside the sequence. So a moment of a trajectory and
+a simulation that ends there have the same density to the bit.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from TumorQueryLib.atlas import Atlas
+from TumorQueryLib.errors import InputError
+from TumorQueryLib.growth import kernels
+from TumorQueryLib.growth.parameters import GrowthParameters, checked_seed
+from TumorQueryLib.growth.tissue import Tissue
+
+#: Changes whenever the solver's numbers do.
+SOLVER_VERSION = "1"
+
+#: The starting field: a Gaussian of this standard deviation and mass (integral of u).
+#: 2 mm is resolved at 1.5 mm spacing; 18.7 mm^3 is what the paper's solver starts from,
+#: so that rho T compares with the paper's.
+INITIAL_CONDITION: dict[str, Any] = {"shape": "gaussian", "width_mm": 2.0, "mass_mm3": 18.7}
+
+#: Longest step in units of 1/rho.
+LONGEST_STEP = 0.4
+#: Largest L^2 dtau / spacing^2 of a step.
+LARGEST_DIFFUSION_NUMBER = 4.0
+#: The box opens on a side where its outer layer exceeds this density.
+BOX_THRESHOLD = 1e-5
+#: A time this close to a step end, as a share of the step, is that step end.
+STEP_TOLERANCE = 1e-7
+#: A tumour whose volume has not changed for this long (in 1/rho) has filled what it can reach.
+STAGNATION = 5.0
+
+
+@dataclass
+class Moment:
+    """A growing tumour at one time.
+
+    Parameters
+    ----------
+    rho_t : float
+        Time since the start in units of 1/rho.
+    start : tuple of int
+        Index of the active box's first cell in the grid.
+    density : ndarray of float32
+        Density in the active box, [i, j, k]; 0 outside it. A view that holds until the
+        next moment is asked for.
+    volume_ml : float
+        Volume where the density exceeds the trajectory's threshold.
+    """
+
+    rho_t: float
+    start: tuple[int, int, int]
+    density: NDArray[np.float32]
+    volume_ml: float
+
+    @property
+    def box(self) -> tuple[slice, slice, slice]:
+        """The active box as slices of the grid."""
+        i, j, k = (slice(a, a + n) for a, n in zip(self.start, self.density.shape))
+        return i, j, k
+
+    def on_grid(self, shape: tuple[int, int, int]) -> NDArray[np.float32]:
+        """The density on the whole grid: a new float32 array of the grid's shape."""
+        whole = np.zeros(shape, np.float32)
+        whole[self.box] = self.density
+        return whole
+
+
+def simulate(
+    parameters: GrowthParameters, anatomy: Atlas | Tissue, initial: NDArray[np.floating] | None = None
+) -> NDArray[np.float32]:
+    """Density of a tumour at the end of its duration.
+
+    Parameters
+    ----------
+    parameters : GrowthParameters
+    anatomy : Atlas or Tissue
+    initial : ndarray, shape grid.shape, optional
+        Density to start from, in [0, 1], instead of the Gaussian at the seed (which is then
+        not used); cut to tissue.
+
+    Returns
+    -------
+    ndarray of float32, shape grid.shape
+        Density in [0, 1], [i, j, k]; 0 outside tissue.
+
+    Raises
+    ------
+    InputError
+        When the seed lies outside the tissue or the grid, or `initial` is not a density.
+    """
+    tissue = anatomy if isinstance(anatomy, Tissue) else Tissue.from_atlas(anatomy)
+    if parameters.proliferation == 0:
+        return _diffuse_only(parameters, tissue, initial)
+    moments = grow_trajectory(
+        parameters.seed, parameters.infiltration_length, tissue, rho_t=[parameters.rho_t], initial=initial
+    )
+    return next(moments).on_grid(tissue.grid.shape)
+
+
+def grow_trajectory(
+    seed: Sequence[float],
+    infiltration_length: float,
+    tissue: Tissue,
+    *,
+    rho_t: Sequence[float] | None = None,
+    volumes_ml: Sequence[float] | None = None,
+    threshold: float = 0.2,
+    every_step: bool = False,
+    stop_volume_ml: float | None = None,
+    initial: NDArray[np.floating] | None = None,
+) -> Iterator[Moment]:
+    """Grow one tumour and yield it at the moments asked for, all from one solve.
+
+    Parameters
+    ----------
+    seed : sequence of float
+        RAS mm, in tissue.
+    infiltration_length : float
+        sqrt(D/rho) in mm; rounded to seven digits, so that the value regained from D and rho
+        gives the same steps.
+    tissue : Tissue
+    rho_t : sequence of float, optional
+        Ascending times in units of 1/rho; each is hit exactly (to twelve digits).
+    volumes_ml : sequence of float, optional
+        Ascending volumes where the density exceeds `threshold`; each is met closely, at a time
+        interpolated between two step ends and rounded to seven digits.
+    threshold : float
+        Density above which `Moment.volume_ml` counts.
+    every_step : bool
+        Yield every step end.
+    stop_volume_ml : float, optional
+        End after the first step end that reaches this volume; it is still yielded with
+        `every_step`.
+    initial : ndarray, shape grid.shape, optional
+        Density to start from instead of the Gaussian at the seed; cut to tissue.
+
+    Yields
+    ------
+    Moment
+        Ends after the last moment asked for, at `stop_volume_ml`, or when the tumour has
+        filled what it can reach (then volumes may remain unmet; times never do).
+
+    Raises
+    ------
+    InputError
+        When the seed lies outside the tissue, a number is out of its range, or not exactly one
+        of `rho_t`, `volumes_ml`, `every_step` is given.
+    """
+    if (rho_t is not None) + (volumes_ml is not None) + bool(every_step) != 1:
+        raise InputError("A trajectory is asked for by exactly one of rho_t, volumes_ml and every_step.")
+    if not (math.isfinite(infiltration_length) and infiltration_length > 0):
+        raise InputError(f"An infiltration length is a number above 0 (mm), not {infiltration_length}.")
+    targets = None if every_step else [float(value) for value in (volumes_ml if rho_t is None else rho_t)]  # type: ignore[union-attr]
+    if targets and not (min(targets) >= 0 and max(targets) < math.inf and targets == sorted(targets)):
+        raise InputError(f"Times and volumes are numbers from 0 in ascending order, not {targets}.")
+    seed = checked_seed(seed)
+    field = starting_field(seed, tissue) if initial is None else _checked_initial(initial, tissue)
+    # Seven digits, so that the length regained from a stored D and rho gives the same steps.
+    solution = _Solution(tissue, field, float(f"{infiltration_length:.7g}"), threshold)
+    if targets is not None and volumes_ml is None:
+        return _moments_at_times(solution, targets)
+    return _moments_at_volumes(solution, targets, stop_volume_ml)
+
+
+def time_step(infiltration_length: float, grid_spacing: NDArray[np.float64]) -> float:
+    """Length of a step in units of 1/rho, for an infiltration length (mm) and spacings (mm)."""
+    diffusive = LARGEST_DIFFUSION_NUMBER * float(grid_spacing.min()) ** 2 / infiltration_length**2
+    return min(LONGEST_STEP, diffusive)
+
+
+def starting_field(seed: tuple[float, float, float], tissue: Tissue) -> NDArray[np.float32]:
+    """The Gaussian of `INITIAL_CONDITION` at a seed (RAS mm), cut to tissue, renormalised to its mass.
+
+    Returns
+    -------
+    ndarray of float32, shape grid.shape
+        Density in [0, 1); its integral is the mass whatever the seed's place in its cell.
+
+    Raises
+    ------
+    InputError
+        When the seed lies outside the tissue, or the tissue around it is too small to hold
+        the mass.
+    """
+    index = tissue.seed_index(seed)
+    spacing = tissue.grid.spacing
+    width, mass = INITIAL_CONDITION["width_mm"], INITIAL_CONDITION["mass_mm3"]
+    reach = 4 * width / spacing
+    first = np.maximum(np.ceil(index - reach), 0).astype(int)
+    last = np.minimum(np.floor(index + reach) + 1, tissue.grid.shape).astype(int)
+    box = tuple(slice(a, b) for a, b in zip(first, last))
+    axes = [(np.arange(a, b) - x) * h for a, b, x, h in zip(first, last, index, spacing)]
+    i, j, k = (np.exp(-0.5 * (x / width) ** 2) for x in axes)
+    gaussian = i[:, None, None] * j[:, None] * k * tissue.mask[box]
+    gaussian *= mass / (gaussian.sum() * spacing.prod())
+    if gaussian.max() >= 1:
+        place = ", ".join(f"{value:.1f}" for value in seed)
+        raise InputError(
+            f"The tissue around the seed ({place}) mm RAS is too small to hold a starting tumour of {mass} mm^3; "
+            "choose a seed in larger tissue."
+        )
+    field = np.zeros(tissue.grid.shape, np.float32)
+    field[box] = gaussian
+    return field
+
+
+def _checked_initial(initial: NDArray[np.floating], tissue: Tissue) -> NDArray[np.float32]:
+    if initial.shape != tissue.grid.shape:
+        raise InputError(f"A starting field of shape {initial.shape} does not fit a grid of shape {tissue.grid.shape}.")
+    if not (initial.min() >= 0 and initial.max() <= 1):
+        raise InputError("A starting field is a density in [0, 1]; this one has other values.")
+    field = np.where(tissue.mask, initial, 0).astype(np.float32)
+    if not field.any():
+        raise InputError("The starting field is 0 everywhere in the tissue.")
+    return field
+
+
+def _diffuse_only(
+    parameters: GrowthParameters, tissue: Tissue, initial: NDArray[np.floating] | None
+) -> NDArray[np.float32]:
+    """`simulate` at rho = 0, in equal steps of time."""
+    field = starting_field(parameters.seed, tissue) if initial is None else _checked_initial(initial, tissue)
+    spread = parameters.diffusivity * parameters.duration
+    steps = math.ceil(spread / (LARGEST_DIFFUSION_NUMBER * float(tissue.grid.spacing.min()) ** 2))
+    box = _ActiveBox(tissue, field, _Step.of(spread / steps, 0.0, tissue))
+    for _ in range(steps):
+        box.advance(threshold=0.0)
+    return Moment(0.0, box.start, box.density, 0.0).on_grid(tissue.grid.shape)
+
+
+def _moments_at_times(solution: _Solution, times: list[float]) -> Iterator[Moment]:
+    """The moments of `grow_trajectory(rho_t=times)`."""
+    for time in times:
+        steps, rest = solution.position(time)
+        while solution.steps < steps:
+            solution.advance()
+        yield solution.moment_at_end(time) if rest == 0 else solution.moment_within(time, rest, ahead=True)
+
+
+def _moments_at_volumes(
+    solution: _Solution, volumes_ml: list[float] | None, stop_volume_ml: float | None
+) -> Iterator[Moment]:
+    """The moments of `grow_trajectory(volumes_ml=...)`, or all step ends where no volumes are given."""
+    waiting = None if volumes_ml is None else list(volumes_ml)
+    volume, last_change = solution.volume_ml, 0
+    if waiting is None:
+        yield solution.moment_at_end(0.0)
+    while waiting is None or waiting:
+        solution.advance()
+        grown = solution.volume_ml
+        if waiting is None:
+            yield solution.moment_at_end(solution.steps * solution.dtau)
+        while waiting and waiting[0] <= grown:
+            yield solution.moment_between(waiting.pop(0), volume)
+        if stop_volume_ml is not None and grown >= stop_volume_ml:
+            return
+        if grown != volume or grown == 0:
+            last_change = solution.steps
+        elif (solution.steps - last_change) * solution.dtau > STAGNATION:
+            return
+        volume = grown
+
+
+class _Solution:
+    """A growing tumour and its clock: whole steps of `dtau`, and moments at or between their ends."""
+
+    def __init__(
+        self, tissue: Tissue, field: NDArray[np.float32], infiltration_length: float, threshold: float
+    ) -> None:
+        self._length = infiltration_length
+        self._threshold = threshold
+        self._tissue = tissue
+        self.dtau = time_step(infiltration_length, tissue.grid.spacing)
+        self.steps = 0
+        self._box = _ActiveBox(tissue, field, self._step(self.dtau))
+        self._count = int(np.count_nonzero(field > np.float32(threshold)))
+
+    @property
+    def volume_ml(self) -> float:
+        """Volume above the threshold at the last step end."""
+        return self._count * self._tissue.grid.voxel_volume_ml
+
+    def advance(self) -> None:
+        """Take one whole step."""
+        self._count = self._box.advance(self._threshold)
+        self.steps += 1
+
+    def position(self, time: float) -> tuple[int, float]:
+        """A time as a number of whole steps and what is left of it, 0 close to a step end."""
+        # Twelve digits are what rho and T give back of their product.
+        position = float(f"{time:.12g}") / self.dtau
+        steps = math.floor(position + STEP_TOLERANCE)
+        rest = position - steps
+        return steps, rest * self.dtau if rest > STEP_TOLERANCE else 0.0
+
+    def moment_at_end(self, time: float) -> Moment:
+        """The last step end."""
+        return Moment(time, self._box.start, self._box.density, self.volume_ml)
+
+    def moment_within(self, time: float, rest: float, ahead: bool) -> Moment:
+        """`rest` after the last step end (`ahead`) or after the one before."""
+        density, count = self._box.part_step(self._step(rest), self._threshold, ahead)
+        return Moment(time, self._box.start, density, count * self._tissue.grid.voxel_volume_ml)
+
+    def moment_between(self, target_ml: float, before_ml: float) -> Moment:
+        """Where the volume was about `target_ml`, within the last step, which began at `before_ml`."""
+        # A front of constant speed: the radius grows linearly.
+        low, target, high = (volume ** (1 / 3) for volume in (before_ml, target_ml, self.volume_ml))
+        share = max((target - low) / (high - low), 0.0) if high > low else 1.0
+        time = float(f"{(self.steps - 1 + share) * self.dtau:.7g}")
+        steps, rest = self.position(time)
+        if steps < self.steps and rest > 0:
+            return self.moment_within(time, rest, ahead=False)
+        return self.moment_at_end(self.steps * self.dtau)
+
+    def _step(self, duration: float) -> _Step:
+        return _Step.of(self._length**2 * duration, duration, self._tissue)
+
+
+@dataclass(frozen=True)
+class _Step:
+    """What the kernels need to know of a step.
+
+    `numbers` are diffusivity * time / spacing^2 along i (whole step), j and k (half steps);
+    `stages` keep each of them positive; `decay` = exp(-rho t) of half a step.
+    """
+
+    numbers: NDArray[np.float64]
+    stages: NDArray[np.int64]
+    decay: np.float32
+
+    @classmethod
+    def of(cls, spread: float, rho_t: float, tissue: Tissue) -> _Step:
+        """The step in which white matter spreads by D t = `spread` (mm^2) and growth acts for `rho_t`."""
+        numbers = spread / tissue.grid.spacing**2 * np.array([1.0, 0.5, 0.5])
+        stages = np.maximum(2, 1 + np.ceil(2 * numbers * (1 + 1e-6))).astype(np.int64)
+        return cls(numbers, stages, np.float32(math.exp(-rho_t / 2)))
+
+
+class _ActiveBox:
+    """The part of the grid that the tumour has reached.
+
+    No flux leaves the box until it opens, so mass is conserved whatever its size. `density`
+    is the tumour at the last step end, `_previous` at the one before; `_state` is already
+    half a step further than `density`.
+    """
+
+    def __init__(self, tissue: Tissue, field: NDArray[np.float32], step: _Step) -> None:
+        self._tissue = tissue
+        self._step = step
+        # About what the front and the spread of one step cover; the half steps' numbers are doubled.
+        self._layers = 2 + np.ceil(2 * np.sqrt(step.numbers * [1, 2, 2])).astype(int)
+        occupied = [np.flatnonzero(field.any(axis=tuple({0, 1, 2} - {axis}))) for axis in range(3)]
+        self._allocate(np.array([cells[0] for cells in occupied]), np.array([cells[-1] + 1 for cells in occupied]))
+        self.density[...] = field[self._slices]
+        self._open_sides()
+        self._open_step(step, self.density, self._state)
+
+    @property
+    def start(self) -> tuple[int, int, int]:
+        i, j, k = (int(a) for a in self._first)
+        return i, j, k
+
+    @property
+    def _slices(self) -> tuple[slice, ...]:
+        return tuple(slice(a, b) for a, b in zip(self._first, self._last))
+
+    def advance(self, threshold: float) -> int:
+        """Take a whole step; returns the number of cells above the threshold."""
+        self._open_sides()
+        self.density, self._previous = self._previous, self.density
+        return self._finish_step(self._step, self._state, self.density, threshold, reopen=True)
+
+    def part_step(self, step: _Step, threshold: float, ahead: bool) -> tuple[NDArray[np.float32], int]:
+        """A shorter step from `density` (`ahead`) or `_previous`; the box itself stays where it is.
+
+        Returns the density and the number of cells above the threshold.
+        """
+        if ahead:
+            self._open_sides()
+        state, density = np.empty_like(self._state), np.empty_like(self.density)
+        self._open_step(step, self.density if ahead else self._previous, state)
+        return density, self._finish_step(step, state, density, threshold, reopen=False)
+
+    def _open_step(self, step: _Step, density: NDArray[np.float32], state: NDArray[np.float32]) -> None:
+        kernels.open_step(
+            density, state, self._faces_j, self._faces_k, step.decay, step.stages, step.numbers, self._spares
+        )
+
+    def _finish_step(
+        self, step: _Step, state: NDArray[np.float32], density: NDArray[np.float32], threshold: float, reopen: bool
+    ) -> int:
+        kernels.cross_step(state, self._faces_i, step.stages, step.numbers, self._spares)
+        return kernels.close_step(
+            state,
+            density,
+            self._faces_j,
+            self._faces_k,
+            step.decay,
+            step.stages,
+            step.numbers,
+            self._spares,
+            np.float32(threshold),
+            reopen,
+        )
+
+    def _open_sides(self) -> None:
+        """Move the box's sides outwards where the tumour has come near them."""
+        near = kernels.outer_maxima(self.density).reshape(3, 2) > BOX_THRESHOLD
+        lowest, highest = self._tissue.bounds
+        first = np.where(near[:, 0], np.maximum(self._first - self._layers, lowest), self._first)
+        last = np.where(near[:, 1], np.minimum(self._last + self._layers, highest), self._last)
+        if (first == self._first).all() and (last == self._last).all():
+            return
+        inner = tuple(slice(a, b) for a, b in zip(self._first - first, self._last - first))
+        density, state = self.density, self._state
+        self._allocate(first, last)
+        self.density[inner] = density
+        self._state[inner] = state
+
+    def _allocate(self, first: NDArray[np.int64], last: NDArray[np.int64]) -> None:
+        """Zero fields and closed sides for the box first <= index < last."""
+        self._first, self._last = first, last
+        i, j, k = (int(n) for n in last - first)
+        self.density: NDArray[np.float32] = np.zeros((i, j, k), np.float32)
+        self._state: NDArray[np.float32] = np.zeros((i, j, k), np.float32)
+        self._previous: NDArray[np.float32] = np.empty((i, j, k), np.float32)
+        along_i, along_j, along_k = (faces[self._slices] for faces in self._tissue.face_mobility)
+        self._faces_i = np.ascontiguousarray(along_i.transpose(1, 0, 2))
+        self._faces_j, self._faces_k = along_j.copy(), along_k.copy()
+        self._faces_i[:, -1] = self._faces_j[:, -1] = self._faces_k[:, :, -1] = 0
+        self._spares = np.empty((3, max(i, j) * k), np.float32)
