@@ -143,6 +143,11 @@ def fixed_arity(call, count):
     return eval(f"lambda {names}: call({names})", {"call": call})
 
 
+def is_declared_property(cls, name):
+    """Whether a Python class declares this Qt property."""
+    return any(type(vars(base).get(name)).__name__ == "Property" for base in cls.__mro__)
+
+
 def is_derived_in_python(cls):
     module = cls.__module__
     return not module.startswith(("PySide6", "shiboken", STAND_IN_MODULES))
@@ -166,7 +171,9 @@ def _install_attribute_access(cls, getattribute):
         if name == "name" and not hasattr(type(self), "name"):
             return QtCore.QObject.property(self, "objectName")
         try:
-            return getattribute(self, name)
+            value = getattribute(self, name)
+            # Qt properties that a stand-in declares come as PySide gives them.
+            return as_pythonqt_value(value) if is_declared_property(type(self), name) else value
         except AttributeError:
             if name.startswith("__"):
                 raise
@@ -185,6 +192,13 @@ def _install_attribute_access(cls, getattribute):
         attribute = next((vars(base)[name] for base in type(self).__mro__ if name in vars(base)), None)
         if attribute is not None and hasattr(attribute, "__set__"):
             attribute.__set__(self, value)
+        elif is_declared_property(type(self), name):
+            if not QtCore.QObject.setProperty(self, name, value):
+                raise AttributeError(f"property '{name}' of {type(self).__name__} is not writable")
+        elif type(value).__name__ == "SignalInstance":
+            self.__dict__[name] = value  # PySide keeps a bound signal with its object
+        elif isinstance(value, QtCore.QObject) and QtCore.QObject.property(value, "objectName") == name:
+            pass  # PySide's QUiLoader makes the children attributes of the root; here they are looked up
         elif name == "name":
             QtCore.QObject.setProperty(self, "objectName", value)
         elif is_derived_in_python(type(self)) or (
