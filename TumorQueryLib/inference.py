@@ -106,7 +106,7 @@ class Inference:
         return {
             "version": RESULT_VERSION,
             "software": {"name": "TumorQuery", "version": __version__, "python": platform.python_version()},
-            "inputs": [record.to_json() for record in self.patient.inputs],
+            "inputs": list(self.patient.inputs),
             "database": self.database,
             "strategy": self.strategy,
             "registration": {"mode": self.registration.mode, "quality": self.registration.quality},

@@ -58,8 +58,10 @@ def display_grid(image: Volume) -> Grid:
     """A RAS-aligned grid of 1 mm around what is not background in an image."""
     background = np.median(image.array[[0, -1]][:, [0, -1]][:, :, [0, -1]])
     content = np.abs(image.array - background) > 0.02 * np.ptp(image.array)
-    indices = np.argwhere(content) if content.any() else np.argwhere(np.ones(image.array.shape, bool))
-    low, high = indices.min(axis=0) - 0.5, indices.max(axis=0) + 0.5
+    if not content.any():
+        content[...] = True
+    extents = [np.flatnonzero(content.any(axis=tuple({0, 1, 2} - {axis}))) for axis in range(3)]
+    low, high = np.array([(extent[0] - 0.5, extent[-1] + 0.5) for extent in extents]).T
     corners = np.array(np.meshgrid(*zip(low, high), indexing="ij")).reshape(3, -1).T
     points = image.grid.to_ras(corners)
     start = points.min(axis=0) - MARGIN
@@ -75,6 +77,7 @@ class Scene:
 
     grid: Grid
     images: dict[str, NDArray[np.float32]]
+    windows: dict[str, tuple[float, float]]
     density: NDArray[np.float32]
     observed: dict[str, NDArray[np.bool_]]
 
@@ -94,21 +97,33 @@ def scene_of(inference: Inference) -> Scene:
     patient = inference.patient
     grid = display_grid(patient.t1gd)
     given = {"T1Gd": patient.t1gd, "FLAIR": patient.flair}
-    images = {}
+    images, windows = {}, {}
     for name, volume in given.items():
         if volume is not None:
             # Beyond its field of view an image shows its own background.
             outside = float(np.percentile(volume.array, 0.5))
             images[name] = resample(Volume(volume.array.astype(np.float32), volume.grid), grid, outside=outside).array
+            windows[name] = grey_window(images[name])
     return Scene(
         grid=grid,
         images=images,
+        windows=windows,
         density=resample(inference.density, grid).array,
         observed={
             "core": resample_mask(patient.core, grid).array,
             "whole": resample_mask(patient.whole, grid).array,
         },
     )
+
+
+def grey_window(image: NDArray[np.float32]) -> tuple[float, float]:
+    """Grey values shown as black and as white: those of the darkest and the brightest tissue."""
+    sample = image.ravel()[:: max(1, image.size // 200_000)]
+    values, counts = np.unique(sample, return_counts=True)
+    background = values[counts.argmax()]
+    tissue = sample[np.abs(sample - background) > 0.02 * np.ptp(sample)]
+    low, high = np.percentile(tissue, (0.5, 99.7)) if tissue.size else (background, background)
+    return float(low), float(max(high, low + 1e-6))
 
 
 def write_report(inference: Inference, path: Path) -> None:
@@ -175,14 +190,11 @@ def draw_plane(
     axes, scene: Scene, name: str, plane: str, index: int, *, density: bool = True, letters: bool = True
 ) -> None:
     """Draw one slice: the image, the density over it, isolines, outlines, letters and a scale bar."""
-    image = scene.images[name]
-    inside = image[image > np.percentile(image, 50)]
-    low, high = np.percentile(inside, (1, 99.7)) if inside.size else (0.0, 1.0)
-    low = min(low, float(np.percentile(image, 50)))
+    low, high = scene.windows[name]
     axes.set_facecolor("black")
     axes.set_axis_off()
-    background = plane_of(image, plane, index)
-    axes.imshow(background, cmap="gray", vmin=low, vmax=max(high, low + 1e-6), interpolation="bilinear")
+    background = plane_of(scene.images[name], plane, index)
+    axes.imshow(background, cmap="gray", vmin=low, vmax=high, interpolation="bilinear")
     if density:
         values = plane_of(scene.density, plane, index)
         axes.imshow(density_colours(values), interpolation="nearest")
@@ -197,7 +209,7 @@ def draw_plane(
     if letters:
         left, right, top, bottom = ORIENTATION_LETTERS[plane]
         spots = ((left, 0.02, 0.5), (right, 0.98, 0.5), (top, 0.5, 0.97), (bottom, 0.5, 0.03))
-        for letter, x, y in spots:
+        for letter, x, y in spots if density else spots[:2]:
             axes.text(
                 x,
                 y,
