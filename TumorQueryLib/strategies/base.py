@@ -21,6 +21,13 @@ if TYPE_CHECKING:
 _BUNDLED: dict[str, tuple[str, str | None, str | None]] = {
     "direct": ("TumorQueryLib.strategies.direct", None, None),
     "brute-force": ("TumorQueryLib.strategies.brute_force", None, None),
+    "ds64": ("TumorQueryLib.strategies.downsampled", None, None),
+    "ds32": ("TumorQueryLib.strategies.downsampled", None, None),
+    "ae": ("TumorQueryLib.strategies.autoencoder", "torch", "learned"),
+    "vae": ("TumorQueryLib.strategies.autoencoder", "torch", "learned"),
+    "bihash": ("TumorQueryLib.strategies.hashing", "torch", "learned"),
+    "radiomics": ("TumorQueryLib.strategies.radiomics", None, None),
+    "random-projection": ("TumorQueryLib.strategies.random_projection", None, None),
 }
 
 _REGISTERED: dict[str, Callable[..., Strategy]] = {}

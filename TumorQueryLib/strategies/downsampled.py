@@ -1,0 +1,133 @@
+"""DS64 and DS32: the best Dice of downsampled masks (paper, section 2.3).
+
+The paper downsamples 128^3 masks to 64^3 and 32^3 by spline interpolation of order 0,
+which is `scipy.ndimage.zoom`: it takes, along each axis, the voxel nearest to a
+regular lattice that holds the first and the last voxel. Nothing is averaged, so a
+run-length mask stays one.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from TumorQueryLib.database.masks import RunLengthMasks, RunningCount, RunsInMemory
+from TumorQueryLib.progress import Progress, no_progress
+from TumorQueryLib.strategies.base import TumorMasks, dice_from_counts, register_strategy
+from TumorQueryLib.strategies.embedding import RankedByScore
+from TumorQueryLib.strategies.pooling import batches
+
+if TYPE_CHECKING:
+    from TumorQueryLib.database import TumorDatabase
+
+
+class _Downsampled(RankedByScore):
+    """Ranks by Dice_T1Gd + Dice_FLAIR of downsampled masks.
+
+    Parameters
+    ----------
+    database : TumorDatabase
+        Its masks are downsampled when the strategy is made, a second for 50,000 entries.
+    rerank : int
+        Put so many of the best in the order of their exact Dice.
+    progress : Progress
+    """
+
+    factor: ClassVar[int]
+
+    def __init__(self, database: TumorDatabase, *, rerank: int = 0, progress: Progress = no_progress) -> None:
+        super().__init__(database, rerank=rerank)
+        self.lattice = [sampled_indices(n, -(-n // self.factor)) for n in database.grid.shape]
+        self.core = downsample(database.core, self.lattice, progress)
+        self.whole = downsample(database.whole, self.lattice, progress)
+
+    def scores(self, masks: TumorMasks) -> NDArray[np.float64]:
+        """Dice of the downsampled core and whole tumour, added; 0 to 2."""
+        every = np.arange(len(self.database))
+        total = np.zeros(len(self.database))
+        for coded, mask in ((self.core, masks.core), (self.whole, masks.whole)):
+            query = RunningCount(np.ascontiguousarray(mask[np.ix_(*self.lattice)]))
+            total += dice_from_counts(coded.intersections(query, every), coded.volume, query.volume)
+        return total
+
+
+@register_strategy("ds64")
+class DownsampledByTwo(_Downsampled):
+    """DS64: every other voxel along each axis, 64^3 of 128^3."""
+
+    name = "ds64"
+    factor = 2
+
+
+@register_strategy("ds32")
+class DownsampledByFour(_Downsampled):
+    """DS32: every fourth voxel along each axis, 32^3 of 128^3."""
+
+    name = "ds32"
+    factor = 4
+
+
+def sampled_indices(size: int, wanted: int) -> NDArray[np.int64]:
+    """Indices that a spline interpolation of order 0 takes along an axis, int64, shape (wanted,).
+
+    Of `size` voxels, those nearest to `wanted` regular places from the first to the
+    last voxel, as `scipy.ndimage.zoom` has it by default.
+    """
+    from scipy import ndimage
+
+    return ndimage.zoom(np.arange(size), wanted / size, order=0, mode="nearest").astype(np.int64)
+
+
+def downsample(
+    masks: RunLengthMasks, lattice: list[NDArray[np.int64]], progress: Progress = no_progress
+) -> RunLengthMasks:
+    """Run-length masks at the voxels lattice[0] x lattice[1] x lattice[2], each strictly ascending."""
+    shape = (len(lattice[0]), len(lattice[1]), len(lattice[2]))
+    rows_i, rows_j = (np.full(n, -1, np.int64) for n in masks.grid_shape[:2])
+    rows_i[lattice[0]] = np.arange(shape[0])
+    rows_j[lattice[1]] = np.arange(shape[1])
+    # Sampled voxels before each index along k: a run keeps those between its ends.
+    before = np.searchsorted(lattice[2], np.arange(masks.grid_shape[2] + 1))
+    offsets = np.zeros(len(masks) + 1, np.int64)
+    volume = np.zeros(len(masks), np.int64)
+    starts, lengths = [], []
+    for entries in batches(len(masks), 2048):
+        progress(entries[0] / len(masks), f"Downsampling to {' x '.join(map(str, shape))} voxels")
+        selected = masks.source.select(entries)
+        runs = int((masks.offsets[entries + 1] - masks.offsets[entries]).sum())
+        batch_starts, batch_lengths = np.empty(runs, np.uint32), np.empty(runs, np.uint8)
+        counts = np.zeros(len(entries), np.int64)
+        grid = np.array([*masks.grid_shape[1:], *shape[1:]])
+        _sample_runs(*selected, grid, rows_i, rows_j, before, batch_starts, batch_lengths, counts, volume[entries[0] :])
+        offsets[entries + 1] = counts
+        starts.append(batch_starts[: counts.sum()].copy())
+        lengths.append(batch_lengths[: counts.sum()].copy())
+    np.cumsum(offsets, out=offsets)
+    source = RunsInMemory(offsets, np.concatenate(starts), np.concatenate(lengths))
+    return RunLengthMasks(shape, offsets, volume, source)
+
+
+@njit(cache=True, nogil=True)
+def _sample_runs(rows, offsets, starts, lengths, grid, rows_i, rows_j, before, new_starts, new_lengths, counts, volume):
+    size_j, size_k, new_size_j, new_size_k = grid
+    written = 0
+    for n in range(rows.size):
+        first = written
+        for run in range(offsets[rows[n]], offsets[rows[n] + 1]):
+            start = np.int64(starts[run])
+            row = start // size_k
+            k = start - row * size_k
+            i = rows_i[row // size_j]
+            j = rows_j[row % size_j]
+            begin = before[k]
+            length = before[k + np.int64(lengths[run])] - begin
+            if i < 0 or j < 0 or length == 0:
+                continue
+            new_starts[written] = (i * new_size_j + j) * new_size_k + begin
+            new_lengths[written] = length
+            volume[n] += length
+            written += 1
+        counts[n] = written - first

@@ -1,0 +1,204 @@
+"""Trained encoders in files: safetensors with the configuration and the data's hash inside."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from TumorQueryLib.errors import InputError, MissingDependencyError, OutputError
+from TumorQueryLib.resources import cache_folder, resources_folder
+from TumorQueryLib.strategies.pooling import Pooling
+
+if TYPE_CHECKING:
+    from TumorQueryLib.database import TumorDatabase
+
+MODEL_SCHEMA = "tumorquery-model"
+MODEL_SCHEMA_VERSION = 1
+REGIONS = ("core", "whole")
+
+
+def import_networks(strategy: str):
+    """The module `networks`, which needs PyTorch and safetensors.
+
+    Raises
+    ------
+    MissingDependencyError
+        Naming the package and how to get it.
+    """
+    try:
+        import safetensors  # noqa: F401
+
+        from TumorQueryLib.strategies import networks
+    except ModuleNotFoundError as error:
+        raise MissingDependencyError(
+            f"The strategy {strategy} needs the package {error.name}: pip install 'tumorquery[learned]'; in 3D Slicer, "
+            "install the extension PyTorch and then safetensors by the module's own button or slicer.util.pip_install."
+        ) from error
+    return networks
+
+
+@dataclass(frozen=True, eq=False)
+class TrainedEncoders:
+    """The encoders of both regions, as they were trained.
+
+    Parameters
+    ----------
+    path : Path
+    sha256 : str
+        Of the file's bytes.
+    description : dict
+        What the file says of itself: strategy, architecture, atlas, training.
+    encoders : dict
+        A torch module for "core" and for "whole".
+    thresholds : dict
+        Of a hash, per region the value of each unit above which its bit is 1,
+        float32, shape (latent,); else empty.
+    """
+
+    path: Path
+    sha256: str
+    description: dict[str, Any]
+    encoders: dict[str, Any]
+    thresholds: dict[str, NDArray[np.float32]]
+
+    @property
+    def pooling(self) -> Pooling:
+        """How masks are averaged before the network."""
+        architecture = self.description["architecture"]
+        return Pooling(architecture["pooling"], tuple(architecture["start"]), tuple(architecture["shape"]))
+
+    def encode(self, region: str, shares: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Codes of pooled masks (n, *shape) in [0, 1]: float32, shape (n, latent)."""
+        import torch
+
+        with torch.inference_mode():
+            return self.encoders[region](torch.from_numpy(shares)[:, None]).numpy()
+
+    def check(self, database: TumorDatabase, strategy: str) -> None:
+        """Refuse a model of another strategy, atlas or threshold than the database's.
+
+        Raises
+        ------
+        InputError
+        """
+        expected = {"strategy": strategy, **database_traits(database)}
+        different = [name for name, value in expected.items() if self.description.get(name) != value]
+        if different:
+            raise InputError(
+                f"The model {self.path} was trained for another {', '.join(different)} than this database and strategy "
+                f"have; train one with `tumorquery train {database.path} --strategy {strategy}`."
+            )
+
+
+def database_traits(database: TumorDatabase) -> dict[str, Any]:
+    """What a model and a database have to have in common."""
+    return {
+        "atlas_sha256": database.atlas_sha256,
+        "threshold_t1gd": database.threshold_t1gd,
+        "threshold_flair": database.threshold_flair,
+    }
+
+
+def trained_model_path(database: TumorDatabase, strategy: str) -> Path:
+    """Where `train` puts a model by default: the user's cache."""
+    return cache_folder() / "models" / f"{strategy}-{database.sha256[:16]}.safetensors"
+
+
+def find_model(database: TumorDatabase, strategy: str) -> Path:
+    """The model trained on this database, else the bundled one of its atlas.
+
+    Raises
+    ------
+    InputError
+        When there is neither; says how to train one.
+    """
+    trained = trained_model_path(database, strategy)
+    for path in (trained, resources_folder() / "Models" / f"{database.atlas_name}-{strategy}.safetensors"):
+        if path.is_file():
+            return path
+    raise InputError(
+        f"There is no trained model of the strategy {strategy} for this database; train one in a few minutes with "
+        f"`tumorquery train {database.path} --strategy {strategy}`."
+    )
+
+
+def save_encoders(
+    path: Path,
+    description: dict[str, Any],
+    encoders: dict[str, Any],
+    thresholds: dict[str, NDArray[np.float32]],
+) -> None:
+    """Write encoders to a file in half precision, whole or not at all.
+
+    Raises
+    ------
+    OutputError
+        When the file cannot be written.
+    """
+    import torch
+    from safetensors.torch import save_file
+
+    tensors = {}
+    for region, encoder in encoders.items():
+        for name, tensor in encoder.state_dict().items():
+            # The variance serves the training only.
+            if not name.startswith("to_log_variance"):
+                tensors[f"{region}.{name}"] = tensor.detach().cpu().half().contiguous()
+    for region, values in thresholds.items():
+        tensors[f"{region}.threshold"] = torch.from_numpy(values).half()
+    described = {"schema": MODEL_SCHEMA, "schema_version": MODEL_SCHEMA_VERSION, **description}
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file(tensors, partial, metadata={"tumorquery": json.dumps(described, sort_keys=True)})
+        os.replace(partial, path)
+    except OSError as error:
+        raise OutputError(f"The model cannot be written to {path} ({error}); name another file.") from error
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def load_encoders(path: Path, strategy: str) -> TrainedEncoders:
+    """Read a model file.
+
+    Raises
+    ------
+    InputError
+        When it is no such file, or damaged.
+    MissingDependencyError
+        When PyTorch or safetensors are not installed.
+    """
+    networks = import_networks(strategy)
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            description = json.loads((file.metadata() or {})["tumorquery"])
+            tensors = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
+        if (description["schema"], description["schema_version"]) != (MODEL_SCHEMA, MODEL_SCHEMA_VERSION):
+            raise ValueError(f"schema {description['schema']} version {description['schema_version']}")
+        encoders = {}
+        for region in REGIONS:
+            encoder = networks.Encoder(networks.Architecture(**description["architecture"]))
+            encoder.to_log_variance = None
+            prefix = f"{region}."
+            weights = {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
+            weights.pop("threshold", None)
+            encoder.load_state_dict(weights)
+            encoders[region] = encoder.eval()
+        thresholds = {
+            region: tensors[f"{region}.threshold"].numpy() for region in REGIONS if f"{region}.threshold" in tensors
+        }
+    except (OSError, SafetensorError, KeyError, ValueError, TypeError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(
+            f"{path} is not a model of this software, or is damaged ({reason}); train it again."
+        ) from error
+    return TrainedEncoders(path, hashlib.sha256(path.read_bytes()).hexdigest(), description, encoders, thresholds)
