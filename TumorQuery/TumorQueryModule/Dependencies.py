@@ -1,0 +1,137 @@
+"""Python packages that the worker needs: what is missing, and their installation with the user's consent."""
+
+import importlib.metadata
+import importlib.util
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from slicer.i18n import tr as _
+
+#: Packages that come with Slicer and must stay as they are: other versions break Slicer itself.
+BUNDLED_PACKAGES = ("numpy", "scipy", "SimpleITK", "pydicom", "requests", "vtk", "packaging")
+
+#: Strategies that need torch, and what they need beside it.
+LEARNED_STRATEGIES = ("ae", "vae", "bihash")
+LEARNED_REQUIREMENTS = ("safetensors>=0.4",)
+TORCH_REQUIREMENT = ">=2.2"
+
+
+class DependencyError(RuntimeError):
+    """Packages are missing and were not installed; the text says what to do."""
+
+
+def libraryFolder() -> Path:
+    """The folder that holds TumorQueryLib: beside the installed module, in the checkout, or where pip put it.
+
+    :raises DependencyError: when it is nowhere.
+    """
+    module = Path(__file__).resolve().parent.parent
+    for folder in (module, module.parent):
+        if (folder / "TumorQueryLib" / "__init__.py").is_file():
+            return folder
+    found = importlib.util.find_spec("TumorQueryLib")
+    if found is None or found.origin is None:
+        raise DependencyError(
+            _("TumorQueryLib was not found beside the module. Install the TumorQuery extension again.")
+        )
+    return Path(found.origin).parent.parent
+
+
+def importLibrary() -> None:
+    """Make TumorQueryLib importable in Slicer's own interpreter."""
+    if importlib.util.find_spec("TumorQueryLib") is None:
+        sys.path.append(str(libraryFolder()))
+
+
+def resourcesFolder() -> Path:
+    """The folder of the bundled data."""
+    importLibrary()
+    from TumorQueryLib.resources import resources_folder
+
+    return resources_folder()
+
+
+def missingRequirements(requirementsFile: str) -> list[Any]:
+    """The requirements of a file that are not satisfied."""
+    import slicer.packaging
+
+    return [one for one in slicer.packaging.load_requirements(requirementsFile) if not slicer.packaging.pip_check(one)]
+
+
+def ensureRequirements(requirementsFile: str, strategy: str) -> None:
+    """Install what is missing for a run; the user is asked first.
+
+    :param requirementsFile: Resources/requirements.txt of the module.
+    :param strategy: name of the query strategy; some need more than others.
+    :raises DependencyError: when a package is missing afterwards; the text says why and what to do.
+    """
+    import slicer.packaging
+
+    requirements = [str(requirement) for requirement in slicer.packaging.load_requirements(requirementsFile)]
+    if strategy in LEARNED_STRATEGIES:
+        ensureTorch()
+        requirements += LEARNED_REQUIREMENTS
+    if strategy == "radiomics" and importlib.util.find_spec("radiomics") is None:
+        raise DependencyError(
+            _(
+                "The radiomics strategy needs pyradiomics, which comes with the SlicerRadiomics extension. "
+                "Install it in the Extensions Manager and restart Slicer, or choose another strategy."
+            )
+        )
+    with tempfile.TemporaryDirectory(prefix="TumorQuery-") as folder:
+        constraints = Path(folder) / "constraints.txt"
+        constraints.write_text("".join(f"{line}\n" for line in bundledVersions()), encoding="utf-8")
+        try:
+            slicer.packaging.pip_ensure(requirements, constraints=constraints, requester="TumorQuery")
+        except subprocess.CalledProcessError as error:
+            raise DependencyError(
+                _(
+                    "The Python packages could not be installed. Without internet access, or behind a firewall, "
+                    "download their wheels on another computer and install them with "
+                    "PythonSlicer -m pip install --no-index --find-links FOLDER {packages}"
+                ).format(packages=" ".join(requirements))
+            ) from error
+        except RuntimeError as error:
+            raise DependencyError(_("Nothing was installed, and without these packages nothing can run.")) from error
+    missing = [requirement for requirement in requirements if not slicer.packaging.pip_check(requirement)]
+    if missing:
+        raise DependencyError(
+            _("These Python packages are missing: {packages}. Install them with PythonSlicer -m pip install.").format(
+                packages=", ".join(missing)
+            )
+        )
+
+
+def bundledVersions() -> list[str]:
+    """Constraints for pip that keep the packages of Slicer at their versions."""
+    lines = []
+    for name in BUNDLED_PACKAGES:
+        try:
+            lines.append(f"{name}=={importlib.metadata.version(name)}")
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return lines
+
+
+def ensureTorch() -> None:
+    """Have the PyTorch extension install torch as it suits the computer.
+
+    :raises DependencyError: when the extension or torch is not there.
+    """
+    if importlib.util.find_spec("torch") is not None:
+        return
+    try:
+        import PyTorchUtils
+    except ImportError as error:
+        raise DependencyError(
+            _(
+                "The learned strategies need the PyTorch extension. Install it in the Extensions Manager and "
+                "restart Slicer, or choose the direct query."
+            )
+        ) from error
+    logic = PyTorchUtils.PyTorchUtilsLogic()
+    if logic.installTorch(askConfirmation=True, torchVersionRequirement=TORCH_REQUIREMENT) is None:
+        raise DependencyError(_("PyTorch was not installed. Choose the direct query, which needs none."))

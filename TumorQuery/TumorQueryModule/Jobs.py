@@ -1,0 +1,127 @@
+"""The jobs that the module gives to the worker: infer, show another match, build a database, describe one."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from slicer.i18n import tr as _
+
+from TumorQueryModule.PatientNodes import PatientNodes, writeVolume
+from TumorQueryModule.ResultNodes import ResultNodes, loadResult, readVolume, showDensity, writeTransform
+
+
+@dataclass(frozen=True)
+class Method:
+    """How a density is inferred; names as TumorQueryLib has them.
+
+    :param database: name of a bundled database, or a file.
+    :param strategy: query strategy.
+    :param registration: "deformable", "affine" or "none".
+    :param refine: "atlas", "patient", or None for no refinement.
+    :param top: number of ranked matches.
+    """
+
+    database: str = "starter"
+    strategy: str = "direct"
+    registration: str = "deformable"
+    refine: str | None = None
+    top: int = 15
+
+    def arguments(self) -> dict[str, Any]:
+        """The method's part of the worker's job."""
+        arguments = {name: getattr(self, name) for name in ("database", "strategy", "registration", "top")}
+        return arguments if self.refine is None else {**arguments, "refine": self.refine}
+
+
+@dataclass(frozen=True)
+class InferJob:
+    """Infer the density of a patient and put it into the scene; its value is the `ResultNodes`.
+
+    :param previous: nodes of an earlier result to update; without them all are added.
+    """
+
+    patient: PatientNodes
+    method: Method
+    previous: ResultNodes = field(default_factory=ResultNodes)
+
+    def prepare(self, folder: Path) -> Iterator[dict[str, Any]]:
+        """Write the patient's nodes as files."""
+        arguments = self.method.arguments()
+        for files in self.patient.write(folder):
+            arguments.update(files)
+            yield {}
+        yield {"command": "infer", "out": str(folder / "result"), "watch_stdin": True, "arguments": arguments}
+
+    def collect(self, resultPath: Path) -> Iterator[ResultNodes | None]:
+        """Load the result."""
+        yield from loadResult(self.patient, resultPath, self.previous)
+
+
+@dataclass(frozen=True)
+class MatchJob:
+    """Show the density of another ranked match in the nodes of a result.
+
+    The files that the worker needs are made from the scene, so this works in a restored scene too.
+
+    :param rank: counted from 0.
+    """
+
+    nodes: ResultNodes
+    rank: int
+
+    def prepare(self, folder: Path) -> Iterator[dict[str, Any]]:
+        """Write what the worker needs of the earlier result."""
+        if None in (self.nodes.density, self.nodes.isolines, self.nodes.atlasToPatient, self.nodes.report):
+            raise ValueError(_("Nodes of the result were removed from the scene. Run the inference again."))
+        (folder / "result.json").write_text(self.nodes.report.GetText(), encoding="utf-8")
+        writeVolume(self.nodes.density, folder / "density.nrrd")
+        yield {}
+        writeTransform(self.nodes.atlasToPatient, folder / "patient_to_atlas.h5")
+        arguments = {"result": str(folder), "rank": self.rank}
+        yield {"command": "match", "watch_stdin": True, "arguments": arguments}
+
+    def collect(self, resultPath: Path) -> Iterator[ResultNodes | None]:
+        """Show the density."""
+        density = readVolume(resultPath)
+        yield None
+        showDensity(self.nodes, density, self.rank)
+        yield self.nodes
+
+
+@dataclass(frozen=True)
+class BuildJob:
+    """Build a database; its value is the path of the file.
+
+    :param path: file to make; an interrupted build of the same file goes on.
+    :param entries: number of simulated tumors.
+    """
+
+    path: Path
+    entries: int
+
+    def prepare(self, folder: Path) -> Iterator[dict[str, Any]]:
+        """Only the job itself: nothing of the scene is needed."""
+        arguments = {"path": str(self.path), "entries": self.entries, "resume": self.path.exists()}
+        yield {"command": "build", "watch_stdin": True, "arguments": arguments}
+
+    def collect(self, resultPath: Path) -> Iterator[Path]:
+        """The file is where it was asked for."""
+        yield resultPath
+
+
+@dataclass(frozen=True)
+class InfoJob:
+    """Describe a database; its value is what `tumorquery info` tells, as a dictionary."""
+
+    database: str
+
+    def prepare(self, folder: Path) -> Iterator[dict[str, Any]]:
+        """Only the job itself."""
+        arguments = {"database": self.database}
+        yield {"command": "info", "out": str(folder / "info"), "watch_stdin": True, "arguments": arguments}
+
+    def collect(self, resultPath: Path) -> Iterator[dict[str, Any]]:
+        """Read the description."""
+        yield json.loads(resultPath.read_text(encoding="utf-8"))

@@ -1,0 +1,124 @@
+"""How a density is shown: colors, threshold and isolines over the T1Gd image, in slices and in 3D."""
+
+from typing import Any
+
+import numpy as np
+import slicer
+import vtk
+from slicer.i18n import tr as _
+
+#: Name of the color table; a scene holds one.
+COLOR_TABLE_NAME = "TumorQuery density"
+
+#: Number of colors of the table; the first ones are transparent, whatever threshold is set.
+NUMBER_OF_COLORS = 256
+TRANSPARENT_COLORS = 3
+
+#: Red, green, blue at equal steps of density: dark violet, magenta, orange, light yellow. Lightness only rises.
+CONTROL_COLORS = ((0.27, 0.05, 0.55), (0.72, 0.13, 0.46), (0.96, 0.48, 0.20), (0.99, 0.96, 0.60))
+
+#: Color and opacity in 3D of the segments of the result, by region.
+SEGMENT_DISPLAY = {"whole": ((0.35, 0.85, 1.0), 0.3), "core": ((1.0, 0.3, 0.3), 0.7)}
+
+
+def densityColorTable() -> Any:
+    """The color table of densities; made on first use, saved with the scene."""
+    for node in slicer.util.getNodesByClass("vtkMRMLColorTableNode"):
+        if node.GetName() == COLOR_TABLE_NAME and node.GetNumberOfColors() == NUMBER_OF_COLORS:
+            return node
+    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLColorTableNode", COLOR_TABLE_NAME)
+    node.SetTypeToUser()
+    node.SetNumberOfColors(NUMBER_OF_COLORS)
+    node.SetHideFromEditors(False)  # only then it is offered for saving
+    steps = np.linspace(0.0, 1.0, len(CONTROL_COLORS))
+    for index in range(NUMBER_OF_COLORS):
+        density = index / (NUMBER_OF_COLORS - 1)
+        red, green, blue = (np.interp(density, steps, channel) for channel in zip(*CONTROL_COLORS, strict=True))
+        opacity = 0.0 if index < TRANSPARENT_COLORS else 1.0
+        node.SetColor(index, f"{density:.3f}", red, green, blue, opacity)
+    return node
+
+
+def setUpDensityDisplay(densityNode: Any) -> None:
+    """Give a density its units and its color table, once; what the user changes later stays."""
+    quantity, units = slicer.vtkCodedEntry(), slicer.vtkCodedEntry()
+    quantity.SetValueSchemeMeaning("tumor-cell-density", "99TUMORQUERY", "Tumor cell density")
+    units.SetValueSchemeMeaning("1", "UCUM", "fraction of the largest possible density")
+    densityNode.SetVoxelValueQuantity(quantity)
+    densityNode.SetVoxelValueUnits(units)
+    densityNode.CreateDefaultDisplayNodes()
+    display = densityNode.GetDisplayNode()
+    display.SetAndObserveColorNodeID(densityColorTable().GetID())
+    display.AutoWindowLevelOff()
+    display.SetWindowLevelMinMax(0.0, 1.0)
+    display.ApplyThresholdOn()
+    legend = slicer.modules.colors.logic().AddDefaultColorLegendDisplayNode(densityNode)
+    legend.SetTitleText(_("Tumor cell density"))
+    legend.SetLabelFormat("%.1f")
+
+
+def setThreshold(densityNode: Any, threshold: float) -> None:
+    """Make densities below a fraction transparent."""
+    densityNode.GetDisplayNode().SetThreshold(threshold, 1.0)
+
+
+def setOutlinesVisible(segmentationNode: Any, visible: bool) -> None:
+    """Show or hide the isolines in the slice views."""
+    segmentationNode.GetDisplayNode().SetVisibility2D(visible)
+
+
+def setSurfacesVisible(segmentationNode: Any, visible: bool) -> None:
+    """Show or hide the surfaces of the isolines in 3D views."""
+    if visible:
+        segmentationNode.CreateClosedSurfaceRepresentation()
+    segmentationNode.GetDisplayNode().SetVisibility3D(visible)
+
+
+def setIsolines(segmentationNode: Any, densityNode: Any, thresholds: dict[str, float]) -> None:
+    """Make one segment for each region where the density exceeds a threshold.
+
+    :param thresholds: density by region, "whole" and "core"; the comparison is strict.
+    """
+    names = {"whole": _("Whole tumor: density > {value:g}"), "core": _("Tumor core: density > {value:g}")}
+    segmentation = segmentationNode.GetSegmentation()
+    segmentationNode.SetReferenceImageGeometryParameterFromVolumeNode(densityNode)
+    segmentationNode.CreateDefaultDisplayNodes()
+    display = segmentationNode.GetDisplayNode()
+    density = slicer.util.arrayFromVolume(densityNode)
+    segmentation.RemoveRepresentation("Closed surface")  # those of another density
+    for region, value in thresholds.items():
+        color, opacity = SEGMENT_DISPLAY[region]
+        if segmentation.GetSegment(region) is None:
+            segmentation.AddEmptySegment(region, names[region].format(value=value), color)
+        mask = (density > value).astype(np.uint8)
+        slicer.util.updateSegmentBinaryLabelmapFromArray(mask, segmentationNode, region, densityNode)
+        display.SetSegmentVisibility2DFill(region, False)
+        display.SetSegmentOpacity3D(region, opacity)
+
+
+def showInSliceViews(t1gdNode: Any, densityNode: Any, opacity: float) -> None:
+    """Show the density over the T1Gd image in all slice views, fitted to the image and moved to the tumor."""
+    slicer.util.setSliceViewerLayers(
+        background=t1gdNode, foreground=densityNode, foregroundOpacity=opacity, label=None, fit=True
+    )
+    jumpToTumor(densityNode)
+
+
+def setOpacity(densityNode: Any, opacity: float) -> None:
+    """Change the opacity of the density in the slice views that show it."""
+    for composite in slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode"):
+        if composite.GetForegroundVolumeID() == densityNode.GetID():
+            composite.SetForegroundOpacity(opacity)
+
+
+def jumpToTumor(densityNode: Any, threshold: float = 0.2) -> None:
+    """Move all slice views to the middle of the region where the density exceeds a threshold."""
+    inside = np.argwhere(slicer.util.arrayFromVolume(densityNode) > threshold)
+    if inside.size == 0:
+        return
+    k, j, i = inside.mean(axis=0)
+    matrix = vtk.vtkMatrix4x4()
+    densityNode.GetIJKToRASMatrix(matrix)
+    position = [0.0, 0.0, 0.0]
+    densityNode.TransformPointToWorld(matrix.MultiplyPoint((i, j, k, 1.0))[:3], position)
+    slicer.vtkMRMLSliceNode.JumpAllSlices(slicer.mrmlScene, *position, slicer.vtkMRMLSliceNode.CenteredJumpSlice)

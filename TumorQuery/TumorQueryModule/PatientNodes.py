@@ -1,0 +1,199 @@
+"""The nodes that describe a patient, what is still missing of them, and their way into files for the worker."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import slicer
+import vtk
+from slicer.i18n import tr as _
+
+#: How far the axes of a volume may be from right angles (cosine) before it is resampled for the worker.
+SHEAR_TOLERANCE = 1e-4
+
+
+@dataclass(frozen=True)
+class PatientNodes:
+    """The nodes of one patient.
+
+    :param t1gd: T1-weighted image with contrast; the density is computed on its voxels.
+    :param flair: T2-FLAIR image, optional.
+    :param t1: T1-weighted image without contrast, optional.
+    :param brainMask: segmentation or label map of the brain, optional.
+    :param segmentation: the tumor, a segmentation or a label map.
+    :param coreSegmentIDs: the segments of a segmentation that make up the core.
+    :param wholeSegmentIDs: the segments that make up the whole tumor; those of the core are added.
+    :param labelConvention: what the numbers of a label map mean, as TumorQueryLib names it; None lets it find out.
+    """
+
+    t1gd: Any
+    flair: Any = None
+    t1: Any = None
+    brainMask: Any = None
+    segmentation: Any = None
+    coreSegmentIDs: tuple[str, ...] = ()
+    wholeSegmentIDs: tuple[str, ...] = ()
+    labelConvention: str | None = None
+
+    @property
+    def nodes(self) -> tuple[Any, ...]:
+        """All nodes that are given."""
+        nodes = (self.t1gd, self.flair, self.t1, self.brainMask, self.segmentation)
+        return tuple(node for node in nodes if node is not None)
+
+    @property
+    def isLabelMap(self) -> bool:
+        """Whether the tumor is given as a label map and not as segments."""
+        return self.segmentation is not None and self.segmentation.IsA("vtkMRMLLabelMapVolumeNode")
+
+    def missing(self) -> dict[str, str]:
+        """What a run still needs: input name -> a sentence for the user."""
+        missing = {}
+        if self.t1gd is None:
+            missing["t1gd"] = _("Choose the T1 image with contrast.")
+        for name, node in (("t1gd", self.t1gd), ("flair", self.flair), ("t1", self.t1)):
+            if node is not None and node.GetImageData() is None:
+                missing[name] = _("{name} holds no image.").format(name=node.GetName())
+        if self.segmentation is None:
+            missing["segmentation"] = _("Choose the segmentation of the tumor.")
+        elif self.isLabelMap:
+            if self.segmentation.GetImageData() is None:
+                missing["segmentation"] = _("{name} holds no image.").format(name=self.segmentation.GetName())
+        elif self.segmentation.GetSegmentation().GetNumberOfSegments() == 0:
+            missing["segmentation"] = _("{name} holds no segments.").format(name=self.segmentation.GetName())
+        elif not set(self.wholeSegmentIDs) | set(self.coreSegmentIDs):
+            missing["wholeSegments"] = _("Check the segments of the whole tumor.")
+        return missing
+
+    def write(self, folder: Path) -> Iterator[dict[str, str | None]]:
+        """Write all inputs as uncompressed NRRD files in the T1Gd image's own frame.
+
+        Yields after every file; at last the file arguments of the worker's job.
+
+        :raises ValueError: when an input is missing; the text says which.
+        """
+        missing = self.missing()
+        if missing:
+            raise ValueError(" ".join(missing.values()))
+        arguments: dict[str, str | None] = {}
+        for role, node in (("t1gd", self.t1gd), ("flair", self.flair), ("t1", self.t1)):
+            if node is not None:
+                arguments[role] = writeVolume(inFrameOf(node, self.t1gd), folder / f"{role}.nrrd")
+                yield arguments
+        if self.brainMask is not None:
+            brain = self.brainMask
+            if brain.IsA("vtkMRMLSegmentationNode"):
+                brain = maskOfSegments(brain, segmentIDs(brain), self.t1gd)
+            else:
+                brain = inFrameOf(brain, self.t1gd)
+            arguments["brain_mask"] = writeVolume(brain, folder / "brain_mask.nrrd")
+            yield arguments
+        if self.isLabelMap:
+            labels = inFrameOf(self.segmentation, self.t1gd)
+            arguments["segmentation"] = writeVolume(labels, folder / "segmentation.nrrd")
+            arguments["labels"] = self.labelConvention
+            yield arguments
+            return
+        whole = [*self.coreSegmentIDs, *(name for name in self.wholeSegmentIDs if name not in self.coreSegmentIDs)]
+        for role, chosen in (("core", self.coreSegmentIDs), ("whole", whole)):
+            if chosen:
+                mask = maskOfSegments(self.segmentation, chosen, self.t1gd)
+                arguments[role] = writeVolume(mask, folder / f"{role}.nrrd")
+                yield arguments
+
+
+def segmentIDs(segmentationNode: Any) -> tuple[str, ...]:
+    """The segments of a segmentation, in their order."""
+    return tuple(segmentationNode.GetSegmentation().GetSegmentIDs())
+
+
+def suggestSegments(segmentationNode: Any) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The segments of the core and of the whole tumor, as far as their names tell.
+
+    :return: segment IDs of the core (empty when no name tells it), and of all segments.
+    """
+    partsOfCore = ("core", "necro", "ncr", "enhanc", "contrast")
+    segmentation = segmentationNode.GetSegmentation()
+    everything = segmentIDs(segmentationNode)
+    core = tuple(
+        segmentID
+        for segmentID in everything
+        if any(part in segmentation.GetSegment(segmentID).GetName().casefold() for part in partsOfCore)
+    )
+    return core, everything
+
+
+def inFrameOf(node: Any, frameNode: Any) -> Any:
+    """A volume in the frame below another node's parent transform, as a node outside the scene.
+
+    A node under the same transform stays as it is; a rotated or shifted one gets another
+    header; a warped or sheared one is resampled.
+    """
+    source, target = node.GetParentTransformNode(), frameNode.GetParentTransformNode()
+    if source is target:
+        return node
+    moved = node.NewInstance()
+    moved.CopyContent(node)
+    transform = vtk.vtkGeneralTransform()
+    slicer.vtkMRMLTransformNode.GetTransformBetweenNodes(source, target, transform)
+    matrix = vtk.vtkTransform()
+    if slicer.vtkMRMLTransformNode.IsGeneralTransformLinear(transform, matrix):
+        moved.ApplyTransformMatrix(matrix.GetMatrix())
+        if hasRightAngles(moved):
+            return moved
+        moved.CopyContent(node)
+    moved.ApplyNonLinearTransform(transform)
+    return moved
+
+
+def hasRightAngles(volumeNode: Any) -> bool:
+    """Whether a volume's axes are at right angles, as image files store them."""
+    directions = np.empty((3, 3))
+    matrix = vtk.vtkMatrix4x4()
+    volumeNode.GetIJKToRASDirectionMatrix(matrix)
+    for row in range(3):
+        for column in range(3):
+            directions[row, column] = matrix.GetElement(row, column)
+    return bool(np.allclose(directions.T @ directions, np.eye(3), atol=SHEAR_TOLERANCE))
+
+
+def maskOfSegments(segmentationNode: Any, chosen: Sequence[str], referenceNode: Any) -> Any:
+    """The union of segments as a label map on the voxels of a volume, as a node outside the scene.
+
+    Parent transforms of both nodes are taken into account.
+    """
+    identifiers, labels = vtk.vtkStringArray(), vtk.vtkIntArray()
+    for segmentID in chosen:
+        identifiers.InsertNextValue(segmentID)
+        labels.InsertNextValue(1)
+    merged = slicer.vtkOrientedImageData()
+    logic = slicer.modules.segmentations.logic()
+    segmentationNode.GetSegmentation().CreateRepresentation("Binary labelmap")
+    logic.GenerateMergedLabelmapInReferenceGeometry(
+        segmentationNode,
+        referenceNode,
+        identifiers,
+        slicer.vtkSegmentation.EXTENT_REFERENCE_GEOMETRY,
+        merged,
+        labels,
+    )
+    mask = slicer.vtkMRMLLabelMapVolumeNode()
+    if not logic.CopyOrientedImageDataToVolumeNode(merged, mask):
+        raise RuntimeError(_("The segments of {name} cannot be read.").format(name=segmentationNode.GetName()))
+    return mask
+
+
+def writeVolume(volumeNode: Any, path: Path) -> str:
+    """Write a volume without touching the storage of its node.
+
+    :return: the path as text.
+    :raises RuntimeError: when it cannot be written.
+    """
+    storage = slicer.vtkMRMLVolumeArchetypeStorageNode()
+    storage.SetFileName(str(path))
+    storage.SetUseCompression(0)
+    if not storage.WriteData(volumeNode):
+        raise RuntimeError(_("The temporary file {path} cannot be written.").format(path=path))
+    return str(path)
