@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             options.run(options)
         return DONE
     except (KeyboardInterrupt, Cancelled):
-        print("tumorquery: cancelled; nothing half-written was left", file=sys.stderr)
+        print(f"tumorquery: cancelled; {getattr(options, 'when_cancelled', 'no result was written')}", file=sys.stderr)
         return CANCELLED
     except TumorQueryError as error:
         print(f"tumorquery: {error}", file=sys.stderr)
@@ -131,13 +131,36 @@ def make_parser() -> Parser:
     )
     build.add_argument("--seed", type=int, default=0, metavar="S", help="of the random numbers (0)")
     build.add_argument("--atlas", default="SRI24", metavar="NAME|DIR", help="bundled atlas or an atlas folder (SRI24)")
-    build.add_argument("--workers", type=whole_number, metavar="N", help="threads; by default one a core")
+    where = build.add_mutually_exclusive_group()
+    where.add_argument("--workers", type=whole_number, metavar="N", help="threads; by default one a core")
+    where.add_argument("--dask", metavar="ADDRESS", help="grow on the workers of this Dask scheduler instead")
     build.add_argument("--resume", action="store_true", help="go on with an interrupted build")
-    build.set_defaults(run=run_build)
+    build.set_defaults(run=run_build, when_cancelled="the same call with --resume goes on with it")
 
     info = commands.add_parser("info", help="describe a database")
     info.add_argument("database", metavar="DB.h5", help="a file, or the name of a bundled database")
+    info.add_argument("--verify", action="store_true", help="read and check everything in it")
     info.set_defaults(run=run_info)
+
+    train = commands.add_parser("train", help="train the networks of a learned strategy on a database")
+    train.add_argument("database", metavar="DB.h5", help="a file, or the name of a bundled database")
+    train.add_argument("--strategy", choices=("ae", "vae", "bihash"), required=True)
+    train.add_argument("--seed", type=int, default=0, metavar="S", help="of the random numbers (0)")
+    train.set_defaults(run=run_train, when_cancelled="the same call goes on with it")
+
+    embed = commands.add_parser("embed", help="encode a database for an approximate strategy, into the user's cache")
+    embed.add_argument("database", metavar="DB.h5", help="a file, or the name of a bundled database")
+    embed.add_argument("--strategy", required=True, metavar="NAME")
+    embed.set_defaults(run=run_embed)
+
+    evaluate = commands.add_parser("evaluate", help="compare strategies with the exact query: the paper's tables")
+    evaluate.add_argument("database", metavar="DB.h5", help="a file, or the name of a bundled database")
+    evaluate.add_argument("--strategies", type=names, metavar="A,B,...", help="by default every one")
+    evaluate.add_argument("--synthetic", type=whole_number, default=1000, metavar="N", help="synthetic queries (1000)")
+    evaluate.add_argument("--cohort", type=Path, metavar="FILE.csv", help="real patients to query as well")
+    evaluate.add_argument("--registration", choices=MODES, default="deformable", help="of the cohort (deformable)")
+    evaluate.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of tables and figures")
+    evaluate.set_defaults(run=run_evaluate)
 
     bench = commands.add_parser("bench", help="measure speed and accuracy against references")
     benches = bench.add_subparsers(title="benchmarks", required=True, metavar="BENCHMARK")
@@ -168,6 +191,11 @@ def whole_number(text: str) -> int:
     if value < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a positive whole number")
     return value
+
+
+def names(text: str) -> list[str]:
+    """Names separated by commas, for argparse."""
+    return [name.strip() for name in text.split(",") if name.strip()]
 
 
 def add_patient_options(parser: argparse.ArgumentParser) -> None:
@@ -301,6 +329,7 @@ def run_build(options: argparse.Namespace) -> None:
             sampling=options.sampling,
             seed=options.seed,
             workers=options.workers,
+            dask=options.dask,
             resume=options.resume,
             progress=progress,
         )
@@ -311,7 +340,48 @@ def run_info(options: argparse.Namespace) -> None:
     """`tumorquery info`."""
     from TumorQueryLib.database import describe_database
 
-    print(json.dumps(describe_database(options.database), indent=2, ensure_ascii=False))
+    with progress_bar() as progress:
+        described = describe_database(options.database, verify=options.verify, progress=progress)
+    print(json.dumps(described, indent=2, ensure_ascii=False))
+
+
+def run_train(options: argparse.Namespace) -> None:
+    """`tumorquery train`."""
+    from TumorQueryLib.database import TumorDatabase
+    from TumorQueryLib.training import train_strategy
+
+    with TumorDatabase.open(options.database) as database, progress_bar() as progress:
+        path = train_strategy(database, options.strategy, seed=options.seed, progress=progress)
+    print(f"Trained: {path}")
+
+
+def run_embed(options: argparse.Namespace) -> None:
+    """`tumorquery embed`."""
+    from TumorQueryLib.database import TumorDatabase
+    from TumorQueryLib.training import embed_database
+
+    with TumorDatabase.open(options.database) as database, progress_bar() as progress:
+        path = embed_database(database, options.strategy, progress)
+    print(f"Embedded: {path}")
+
+
+def run_evaluate(options: argparse.Namespace) -> None:
+    """`tumorquery evaluate`."""
+    from TumorQueryLib.database import TumorDatabase
+    from TumorQueryLib.evaluation import evaluate
+
+    chosen = {} if options.strategies is None else {"strategies": options.strategies}
+    with TumorDatabase.open(options.database) as database, progress_bar() as progress:
+        evaluate(
+            database,
+            out=options.out,
+            synthetic=options.synthetic,
+            cohort=options.cohort,
+            registration=options.registration,
+            progress=progress,
+            **chosen,
+        )
+    print((options.out / "tables.md").read_text(encoding="utf-8"))
 
 
 def run_bench(options: argparse.Namespace) -> None:

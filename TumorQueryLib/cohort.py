@@ -242,8 +242,8 @@ def _ended_on_dask(rows: list[CohortRow], method: dict[str, Any], out: str, addr
             if future.status == "finished":
                 yield future.result()
             else:
-                error = future.exception()
-                yield {"patient": futures[future].patient, "status": "failed", "error": f"the worker was lost: {error}"}
+                lost = f"the worker was lost: {future.exception()}"
+                yield {"patient": futures[future].patient, "status": "failed", "error": lost}
 
 
 def _with_absolute_paths(files: dict[str, str]) -> dict[str, str]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import textwrap
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 DISPLAY_SPACING = 1.0
 MARGIN = 6.0
 SCALE_BAR = 50.0
-ISOLINES = {0.2: "--", 0.6: "-"}
+ISOLINES: dict[float, Any] = {0.2: "--", 0.6: "-"}
 OBSERVED_COLOURS = {"whole": "#4ade80", "core": "#38bdf8"}
 LIGHTBOX_SLICES = 8
 TEXT = "#e5e7eb"
@@ -207,7 +207,7 @@ def draw_plane(
     axes.set_xlim(-0.5, columns - 0.5)
     axes.set_ylim(rows - 0.5, -0.5)
     if letters:
-        left, right, top, bottom = ORIENTATION_LETTERS[plane]
+        left, right, top, bottom = tuple(ORIENTATION_LETTERS[plane])
         spots = ((left, 0.02, 0.5), (right, 0.98, 0.5), (top, 0.5, 0.97), (bottom, 0.5, 0.03))
         for letter, x, y in spots if density else spots[:2]:
             axes.text(
