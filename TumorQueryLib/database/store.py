@@ -160,6 +160,8 @@ class TumorDatabase:
         self.trajectory = file["parameters/trajectory"][:]
         if self.seed.shape != (len(self), 3):
             raise ValueError("the seeds do not fit the entries")
+        if len(self) == 0:
+            raise ValueError("it holds no entry")
         for values in (self.diffusivity, self.proliferation, self.duration):
             if values.shape != (len(self),):
                 raise ValueError("the parameters do not fit the entries")
@@ -323,7 +325,7 @@ def describe_database(
             ("core_volume_ml", database.core.volume),
             ("whole_volume_ml", database.whole.volume),
         ):
-            quantiles = np.quantile(volume * voxel, [0, 0.05, 0.5, 0.95, 1]) if len(database) else []
+            quantiles = np.quantile(volume * voxel, [0, 0.05, 0.5, 0.95, 1])
             description[name] = {
                 key: round(float(value), 3) for key, value in zip(("min", "p5", "median", "p95", "max"), quantiles)
             }
@@ -420,19 +422,16 @@ class _Column:
     """A dataset that is written from its beginning to its end."""
 
     def __init__(self, file: h5py.File, name: str, shape: tuple[int, ...], dtype: str, page: int) -> None:
-        # A chunk cannot be larger than a dataset of fixed size, nor be empty.
-        chunk = (max(1, min(page, shape[0])), *shape[1:])
-        self.dataset = file.create_dataset(
-            name,
-            shape=shape,
-            dtype=dtype,
-            chunks=chunk,
-            compression="gzip",
-            compression_opts=4,
-            shuffle=True,
-            fletcher32=True,
-            track_times=False,
-        )
+        # HDF5 has no chunks of nothing, nor any larger than their dataset.
+        chunked: dict[str, Any] = {
+            "chunks": (min(page, shape[0]), *shape[1:]),
+            "compression": "gzip",
+            "compression_opts": 4,
+            "shuffle": True,
+            "fletcher32": True,
+        }
+        options = chunked if shape[0] else {}
+        self.dataset = file.create_dataset(name, shape=shape, dtype=dtype, track_times=False, **options)
         self.digest = hashlib.sha256()
         self._row = 0
 
@@ -467,7 +466,7 @@ def _content_digest(file: h5py.File, progress: Progress) -> str:
     read = 0
     for name, dataset in datasets.items():
         digest = hashlib.sha256()
-        step = 16 * dataset.chunks[0]
+        step = 16 * PAGE
         for row in range(0, len(dataset), step):
             values = np.ascontiguousarray(dataset[row : row + step])
             digest.update(values.tobytes())
