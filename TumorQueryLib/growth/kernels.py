@@ -53,7 +53,7 @@ def _last_diffusion_stage(before, state, faces, stride, scale, share):
 
 
 @_compiled
-def _diffuse(state, faces, stride, stages, number, spare, other_spare):
+def _diffuse(state, faces, stride, stages, number, spares):
     """Diffuse a flattened plane along one axis, in place: SSPRK(stages, 2).
 
     `number` is diffusivity * time / spacing^2 along the axis. The scheme (Gottlieb, Shu and
@@ -62,6 +62,7 @@ def _diffuse(state, faces, stride, stages, number, spare, other_spare):
     """
     if stride >= state.size:
         return  # a single layer along this axis
+    spare, other_spare = spares[0, : state.size], spares[1, : state.size]
     scale = np.float32(number / (stages - 1))
     _diffusion_stage(state, spare, faces, stride, scale)
     for _ in range(stages - 2):
@@ -82,8 +83,8 @@ def _react(before, after, decay):
 def _open_plane(density, state, faces_j, faces_k, stride, decay, stages, numbers, spares):
     """First half of a step on one flattened plane: reaction, diffusion along k, then j."""
     _react(density, state, decay)
-    _diffuse(state, faces_k, 1, stages[2], numbers[2], spares[0], spares[1])
-    _diffuse(state, faces_j, stride, stages[1], numbers[1], spares[0], spares[1])
+    _diffuse(state, faces_k, 1, stages[2], numbers[2], spares)
+    _diffuse(state, faces_j, stride, stages[1], numbers[1], spares)
 
 
 @_compiled
@@ -101,7 +102,7 @@ def open_step(density, state, faces_j, faces_k, decay, stages, numbers, spares):
             decay,
             stages,
             numbers,
-            spares[:, :size],
+            spares,
         )
 
 
@@ -118,7 +119,7 @@ def cross_step(state, faces_i, stages, numbers, spares):
     for j in range(nj):
         for i in range(ni):
             slab[i] = state[i, j]
-        _diffuse(flat, faces_i[j].reshape(size), nk, stages[0], numbers[0], spares[0, :size], spares[1, :size])
+        _diffuse(flat, faces_i[j].reshape(size), nk, stages[0], numbers[0], spares)
         for i in range(ni):
             state[i, j] = slab[i]
 
@@ -138,15 +139,15 @@ def close_step(state, density, faces_j, faces_k, decay, stages, numbers, spares,
     for i in range(density.shape[0]):
         now, plane = density[i].reshape(size), state[i].reshape(size)
         along_j, along_k = faces_j[i].reshape(size), faces_k[i].reshape(size)
-        _diffuse(plane, along_j, stride, stages[1], numbers[1], spares[0, :size], spares[1, :size])
-        _diffuse(plane, along_k, 1, stages[2], numbers[2], spares[0, :size], spares[1, :size])
+        _diffuse(plane, along_j, stride, stages[1], numbers[1], spares)
+        _diffuse(plane, along_k, 1, stages[2], numbers[2], spares)
         _react(plane, now, decay)
         in_plane = np.int32(0)
         for p in range(size):
             in_plane += np.int32(now[p] > threshold)
         count += in_plane
         if reopen:
-            _open_plane(now, plane, along_j, along_k, stride, decay, stages, numbers, spares[:, :size])
+            _open_plane(now, plane, along_j, along_k, stride, decay, stages, numbers, spares)
     return count
 
 
@@ -167,3 +168,23 @@ def outer_maxima(density):
             maxima[4] = max(maxima[4], density[i, j, 0])
             maxima[5] = max(maxima[5], density[i, j, nk - 1])
     return maxima
+
+
+@_compiled
+def extent(field, mask):
+    """First index and last index + 1 of where a field exceeds 0 in a mask, and whether all of it lies in [0, 1]."""
+    first, last = np.full(3, np.int64(2**62)), np.zeros(3, np.int64)
+    valid = True
+    for i in range(field.shape[0]):
+        for j in range(field.shape[1]):
+            low, high = field.shape[2], 0
+            for k in range(field.shape[2]):
+                # Written so that NaN fails too.
+                valid &= (field[i, j, k] >= 0) & (field[i, j, k] <= 1)
+                if field[i, j, k] > 0 and mask[i, j, k]:
+                    low = min(low, k)
+                    high = k + 1
+            if high > 0:
+                first[0], first[1], first[2] = min(first[0], i), min(first[1], j), min(first[2], low)
+                last[0], last[1], last[2] = max(last[0], i + 1), max(last[1], j + 1), max(last[2], high)
+    return first, last, valid

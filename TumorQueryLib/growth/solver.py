@@ -39,8 +39,11 @@ SOLVER_VERSION = "1"
 INITIAL_CONDITION: dict[str, Any] = {"shape": "gaussian", "width_mm": 2.0, "mass_mm3": 18.7}
 
 #: Longest step in units of 1/rho.
-LONGEST_STEP = 0.4
-#: Largest L^2 dtau / spacing^2 of a step.
+LONGEST_STEP = 0.8
+#: Longest way, in cells, of the front (whose speed is 2 L) in a step. With both limits the regions
+#: above 0.2 and 0.6 agree with those of much shorter steps to a Dice of 0.99 and better.
+LONGEST_WAY = 1.5
+#: Largest D t / spacing^2 of a step without proliferation.
 LARGEST_DIFFUSION_NUMBER = 4.0
 #: The box opens on a side where its outer layer exceeds this density.
 BOX_THRESHOLD = 1e-5
@@ -174,9 +177,9 @@ def grow_trajectory(
     if targets and not (min(targets) >= 0 and max(targets) < math.inf and targets == sorted(targets)):
         raise InputError(f"Times and volumes are numbers from 0 in ascending order, not {targets}.")
     seed = checked_seed(seed)
-    field = starting_field(seed, tissue) if initial is None else _checked_initial(initial, tissue)
+    start = _gaussian(seed, tissue) if initial is None else _cut_to_tissue(initial, tissue)
     # Seven digits, so that the length regained from a stored D and rho gives the same steps.
-    solution = _Solution(tissue, field, float(f"{infiltration_length:.7g}"), threshold)
+    solution = _Solution(tissue, *start, float(f"{infiltration_length:.7g}"), threshold)
     if targets is not None and volumes_ml is None:
         return _moments_at_times(solution, targets)
     return _moments_at_volumes(solution, targets, stop_volume_ml)
@@ -184,11 +187,10 @@ def grow_trajectory(
 
 def time_step(infiltration_length: float, grid_spacing: NDArray[np.float64]) -> float:
     """Length of a step in units of 1/rho, for an infiltration length (mm) and spacings (mm)."""
-    diffusive = LARGEST_DIFFUSION_NUMBER * float(grid_spacing.min()) ** 2 / infiltration_length**2
-    return min(LONGEST_STEP, diffusive)
+    return min(LONGEST_STEP, LONGEST_WAY * float(grid_spacing.min()) / (2 * infiltration_length))
 
 
-def starting_field(seed: tuple[float, float, float], tissue: Tissue) -> NDArray[np.float32]:
+def starting_field(seed: Sequence[float], tissue: Tissue) -> NDArray[np.float32]:
     """The Gaussian of `INITIAL_CONDITION` at a seed (RAS mm), cut to tissue, renormalised to its mass.
 
     Returns
@@ -202,16 +204,22 @@ def starting_field(seed: tuple[float, float, float], tissue: Tissue) -> NDArray[
         When the seed lies outside the tissue, or the tissue around it is too small to hold
         the mass.
     """
+    first, density = _gaussian(checked_seed(seed), tissue)
+    i, j, k = (int(a) for a in first)
+    return Moment(0.0, (i, j, k), density, 0.0).on_grid(tissue.grid.shape)
+
+
+def _gaussian(seed: tuple[float, float, float], tissue: Tissue) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """`starting_field` within its reach: index of the first cell, and density."""
     index = tissue.seed_index(seed)
     spacing = tissue.grid.spacing
     width, mass = INITIAL_CONDITION["width_mm"], INITIAL_CONDITION["mass_mm3"]
     reach = 4 * width / spacing
-    first = np.maximum(np.ceil(index - reach), 0).astype(int)
-    last = np.minimum(np.floor(index + reach) + 1, tissue.grid.shape).astype(int)
-    box = tuple(slice(a, b) for a, b in zip(first, last))
+    first = np.maximum(np.ceil(index - reach), 0).astype(np.int64)
+    last = np.minimum(np.floor(index + reach) + 1, tissue.grid.shape).astype(np.int64)
     axes = [(np.arange(a, b) - x) * h for a, b, x, h in zip(first, last, index, spacing)]
     i, j, k = (np.exp(-0.5 * (x / width) ** 2) for x in axes)
-    gaussian = i[:, None, None] * j[:, None] * k * tissue.mask[box]
+    gaussian = i[:, None, None] * j[:, None] * k * tissue.mask[_slices(first, last)]
     gaussian *= mass / (gaussian.sum() * spacing.prod())
     if gaussian.max() >= 1:
         place = ", ".join(f"{value:.1f}" for value in seed)
@@ -219,30 +227,34 @@ def starting_field(seed: tuple[float, float, float], tissue: Tissue) -> NDArray[
             f"The tissue around the seed ({place}) mm RAS is too small to hold a starting tumour of {mass} mm^3; "
             "choose a seed in larger tissue."
         )
-    field = np.zeros(tissue.grid.shape, np.float32)
-    field[box] = gaussian
-    return field
+    return first, gaussian.astype(np.float32)
 
 
-def _checked_initial(initial: NDArray[np.floating], tissue: Tissue) -> NDArray[np.float32]:
+def _cut_to_tissue(initial: NDArray[np.floating], tissue: Tissue) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """A given starting field, checked and cut to tissue: index of the first cell that is not 0, and density."""
     if initial.shape != tissue.grid.shape:
         raise InputError(f"A starting field of shape {initial.shape} does not fit a grid of shape {tissue.grid.shape}.")
-    if not (initial.min() >= 0 and initial.max() <= 1):
+    first, last, valid = kernels.extent(np.ascontiguousarray(initial), tissue.mask)
+    if not valid:
         raise InputError("A starting field is a density in [0, 1]; this one has other values.")
-    field = np.where(tissue.mask, initial, 0).astype(np.float32)
-    if not field.any():
+    if (last <= first).any():
         raise InputError("The starting field is 0 everywhere in the tissue.")
-    return field
+    box = _slices(first, last)
+    return first, np.where(tissue.mask[box], initial[box], 0).astype(np.float32)
+
+
+def _slices(first: NDArray[np.int64], last: NDArray[np.int64]) -> tuple[slice, ...]:
+    return tuple(slice(a, b) for a, b in zip(first, last))
 
 
 def _diffuse_only(
     parameters: GrowthParameters, tissue: Tissue, initial: NDArray[np.floating] | None
 ) -> NDArray[np.float32]:
     """`simulate` at rho = 0, in equal steps of time."""
-    field = starting_field(parameters.seed, tissue) if initial is None else _checked_initial(initial, tissue)
+    start = _gaussian(parameters.seed, tissue) if initial is None else _cut_to_tissue(initial, tissue)
     spread = parameters.diffusivity * parameters.duration
     steps = math.ceil(spread / (LARGEST_DIFFUSION_NUMBER * float(tissue.grid.spacing.min()) ** 2))
-    box = _ActiveBox(tissue, field, _Step.of(spread / steps, 0.0, tissue))
+    box = _ActiveBox(tissue, *start, _Step.of(spread / steps, 0.0, tissue))
     for _ in range(steps):
         box.advance(threshold=0.0)
     return Moment(0.0, box.start, box.density, 0.0).on_grid(tissue.grid.shape)
@@ -252,9 +264,12 @@ def _moments_at_times(solution: _Solution, times: list[float]) -> Iterator[Momen
     """The moments of `grow_trajectory(rho_t=times)`."""
     for time in times:
         steps, rest = solution.position(time)
-        while solution.steps < steps:
+        while solution.steps < steps and not solution.steady:
             solution.advance()
-        yield solution.moment_at_end(time) if rest == 0 else solution.moment_within(time, rest, ahead=True)
+        if rest == 0 or solution.steady:
+            yield solution.moment_at_end(time)
+        else:
+            yield solution.moment_within(time, rest, ahead=True)
 
 
 def _moments_at_volumes(
@@ -285,15 +300,22 @@ class _Solution:
     """A growing tumour and its clock: whole steps of `dtau`, and moments at or between their ends."""
 
     def __init__(
-        self, tissue: Tissue, field: NDArray[np.float32], infiltration_length: float, threshold: float
+        self,
+        tissue: Tissue,
+        first: NDArray[np.int64],
+        density: NDArray[np.float32],
+        infiltration_length: float,
+        threshold: float,
     ) -> None:
         self._length = infiltration_length
         self._threshold = threshold
         self._tissue = tissue
         self.dtau = time_step(infiltration_length, tissue.grid.spacing)
         self.steps = 0
-        self._box = _ActiveBox(tissue, field, self._step(self.dtau))
-        self._count = int(np.count_nonzero(field > np.float32(threshold)))
+        #: The last step changed nothing, so no further one will.
+        self.steady = False
+        self._box = _ActiveBox(tissue, first, density, self._step(self.dtau))
+        self._count = int(np.count_nonzero(density > np.float32(threshold)))
 
     @property
     def volume_ml(self) -> float:
@@ -302,8 +324,10 @@ class _Solution:
 
     def advance(self) -> None:
         """Take one whole step."""
+        before = self._count
         self._count = self._box.advance(self._threshold)
         self.steps += 1
+        self.steady = self._count == before and self._box.steady
 
     def position(self, time: float) -> tuple[int, float]:
         """A time as a number of whole steps and what is left of it, 0 close to a step end."""
@@ -365,14 +389,17 @@ class _ActiveBox:
     half a step further than `density`.
     """
 
-    def __init__(self, tissue: Tissue, field: NDArray[np.float32], step: _Step) -> None:
+    density: NDArray[np.float32]
+    _previous: NDArray[np.float32]
+    _state: NDArray[np.float32]
+
+    def __init__(self, tissue: Tissue, first: NDArray[np.int64], density: NDArray[np.float32], step: _Step) -> None:
         self._tissue = tissue
         self._step = step
         # About what the front and the spread of one step cover; the half steps' numbers are doubled.
         self._layers = 2 + np.ceil(2 * np.sqrt(step.numbers * [1, 2, 2])).astype(int)
-        occupied = [np.flatnonzero(field.any(axis=tuple({0, 1, 2} - {axis}))) for axis in range(3)]
-        self._allocate(np.array([cells[0] for cells in occupied]), np.array([cells[-1] + 1 for cells in occupied]))
-        self.density[...] = field[self._slices]
+        self._allocate(first, first + density.shape)
+        self.density[...] = density
         self._open_sides()
         self._open_step(step, self.density, self._state)
 
@@ -382,8 +409,9 @@ class _ActiveBox:
         return i, j, k
 
     @property
-    def _slices(self) -> tuple[slice, ...]:
-        return tuple(slice(a, b) for a, b in zip(self._first, self._last))
+    def steady(self) -> bool:
+        """Whether the last step changed nothing."""
+        return np.array_equal(self.density, self._previous)
 
     def advance(self, threshold: float) -> int:
         """Take a whole step; returns the number of cells above the threshold."""
@@ -432,7 +460,7 @@ class _ActiveBox:
         last = np.where(near[:, 1], np.minimum(self._last + self._layers, highest), self._last)
         if (first == self._first).all() and (last == self._last).all():
             return
-        inner = tuple(slice(a, b) for a, b in zip(self._first - first, self._last - first))
+        inner = _slices(self._first - first, self._last - first)
         density, state = self.density, self._state
         self._allocate(first, last)
         self.density[inner] = density
@@ -442,10 +470,10 @@ class _ActiveBox:
         """Zero fields and closed sides for the box first <= index < last."""
         self._first, self._last = first, last
         i, j, k = (int(n) for n in last - first)
-        self.density: NDArray[np.float32] = np.zeros((i, j, k), np.float32)
-        self._state: NDArray[np.float32] = np.zeros((i, j, k), np.float32)
-        self._previous: NDArray[np.float32] = np.empty((i, j, k), np.float32)
-        along_i, along_j, along_k = (faces[self._slices] for faces in self._tissue.face_mobility)
+        self.density = np.zeros((i, j, k), np.float32)
+        self._state = np.zeros((i, j, k), np.float32)
+        self._previous = np.empty((i, j, k), np.float32)
+        along_i, along_j, along_k = (faces[_slices(first, last)] for faces in self._tissue.face_mobility)
         self._faces_i = np.ascontiguousarray(along_i.transpose(1, 0, 2))
         self._faces_j, self._faces_k = along_j.copy(), along_k.copy()
         self._faces_i[:, -1] = self._faces_j[:, -1] = self._faces_k[:, :, -1] = 0
