@@ -45,11 +45,26 @@ POLL_INTERVAL = 50
 
 #: The sample case: input -> (node name, file in Resources/SampleData, SHA-256).
 SAMPLE_FILES = {
-    "t1gd": ("TumorQuerySample T1Gd", "t1gd.nii.gz", ""),
-    "flair": ("TumorQuerySample FLAIR", "flair.nii.gz", ""),
-    "segmentation": ("TumorQuerySample segmentation", "segmentation.nii.gz", ""),
+    "t1gd": (
+        "TumorQuerySample T1Gd",
+        "t1gd.nii.gz",
+        "0c06c7233913d4ae17e85f3b52b095a189824b9867eaeb003043f39a637fa65c",
+    ),
+    "flair": (
+        "TumorQuerySample FLAIR",
+        "flair.nii.gz",
+        "19647fa3f217e1b0b5608c0088ca6224fd6fd5629e1444f832065b167849b3b4",
+    ),
+    "segmentation": (
+        "TumorQuerySample segmentation",
+        "segmentation.nii.gz",
+        "d0cf5c94ccef4bbcdf74a8747e14850eb01d477b1013c9705b91adfbc2bfbfec",
+    ),
 }
 SAMPLE_NAME = "TumorQuerySample"
+
+#: What the labels of the sample's segmentation stand for.
+SAMPLE_SEGMENTS = {1: "Necrosis", 2: "Edema", 4: "Enhancing tumor"}
 
 #: The database that is used when no file is chosen.
 BUNDLED_DATABASE = "starter"
@@ -770,7 +785,12 @@ class TumorQueryLogic(ScriptedLoadableModuleLogic):
         import SampleData
 
         registerSampleData()
-        return dict(zip(SAMPLE_FILES, SampleData.downloadSamples(SAMPLE_NAME), strict=True))
+        nodes = dict(zip(SAMPLE_FILES, SampleData.downloadSamples(SAMPLE_NAME), strict=True))
+        segmentation = nodes["segmentation"].GetSegmentation()
+        for segmentID in segmentation.GetSegmentIDs():
+            segment = segmentation.GetSegment(segmentID)
+            segment.SetName(SAMPLE_SEGMENTS[segment.GetLabelValue()])
+        return nodes
 
     def run(
         self,

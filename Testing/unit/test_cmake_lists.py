@@ -1,0 +1,139 @@
+"""The extension's CMake files name every file that ships, and the build puts each where Slicer looks for it."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+STAND_IN = ROOT / "Testing" / "slicer" / "cmake"
+MODULES_FOLDER = Path("lib/Slicer-5.12/qt-scripted-modules")
+
+
+def cmake_list(folder: str, name: str) -> list[str]:
+    text = (ROOT / folder / "CMakeLists.txt").read_text(encoding="utf-8")
+    module = re.search(r"set\(MODULE_NAME (\w+)\)", text)[1]
+    body = re.search(rf"set\({name}\n(.*?)\n  \)", text, re.DOTALL)[1]
+    return [line.strip().replace("${MODULE_NAME}", module) for line in body.splitlines()]
+
+
+def files_below(folder: Path, pattern: str = "*") -> list[str]:
+    return sorted(
+        path.relative_to(folder).as_posix()
+        for path in folder.rglob(pattern)
+        if path.is_file() and "__pycache__" not in path.parts
+    )
+
+
+@pytest.mark.parametrize("folder", ["TumorQuery", "TumorQueryLib"])
+def test_every_python_file_is_listed(folder):
+    assert sorted(cmake_list(folder, "MODULE_PYTHON_SCRIPTS")) == files_below(ROOT / folder, "*.py")
+
+
+def test_every_resource_of_the_module_is_listed():
+    on_disk = [f"Resources/{file}" for file in files_below(ROOT / "TumorQuery" / "Resources")]
+    assert sorted(cmake_list("TumorQuery", "MODULE_PYTHON_RESOURCES")) == on_disk
+
+
+def test_requirements_are_the_project_s_without_what_slicer_brings():
+    project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    body = re.search(r"^dependencies = \[\n(.*?)\n\]", project, re.DOTALL | re.MULTILINE)[1]
+    needed = {line.strip(' ",') for line in body.splitlines()}
+    bundled = {line for line in needed if re.split(r"[<>=]", line)[0] in ("numpy", "scipy", "SimpleITK")}
+    listed = (ROOT / "TumorQuery" / "Resources" / "requirements.txt").read_text(encoding="utf-8").split()
+    assert len(bundled) == 3
+    assert sorted(listed) == sorted(needed - bundled)
+
+
+def test_entry_of_the_extensions_index():
+    entry = json.loads((ROOT / "TumorQuery.json").read_text(encoding="utf-8"))
+    cmake = (ROOT / "CMakeLists.txt").read_text(encoding="utf-8")
+    assert re.search(r"^project\((\w+)\)", cmake, re.MULTILINE)[1] == "TumorQuery"
+    depends = re.search(r"set\(EXTENSION_DEPENDS ([\w ]+)\)", cmake)[1].split()
+    assert entry["build_dependencies"] == depends
+    homepage = re.search(r'set\(EXTENSION_HOMEPAGE "(.*?)"\)', cmake)[1]
+    assert entry["scm_url"] == f"{homepage}.git"
+    assert set(entry) <= {
+        *("$schema", "category", "scm_url", "scm_revision", "scm_type", "build_dependencies", "build_subdirectory"),
+        *("enabled", "tier"),
+    }
+
+
+def test_pictures_of_the_extension_are_in_the_project():
+    cmake = (ROOT / "CMakeLists.txt").read_text(encoding="utf-8")
+    for path in re.findall(r"/main/([^ \"]+\.png)", cmake):
+        assert (ROOT / path).read_bytes().startswith(b"\x89PNG"), path
+
+
+@pytest.fixture(scope="module")
+def cmake():
+    pytest.importorskip("cmake", reason="the PyPI package cmake (extra slicer-test) is not installed")
+    from cmake import CMAKE_BIN_DIR
+
+    if not (shutil.which("cc") or shutil.which("gcc") or shutil.which("cl")):
+        pytest.skip("CMake finds no C compiler, which project() asks for")
+    return Path(CMAKE_BIN_DIR)
+
+
+@pytest.fixture(scope="module")
+def installed(cmake, tmp_path_factory):
+    """The extension, configured, built and installed against the stand-in for Slicer."""
+    folder = tmp_path_factory.mktemp("extension")
+    build, prefix = folder / "build", folder / "installed"
+    for command in (
+        ["cmake", "-S", ROOT, "-B", build, f"-DSlicer_DIR={STAND_IN}", "-DBUILD_TESTING=ON"],
+        ["cmake", "--build", build],
+        ["cmake", "--install", build, "--prefix", prefix],
+    ):
+        subprocess.run([cmake / command[0], *command[1:]], check=True, capture_output=True, text=True, timeout=300)
+    return build, prefix / MODULES_FOLDER
+
+
+def test_installed_tree_holds_every_file(installed):
+    modules = installed[1]
+    expected = [f"TumorQueryLib/{file}" for file in files_below(ROOT / "TumorQueryLib", "*.py")]
+    expected += [
+        *(file for file in files_below(ROOT / "TumorQuery", "*.py")),
+        *(f"Resources/{file}" for file in files_below(ROOT / "TumorQuery" / "Resources")),
+    ]
+    for folder in ("Atlas", "Databases", "SampleData"):
+        expected += [f"TumorQueryLib/Resources/{folder}/{file}" for file in files_below(ROOT / "Resources" / folder)]
+    assert files_below(modules) == sorted(expected)
+
+
+def test_tests_in_slicer_are_registered(installed, cmake):
+    listed = subprocess.run(
+        [cmake / "ctest", "--test-dir", installed[0], "-N"], check=True, capture_output=True, text=True, timeout=60
+    ).stdout
+    assert re.findall(r"Test +#\d+: (\S+)", listed) == ["py_TumorQuery", "py_TumorQueryLibraryTest", "py_batch"]
+
+
+def test_installed_tree_runs_the_demo(installed, tmp_path):
+    modules = installed[1]
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("TUMORQUERY_")}
+    environment["PYTHONPATH"] = str(modules)
+    ended = subprocess.run(
+        [sys.executable, "-m", "TumorQueryLib", "demo", "--out", tmp_path / "demo"],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert ended.returncode == 0, ended.stderr
+    result = json.loads((tmp_path / "demo" / "result.json").read_text(encoding="utf-8"))
+    assert result["patient_space"]["dice_whole"] > 0.5
+    used = subprocess.run(
+        [sys.executable, "-c", "import TumorQueryLib.resources as r; print(r.__file__); print(r.resources_folder())"],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.split()
+    assert used == [str(modules / "TumorQueryLib" / "resources.py"), str(modules / "TumorQueryLib" / "Resources")]
