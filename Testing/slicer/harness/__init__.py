@@ -5,3 +5,10 @@ the qMRML widgets, the application object, `ScriptedLoadableModule`, `parameterN
 `slicer.packaging` and `SampleData` exist in no package registry; `harness` stands in for the part of them that
 `api_manifest.csv` lists, and is stricter: an unknown attribute, signal or module fails.
 """
+
+import os
+
+os.environ["QT_QPA_PLATFORM"] = "offscreen"
+os.environ["PYSIDE6_OPTION_PYTHON_ENUM"] = "2"  # enumerators are ints, as PythonQt's are; read when PySide6 is imported
+os.environ["VTK_DEFAULT_OPENGL_WINDOW"] = "vtkEGLRenderWindow"
+os.environ.pop("DISPLAY", None)

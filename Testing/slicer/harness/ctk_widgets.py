@@ -66,8 +66,8 @@ class ctkCollapsibleButton(QtWidgets.QAbstractButton):
     )
 
     def childEvent(self, event):
-        # What a .ui file adds below an already collapsed title is hidden too.
-        if self._collapsed and event.added() and isinstance(event.child(), QtWidgets.QWidget):
+        # What a .ui file adds below an already collapsed title is hidden too, once it is fully made.
+        if self._collapsed and event.polished() and isinstance(event.child(), QtWidgets.QWidget):
             self._hidden_by_collapse.append(event.child())
             event.child().setVisible(False)
         QtWidgets.QAbstractButton.childEvent(self, event)
@@ -126,7 +126,7 @@ class ctkCollapsibleGroupBox(QtWidgets.QGroupBox):
         self.setMaximumHeight(16777215 if shown else self._collapsed_height + 10)
 
     def childEvent(self, event):
-        if not self.isChecked() and event.added() and isinstance(event.child(), QtWidgets.QWidget):
+        if not self.isChecked() and event.polished() and isinstance(event.child(), QtWidgets.QWidget):
             self._hidden_by_collapse.append(event.child())
             event.child().setVisible(False)
         QtWidgets.QGroupBox.childEvent(self, event)

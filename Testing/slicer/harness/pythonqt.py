@@ -12,13 +12,9 @@ src/PythonQtSignalReceiver.cpp (signals), src/PythonQtStdDecorators.cpp (connect
 """
 
 import ctypes
-import os
 import sys
 import tempfile
 import types
-
-os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
-os.environ["PYSIDE6_OPTION_PYTHON_ENUM"] = "2"  # enumerators are ints, as PythonQt's are
 
 from PySide6 import QtCore, QtGui, QtUiTools, QtWidgets
 

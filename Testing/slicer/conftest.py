@@ -1,0 +1,111 @@
+"""Fixtures of the panel's tests, and what is checked after every one of them."""
+
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).resolve().parent
+REPOSITORY = HERE.parent.parent
+
+for folder in (HERE, REPOSITORY / "TumorQuery", REPOSITORY):
+    sys.path.insert(0, str(folder))
+
+RENDERS = """
+import vtk
+window = vtk.vtkRenderWindow()
+window.SetOffScreenRendering(1)
+window.SetSize(8, 8)
+window.AddRenderer(vtk.vtkRenderer())
+window.Render()
+print(window.ReportCapabilities())
+"""
+
+
+def on_ci():
+    return os.environ.get("CI", "").lower() in ("true", "1")
+
+
+def missing_packages():
+    return [name for name in ("slicer_core", "PySide6") if importlib.util.find_spec(name) is None]
+
+
+if missing_packages() and on_ci():
+    raise pytest.UsageError(f"the panel's tests need {' and '.join(missing_packages())} (extra slicer-test)")
+
+
+def pytest_pycollect_makemodule(module_path, parent):
+    """Skip every module of tests by its name where the packages are missing."""
+    if not missing_packages():
+        return None
+
+    class SkippedModule(pytest.Module):
+        def collect(self):
+            pytest.skip(f"needs {' and '.join(missing_packages())} (extra slicer-test)", allow_module_level=True)
+
+    return SkippedModule.from_parent(parent, path=module_path)
+
+
+@pytest.fixture(scope="session")
+def rendering():
+    """Skip where nothing can be drawn off screen; on continuous integration that is a failure."""
+    import harness  # sets the environment that decides how is drawn
+
+    assert harness
+    run = subprocess.run([sys.executable, "-c", RENDERS], capture_output=True, text=True, timeout=120, check=False)
+    if run.returncode != 0 or "OpenGL" not in run.stdout:
+        reason = "off-screen rendering (EGL) does not work here; scripts/install_rendering_libraries.sh says what it needs"
+        if on_ci():
+            pytest.fail(f"{reason}: {run.stderr[-500:]}")
+        pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def python_slicer(tmp_path_factory):
+    """A folder with PythonSlicer: like Slicer's, a launcher that starts the interpreter as its child."""
+    folder = tmp_path_factory.mktemp("launcher")
+    launcher = folder / "PythonSlicer"
+    launcher.write_text(f'#!/bin/sh\n"{sys.executable}" "$@" <&0 &\nwait $!\n')
+    launcher.chmod(0o755)
+    return folder
+
+
+@pytest.fixture
+def guard(tmp_path):
+    from harness.driving import Guard
+
+    folder = tmp_path / "tmp ümläut"
+    folder.mkdir()
+    with Guard(folder) as guard:
+        yield guard
+
+
+@pytest.fixture
+def running(guard, python_slicer, monkeypatch):
+    """The application with an empty scene."""
+    from harness.application import Slicer
+
+    monkeypatch.setenv("PATH", os.pathsep.join([str(python_slicer), os.environ["PATH"]]))
+    slicer = Slicer()
+    yield slicer
+    slicer.close()
+    guard.check()
+    assert not slicer.dialogs.shown, f"dialogs that the test did not expect: {slicer.dialogs.shown}"
+
+
+@pytest.fixture
+def panel(running):
+    """The opened panel."""
+    import TumorQuery
+    from harness.application import Panel
+    from harness.driving import process_events
+
+    panel = Panel(TumorQuery, "TumorQuery")
+    panel.parent.resize(480, 1300)
+    panel.parent.show()
+    process_events()
+    yield panel
+    panel.close()

@@ -1,0 +1,90 @@
+"""How a test drives the panel, and what it checks afterwards."""
+
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import vtk
+from PySide6 import QtCore, QtTest
+
+from harness.pythonqt import application
+
+
+class Guard:
+    """Collects what must not happen while a test runs: exceptions in slots, VTK errors, files and processes left."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.exceptions = []
+        self.expected_vtk_errors = ()
+
+    def __enter__(self):
+        self.previous = (sys.excepthook, sys.unraisablehook, tempfile.tempdir, vtk.vtkOutputWindow.GetInstance())
+        sys.excepthook = lambda kind, error, trace: self.exceptions.append(error)
+        sys.unraisablehook = lambda raised: self.exceptions.append(raised.exc_value)
+        tempfile.tempdir = str(self.folder)
+        self.messages = vtk.vtkStringOutputWindow()
+        vtk.vtkOutputWindow.SetInstance(self.messages)
+        return self
+
+    def __exit__(self, *raised):
+        sys.excepthook, sys.unraisablehook, tempfile.tempdir, output_window = self.previous
+        vtk.vtkOutputWindow.SetInstance(output_window)
+
+    def check(self):
+        assert not self.exceptions, f"exceptions in slots or observers: {self.exceptions!r}"
+        errors = [line for line in self.messages.GetOutput().splitlines() if line.startswith("ERROR:")]
+        unexpected = [line for line in errors if not any(text in line for text in self.expected_vtk_errors)]
+        assert not unexpected, f"VTK errors: {self.messages.GetOutput()}"
+        assert left_files(self.folder) == [], "temporary files were left"
+        assert child_processes() == [], "processes were left"
+
+
+def left_files(folder):
+    """What the code under test left in the temporary folder."""
+    return sorted(path.name for path in Path(folder).iterdir() if not path.name.startswith("slicer-"))
+
+
+def child_processes(parent=None):
+    """Ids of all processes below one (this one by default) that have not ended."""
+    parents = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                fields = (entry / "stat").read_text().rpartition(")")[2].split()
+            except OSError:
+                continue
+            if fields[0] != "Z":
+                parents[int(entry.name)] = int(fields[1])
+    found, below = [], {os.getpid() if parent is None else parent}
+    while below:
+        below = {child for child, owner in parents.items() if owner in below}
+        found += below
+    return sorted(found)
+
+
+def process_events(seconds=0.0):
+    """Run the event loop, as the application does, for a while."""
+    deadline = time.monotonic() + seconds
+    while True:
+        application().processEvents()
+        if time.monotonic() >= deadline:
+            return
+        time.sleep(0.002)
+
+
+def wait_until(condition, timeout, describe=lambda: ""):
+    """Run the event loop until a condition holds."""
+    deadline = time.monotonic() + timeout
+    while not condition():
+        process_events(0.01)
+        assert time.monotonic() < deadline, f"waited {timeout} s in vain: {describe()}"
+
+
+def click(button):
+    """Click a button as a user does: with the mouse, and only where it can be clicked."""
+    assert button.isVisible(), f"{button.name} is not visible"
+    assert button.enabled, f"{button.name} is disabled: {button.toolTip}"
+    QtTest.QTest.mouseClick(button, QtCore.Qt.LeftButton)
