@@ -41,7 +41,8 @@ class LabelConvention:
     not_tumor: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        outside = [label for label in self.core if label not in self.whole]
+        whole = {label.casefold() for label in self.whole}
+        outside = [label for label in self.core if label.casefold() not in whole]
         if outside or not self.whole:
             raise InputError(
                 f"The whole tumour includes the core, but core={','.join(self.core)} has labels that "
