@@ -51,7 +51,8 @@ class Grid:
             raise InputError(f"A grid's affine is a finite 4 x 4 matrix, this one is {affine.tolist()}.")
         if not np.array_equal(affine[3], [0, 0, 0, 1]):
             raise InputError(f"The last row of a grid's affine is 0 0 0 1, here it is {affine[3].tolist()}.")
-        if abs(np.linalg.det(affine[:3, :3])) < 1e-9:
+        # Relative to the edges, so that the unit does not decide.
+        if not abs(np.linalg.det(affine[:3, :3])) > 1e-6 * np.prod(np.linalg.norm(affine[:3, :3], axis=0)):
             raise InputError("A grid's affine must be invertible, this one is singular.")
         affine.setflags(write=False)
         object.__setattr__(self, "shape", shape)
@@ -101,7 +102,7 @@ class Grid:
         corners = np.array(np.meshgrid(*[(0, n - 1) for n in self.shape], indexing="ij")).reshape(3, -1).T
         return bool(np.abs(self.to_ras(corners) - other.to_ras(corners)).max() <= tolerance)
 
-    def cropped(self, start: Sequence[int], stop: Sequence[int]) -> Grid:
+    def cropped(self, start: Sequence[int] | NDArray[Any], stop: Sequence[int] | NDArray[Any]) -> Grid:
         """The grid of the voxels start <= index < stop; a negative start pads."""
         affine = self.affine.copy()
         affine[:3, 3] = self.to_ras(start)
