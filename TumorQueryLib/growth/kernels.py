@@ -11,6 +11,9 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+#: Cells that are swept together along i; a few rows of them fit the first two caches.
+ROW_LENGTH = 1024
+
 _compiled = njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
 
 
@@ -88,10 +91,11 @@ def _open_plane(density, state, faces_j, faces_k, stride, decay, stages, numbers
 
 
 @_compiled
-def open_step(density, state, faces_j, faces_k, decay, stages, numbers, spares):
+def open_step(density, state, faces_j, faces_k, decay, stages, numbers):
     """First half of a step on all planes, from `density` into `state`."""
     stride = density.shape[2]
     size = density.shape[1] * stride
+    spares = np.empty((2, size), np.float32)
     for i in range(density.shape[0]):
         _open_plane(
             density[i].reshape(size),
@@ -107,25 +111,69 @@ def open_step(density, state, faces_j, faces_k, decay, stages, numbers, spares):
 
 
 @_compiled
-def cross_step(state, faces_i, stages, numbers, spares):
-    """Middle of a step: diffusion along i, on one slab [:, j, :] after the other, in place.
-
-    `faces_i` is laid out [j, i, k], so that a slab's faces are contiguous.
-    """
-    ni, nj, nk = state.shape
-    size = ni * nk
-    flat = spares[2, :size]
-    slab = flat.reshape(ni, nk)
-    for j in range(nj):
-        for i in range(ni):
-            slab[i] = state[i, j]
-        _diffuse(flat, faces_i[j].reshape(size), nk, stages[0], numbers[0], spares)
-        for i in range(ni):
-            state[i, j] = slab[i]
+def _first_stage_of_row(here, above, faces, flux, scale, after):
+    """First stage along i for a row of cells: `flux` comes in from the row below and leaves to the row above."""
+    for p in range(here.size):
+        upper = faces[p] * (above[p] - here[p])
+        after[p] = here[p] + scale * (upper - flux[p])
+        flux[p] = upper
 
 
 @_compiled
-def close_step(state, density, faces_j, faces_k, decay, stages, numbers, spares, threshold, reopen):
+def _next_stage_of_row(here, above, faces, flux, scale):
+    """A stage in between, in place."""
+    for p in range(here.size):
+        upper = faces[p] * (above[p] - here[p])
+        here[p] = here[p] + scale * (upper - flux[p])
+        flux[p] = upper
+
+
+@_compiled
+def _last_stage_of_row(here, above, faces, flux, scale, state, share):
+    """The last stage, mixed into `state` as in `_last_diffusion_stage`."""
+    for p in range(here.size):
+        upper = faces[p] * (above[p] - here[p])
+        new = here[p] + scale * (upper - flux[p])
+        state[p] = new + share * (state[p] - new)
+        flux[p] = upper
+
+
+@_compiled
+def cross_step(state, faces_i, stages, numbers):
+    """Middle of a step: diffusion along i, in place.
+
+    Rows of adjacent cells are swept along i with all stages at once, each stage one row behind
+    the one before it, so that the rows stay in the cache.
+    """
+    layers = state.shape[0]
+    if layers == 1:
+        return
+    cells = state.shape[1] * state.shape[2]
+    now, faces = state.reshape(layers, cells), faces_i.reshape(layers, cells)
+    count = stages[0]
+    scale, share = np.float32(numbers[0] / (count - 1)), np.float32(1.0 / count)
+    width = min(cells, ROW_LENGTH)
+    work, flux = np.empty((layers, width), np.float32), np.empty((count, width), np.float32)
+    for low in range(0, cells, width):
+        high = min(low + width, cells)
+        size = high - low
+        flux[:] = 0
+        for wave in range(layers + count - 1):
+            for stage in range(max(0, wave - layers + 1), min(count, wave + 1)):
+                i = wave - stage
+                # The last layer's faces are 0, so any row will do above it.
+                up = min(i + 1, layers - 1)
+                face, passing = faces[i, low:high], flux[stage, :size]
+                if stage == 0:
+                    _first_stage_of_row(now[i, low:high], now[up, low:high], face, passing, scale, work[i, :size])
+                elif stage < count - 1:
+                    _next_stage_of_row(work[i, :size], work[up, :size], face, passing, scale)
+                else:
+                    _last_stage_of_row(work[i, :size], work[up, :size], face, passing, scale, now[i, low:high], share)
+
+
+@_compiled
+def close_step(state, density, faces_j, faces_k, decay, stages, numbers, threshold, reopen):
     """Second half of a step, mirroring the first, from `state` into `density`.
 
     With `reopen`, `state` is taken on through the first half of the next, equal step while
@@ -135,6 +183,7 @@ def close_step(state, density, faces_j, faces_k, decay, stages, numbers, spares,
     """
     stride = density.shape[2]
     size = density.shape[1] * stride
+    spares = np.empty((2, size), np.float32)
     count = 0
     for i in range(density.shape[0]):
         now, plane = density[i].reshape(size), state[i].reshape(size)
@@ -168,6 +217,27 @@ def outer_maxima(density):
             maxima[4] = max(maxima[4], density[i, j, 0])
             maxima[5] = max(maxima[5], density[i, j, nk - 1])
     return maxima
+
+
+@_compiled
+def copy_out(source, first, target):
+    """Copy the block of a larger array that starts at index `first`."""
+    for i in range(target.shape[0]):
+        for j in range(target.shape[1]):
+            there, here = source[first[0] + i, first[1] + j, first[2] :], target[i, j]
+            for k in range(here.size):
+                here[k] = there[k]
+
+
+@_compiled
+def copy_into_zeros(source, target, first):
+    """Copy an array into a larger one at index `first`; the rest of it becomes 0."""
+    target[:] = 0
+    for i in range(source.shape[0]):
+        for j in range(source.shape[1]):
+            there, here = source[i, j], target[first[0] + i, first[1] + j, first[2] :]
+            for k in range(there.size):
+                here[k] = there[k]
 
 
 @_compiled

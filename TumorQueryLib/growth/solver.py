@@ -52,6 +52,8 @@ STEP_TOLERANCE = 1e-7
 #: A tumour whose volume has not changed for this long (in 1/rho) has filled what it can reach.
 STAGNATION = 5.0
 
+_ORIGIN = np.zeros(3, np.int64)
+
 
 @dataclass
 class Moment:
@@ -389,19 +391,37 @@ class _ActiveBox:
     half a step further than `density`.
     """
 
-    density: NDArray[np.float32]
-    _previous: NDArray[np.float32]
-    _state: NDArray[np.float32]
-
     def __init__(self, tissue: Tissue, first: NDArray[np.int64], density: NDArray[np.float32], step: _Step) -> None:
         self._tissue = tissue
         self._step = step
         # About what the front and the spread of one step cover; the half steps' numbers are doubled.
         self._layers = 2 + np.ceil(2 * np.sqrt(step.numbers * [1, 2, 2])).astype(int)
-        self._allocate(first, first + density.shape)
+        # Room for the largest box, of which memory is used as it grows. A starting field may lie
+        # wholly beside the tissue's bounds only where it is 0.
+        lowest, highest = tissue.bounds
+        room = math.prod(int(n) for n in np.maximum(highest, first + density.shape) - np.minimum(lowest, first))
+        self._fields = [np.empty(room, np.float32) for _ in range(4)]
+        self._faces = [np.empty(room, np.float32) for _ in range(3)]
+        self._place(first, first + density.shape)
         self.density[...] = density
         self._open_sides()
         self._open_step(step, self.density, self._state)
+
+    @property
+    def density(self) -> NDArray[np.float32]:
+        """The tumour at the last step end, in the box."""
+        return self._shaped(self._fields[0])
+
+    @property
+    def _state(self) -> NDArray[np.float32]:
+        return self._shaped(self._fields[1])
+
+    @property
+    def _previous(self) -> NDArray[np.float32]:
+        return self._shaped(self._fields[2])
+
+    def _shaped(self, room: NDArray[np.float32]) -> NDArray[np.float32]:
+        return room[: math.prod(self._shape)].reshape(self._shape)
 
     @property
     def start(self) -> tuple[int, int, int]:
@@ -416,7 +436,7 @@ class _ActiveBox:
     def advance(self, threshold: float) -> int:
         """Take a whole step; returns the number of cells above the threshold."""
         self._open_sides()
-        self.density, self._previous = self._previous, self.density
+        self._fields[0], self._fields[2] = self._fields[2], self._fields[0]
         return self._finish_step(self._step, self._state, self.density, threshold, reopen=True)
 
     def part_step(self, step: _Step, threshold: float, ahead: bool) -> tuple[NDArray[np.float32], int]:
@@ -431,25 +451,16 @@ class _ActiveBox:
         return density, self._finish_step(step, state, density, threshold, reopen=False)
 
     def _open_step(self, step: _Step, density: NDArray[np.float32], state: NDArray[np.float32]) -> None:
-        kernels.open_step(
-            density, state, self._faces_j, self._faces_k, step.decay, step.stages, step.numbers, self._spares
-        )
+        _, faces_j, faces_k = (self._shaped(room) for room in self._faces)
+        kernels.open_step(density, state, faces_j, faces_k, step.decay, step.stages, step.numbers)
 
     def _finish_step(
         self, step: _Step, state: NDArray[np.float32], density: NDArray[np.float32], threshold: float, reopen: bool
     ) -> int:
-        kernels.cross_step(state, self._faces_i, step.stages, step.numbers, self._spares)
+        faces_i, faces_j, faces_k = (self._shaped(room) for room in self._faces)
+        kernels.cross_step(state, faces_i, step.stages, step.numbers)
         return kernels.close_step(
-            state,
-            density,
-            self._faces_j,
-            self._faces_k,
-            step.decay,
-            step.stages,
-            step.numbers,
-            self._spares,
-            np.float32(threshold),
-            reopen,
+            state, density, faces_j, faces_k, step.decay, step.stages, step.numbers, np.float32(threshold), reopen
         )
 
     def _open_sides(self) -> None:
@@ -460,21 +471,18 @@ class _ActiveBox:
         last = np.where(near[:, 1], np.minimum(self._last + self._layers, highest), self._last)
         if (first == self._first).all() and (last == self._last).all():
             return
-        inner = _slices(self._first - first, self._last - first)
-        density, state = self.density, self._state
-        self._allocate(first, last)
-        self.density[inner] = density
-        self._state[inner] = state
+        before, offset = (self.density, self._state), self._first - first
+        # The fields in use stay as they are until they have been copied.
+        self._fields = self._fields[2:] + self._fields[:2]
+        self._place(first, last)
+        for old, new in zip(before, (self.density, self._state)):
+            kernels.copy_into_zeros(old, new, offset)
 
-    def _allocate(self, first: NDArray[np.int64], last: NDArray[np.int64]) -> None:
-        """Zero fields and closed sides for the box first <= index < last."""
+    def _place(self, first: NDArray[np.int64], last: NDArray[np.int64]) -> None:
+        """Make first <= index < last the box, with closed sides; the fields are left to be filled."""
         self._first, self._last = first, last
-        i, j, k = (int(n) for n in last - first)
-        self.density = np.zeros((i, j, k), np.float32)
-        self._state = np.zeros((i, j, k), np.float32)
-        self._previous = np.empty((i, j, k), np.float32)
-        along_i, along_j, along_k = (faces[_slices(first, last)] for faces in self._tissue.face_mobility)
-        self._faces_i = np.ascontiguousarray(along_i.transpose(1, 0, 2))
-        self._faces_j, self._faces_k = along_j.copy(), along_k.copy()
-        self._faces_i[:, -1] = self._faces_j[:, -1] = self._faces_k[:, :, -1] = 0
-        self._spares = np.empty((3, max(i, j) * k), np.float32)
+        self._shape = tuple(int(n) for n in last - first)
+        for whole, room in zip(self._tissue.face_mobility, self._faces):
+            kernels.copy_out(whole, first, self._shaped(room))
+        faces_i, faces_j, faces_k = (self._shaped(room) for room in self._faces)
+        faces_i[-1] = faces_j[:, -1] = faces_k[:, :, -1] = 0
