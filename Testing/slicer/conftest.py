@@ -57,7 +57,9 @@ def rendering():
     assert harness
     run = subprocess.run([sys.executable, "-c", RENDERS], capture_output=True, text=True, timeout=120, check=False)
     if run.returncode != 0 or "OpenGL" not in run.stdout:
-        reason = "off-screen rendering (EGL) does not work here; scripts/install_rendering_libraries.sh says what it needs"
+        reason = (
+            "off-screen rendering (EGL) does not work here; scripts/install_rendering_libraries.sh says what it needs"
+        )
         if on_ci():
             pytest.fail(f"{reason}: {run.stderr[-500:]}")
         pytest.skip(reason)

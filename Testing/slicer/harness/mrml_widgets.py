@@ -112,6 +112,8 @@ class qMRMLNodeComboBox(QtWidgets.QWidget):
         layout = QtWidgets.QHBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self._combo_box)
+        self.setSizePolicy(QtWidgets.QSizePolicy.Expanding, QtWidgets.QSizePolicy.Fixed)
+        self._combo_box.setSizePolicy(QtWidgets.QSizePolicy.Expanding, QtWidgets.QSizePolicy.Fixed)
         self._combo_box.currentIndexChanged.connect(self._take_index)
         self._combo_box.activated.connect(lambda index: self.nodeActivated.emit(self.currentNode()))
         self.setEnabled(False)
@@ -394,9 +396,7 @@ class qMRMLSegmentSelectorWidget(qMRMLWidget):
         self._check_list.blockSignals(True)
         for row in range(self._check_list.rowCount()):
             item = self._check_list.item(row)
-            item.setCheckState(
-                QtCore.Qt.Checked if item.data(QtCore.Qt.UserRole) in kept else QtCore.Qt.Unchecked
-            )
+            item.setCheckState(QtCore.Qt.Checked if item.data(QtCore.Qt.UserRole) in kept else QtCore.Qt.Unchecked)
         self._check_list.blockSignals(False)
         if changed:
             self.segmentSelectionChanged.emit(list(kept))
@@ -464,9 +464,7 @@ class qMRMLSegmentSelectorWidget(qMRMLWidget):
 
     def _take_checks(self, item):
         rows = (self._check_list.item(row) for row in range(self._check_list.rowCount()))
-        self._segment_ids = [
-            row.data(QtCore.Qt.UserRole) for row in rows if row.checkState() == QtCore.Qt.Checked
-        ]
+        self._segment_ids = [row.data(QtCore.Qt.UserRole) for row in rows if row.checkState() == QtCore.Qt.Checked]
         self.segmentSelectionChanged.emit(list(self._segment_ids))
 
 
@@ -479,18 +477,15 @@ class qMRMLTableModel(QtGui.QStandardItemModel):
         self._node = None
         self._observations = Observations(self)
 
-    def mrmlTableNode(self):
+    def _mrml_table_node(self):
         return self._node
 
-    def setMRMLTableNode(self, node):
+    def _set_mrml_table_node(self, node):
         self._observations.remove_all()
         self._node = node
         if node is not None:
             self._observations.add(node, (vtk.vtkCommand.ModifiedEvent,), self._read)
         self._read()
-
-    def mrmlTableRowIndex(self, index):
-        return index.row() - self._title_rows()
 
     def _title_rows(self):
         return 0 if self._node.GetUseColumnTitleAsColumnHeader() else 1
@@ -557,10 +552,10 @@ class qMRMLTableView(QtWidgets.QTableView):
                 self.setMRMLTableNode(None)
 
     def mrmlTableNode(self):
-        return self._model.mrmlTableNode()
+        return self._model._mrml_table_node()
 
     def setMRMLTableNode(self, node):
-        self._model.setMRMLTableNode(node)
+        self._model._set_mrml_table_node(node)
         self._proxy.invalidate()
         self.resizeColumnsToContents()
         self.selectionHasChanged.emit()
