@@ -250,7 +250,7 @@ def _synthetic_cases(
 ) -> Iterable[Case]:
     from TumorQueryLib.database import sample_synthetic
 
-    sampling = database.attributes["prior"]["sampling"]
+    sampling = database.attributes["prior"]["name"]
     tumours = sample_synthetic(atlas, count, seed=seed, sampling=sampling, with_visible_core=True, progress=progress)
     for number, tumour in enumerate(tumours):
         yield Case(f"synthetic {number}", tumour.masks)
@@ -352,7 +352,7 @@ def _summarise(
             "entries": len(database),
             "sha256": database.sha256,
             "atlas": database.atlas_name,
-            "sampling": database.attributes["prior"]["sampling"],
+            "sampling": database.attributes["prior"]["name"],
             "entries_without_core": int(np.count_nonzero(database.core.volume == 0)),
         },
         "synthetic_seed": seed,

@@ -27,6 +27,25 @@ def atlas():
     return Atlas.load("SRI24")
 
 
+@pytest.fixture(scope="session")
+def small_database(atlas, tmp_path_factory):
+    """A database of 64 tumours, built and opened."""
+    from TumorQueryLib.database import TumorDatabase, build_database
+
+    path = tmp_path_factory.mktemp("database") / "small.h5"
+    build_database(path, atlas, 64, seed=3)
+    with TumorDatabase.open(path) as database:
+        yield database
+
+
+@pytest.fixture
+def user_cache(tmp_path, monkeypatch):
+    """An empty folder in place of the user's cache."""
+    folder = tmp_path / "cache"
+    monkeypatch.setenv("TUMORQUERY_CACHE", str(folder))
+    return folder
+
+
 def placed_affine(spacing=(1.0, 1.0, 1.0), angles=(0.0, 0.0, 0.0), flips=(1, 1, 1), order=(0, 1, 2), centre=(0, 0, 0)):
     """An affine to RAS mm with the index origin at `centre`: axes permuted, flipped, then turned (degrees)."""
     axes = np.eye(3)[:, list(order)] * np.array(flips)

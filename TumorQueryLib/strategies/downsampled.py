@@ -14,23 +14,68 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from TumorQueryLib.database.masks import RunLengthMasks, RunningCount, RunsInMemory
-from TumorQueryLib.progress import Progress, no_progress
-from TumorQueryLib.strategies.base import TumorMasks, dice_from_counts, register_strategy
-from TumorQueryLib.strategies.embedding import RankedByScore
+from TumorQueryLib.database.masks import RunLengthMasks, RunsInMemory, block_counts
+from TumorQueryLib.database.store import BlockCounts
+from TumorQueryLib.grid import Grid
+from TumorQueryLib.progress import Progress, no_progress, part
+from TumorQueryLib.strategies.base import TumorMasks, register_strategy
+from TumorQueryLib.strategies.direct import Direct
+from TumorQueryLib.strategies.embedding import ApproximateStrategy
 from TumorQueryLib.strategies.pooling import batches
 
 if TYPE_CHECKING:
     from TumorQueryLib.database import TumorDatabase
 
 
-class _Downsampled(RankedByScore):
-    """Ranks by Dice_T1Gd + Dice_FLAIR of downsampled masks.
+class DownsampledDatabase:
+    """What `Direct` searches of a database, at fewer voxels.
 
     Parameters
     ----------
     database : TumorDatabase
-        Its masks are downsampled when the strategy is made, a second for 50,000 entries.
+    factor : int
+        By which the number of voxels along each axis is divided, rounded up.
+    progress : Progress
+
+    Attributes
+    ----------
+    lattice : list of ndarray of int64
+        Indices of the voxels that are kept, along i, j, k.
+    grid : Grid
+        Of as many voxels over the same extent from the first voxel's centre to the
+        last's. RAS mm.
+    core, whole : RunLengthMasks
+    core_blocks, whole_blocks : BlockCounts
+    """
+
+    def __init__(self, database: TumorDatabase, factor: int, progress: Progress = no_progress) -> None:
+        self.atlas_name = database.atlas_name
+        self.lattice = [sampled_indices(n, -(-n // factor)) for n in database.grid.shape]
+        sizes = np.array([len(indices) for indices in self.lattice])
+        affine = database.grid.affine.copy()
+        affine[:3, :3] *= (np.array(database.grid.shape) - 1) / np.maximum(sizes - 1, 1)
+        self.grid = Grid((int(sizes[0]), int(sizes[1]), int(sizes[2])), affine)
+        self.core = downsample(database.core, self.lattice, part(progress, 0.0, 0.3))
+        self.whole = downsample(database.whole, self.lattice, part(progress, 0.3, 0.6))
+        self.core_blocks = _count_in_blocks(self.core, part(progress, 0.6, 0.8))
+        self.whole_blocks = _count_in_blocks(self.whole, part(progress, 0.8, 1.0))
+
+    def __len__(self) -> int:
+        return len(self.whole)
+
+    def downsample(self, masks: TumorMasks) -> TumorMasks:
+        """A query at the same voxels."""
+        voxels = np.ix_(*self.lattice)
+        return TumorMasks(masks.core[voxels], masks.whole[voxels], self.grid)
+
+
+class _Downsampled(ApproximateStrategy):
+    """Ranks by Dice_T1Gd + Dice_FLAIR of downsampled masks, by the bounds of `direct`.
+
+    Parameters
+    ----------
+    database : TumorDatabase
+        Its masks are downsampled when the strategy is made, in seconds for 50,000 entries.
     rerank : int
         Put so many of the best in the order of their exact Dice.
     progress : Progress
@@ -40,18 +85,14 @@ class _Downsampled(RankedByScore):
 
     def __init__(self, database: TumorDatabase, *, rerank: int = 0, progress: Progress = no_progress) -> None:
         super().__init__(database, rerank=rerank)
-        self.lattice = [sampled_indices(n, -(-n // self.factor)) for n in database.grid.shape]
-        self.core = downsample(database.core, self.lattice, progress)
-        self.whole = downsample(database.whole, self.lattice, progress)
+        self.downsampled = DownsampledDatabase(database, self.factor, progress)
+        # It has all of a TumorDatabase that the exact search uses.
+        self._search = Direct(self.downsampled)  # type: ignore[arg-type]
 
-    def scores(self, masks: TumorMasks) -> NDArray[np.float64]:
-        """Dice of the downsampled core and whole tumour, added; 0 to 2."""
-        every = np.arange(len(self.database))
-        total = np.zeros(len(self.database))
-        for coded, mask in ((self.core, masks.core), (self.whole, masks.whole)):
-            query = RunningCount(np.ascontiguousarray(mask[np.ix_(*self.lattice)]))
-            total += dice_from_counts(coded.intersections(query, every), coded.volume, query.volume)
-        return total
+    def best(self, masks: TumorMasks, count: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """See `ApproximateStrategy.best`."""
+        matches = self._search.query(self.downsampled.downsample(masks), count)
+        return np.array([m.entry for m in matches]), np.array([m.dice_sum for m in matches])
 
 
 @register_strategy("ds64")
@@ -108,6 +149,21 @@ def downsample(
     np.cumsum(offsets, out=offsets)
     source = RunsInMemory(offsets, np.concatenate(starts), np.concatenate(lengths))
     return RunLengthMasks(shape, offsets, volume, source)
+
+
+def _count_in_blocks(masks: RunLengthMasks, progress: Progress) -> BlockCounts:
+    """The block counts that bound overlaps, as a database file holds them."""
+    index, count = [], []
+    for entry in range(len(masks)):
+        if entry % 2048 == 0:
+            progress(entry / len(masks), "Counting the downsampled voxels")
+        counts = block_counts(masks.runs(entry), masks.grid_shape)
+        occupied = np.flatnonzero(counts)
+        index.append(occupied.astype(np.uint16))
+        count.append(counts[occupied].astype(np.uint16))
+    offsets = np.zeros(len(masks) + 1, np.int64)
+    np.cumsum([len(occupied) for occupied in index], out=offsets[1:])
+    return BlockCounts(offsets, np.concatenate(index), np.concatenate(count))
 
 
 @njit(cache=True, nogil=True)

@@ -16,11 +16,11 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from TumorQueryLib.database.masks import RunningCount
 from TumorQueryLib.errors import DatabaseError, InputError, OutputError
 from TumorQueryLib.progress import Progress, no_progress
 from TumorQueryLib.resources import cache_folder
-from TumorQueryLib.strategies.base import Match, TumorMasks, check_query, dice_from_counts
+from TumorQueryLib.strategies.base import Match, TumorMasks, check_query
+from TumorQueryLib.strategies.brute_force import exact_dice
 from TumorQueryLib.strategies.pooling import batches
 
 if TYPE_CHECKING:
@@ -32,8 +32,8 @@ EMBEDDING_SCHEMA = "tumorquery-embedding"
 EMBEDDING_SCHEMA_VERSION = 1
 
 
-class RankedByScore(ABC):
-    """A strategy that gives every entry an approximate score and takes the best.
+class ApproximateStrategy(ABC):
+    """A strategy that ranks by a score of its own; the matches' Dice are exact all the same.
 
     Parameters
     ----------
@@ -52,17 +52,14 @@ class RankedByScore(ABC):
         self.rerank = rerank
 
     @abstractmethod
-    def scores(self, masks: TumorMasks) -> NDArray[np.float64]:
-        """The score of every entry, float64, shape (N,); higher is better; -inf leaves an entry out."""
+    def best(self, masks: TumorMasks, count: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """The `count` entries of the highest scores and these, best first, ties to the lower entry."""
 
     def query(self, masks: TumorMasks, top: int = 15) -> list[Match]:
         """See `Strategy.query`; `Match.score` is the exact Dice sum where `rerank` is set."""
         check_query(masks, self.database, top)
-        scores = self.scores(masks)
-        entries = best_entries(scores, max(top, self.rerank))
-        dice_t1gd = _exact_dice(self.database.core, masks.core, entries)
-        dice_flair = _exact_dice(self.database.whole, masks.whole, entries)
-        ranked_by = scores[entries]
+        entries, ranked_by = self.best(masks, max(top, self.rerank))
+        dice_t1gd, dice_flair = exact_dice(self.database, masks, entries)
         if self.rerank:
             ranked_by = dice_t1gd + dice_flair
             # Only the first `rerank` are in play: more than that are asked for only where top is larger.
@@ -77,14 +74,14 @@ class RankedByScore(ABC):
         ]
 
 
-class EmbeddedStrategy(RankedByScore):
+class EmbeddedStrategy(ApproximateStrategy):
     """A strategy whose codes of the database are made once and kept in the user's cache.
 
     Parameters
     ----------
     database : TumorDatabase
     rerank : int
-        See `RankedByScore`.
+        See `ApproximateStrategy`.
     progress : Progress
         Reports the making of the codes where the cache does not hold them.
     """
@@ -100,6 +97,16 @@ class EmbeddedStrategy(RankedByScore):
     @abstractmethod
     def model_sha256(self) -> str:
         """SHA-256 of what makes the codes: a model's file, or a definition."""
+
+    @abstractmethod
+    def scores(self, masks: TumorMasks) -> NDArray[np.float64]:
+        """The score of every entry, float64, shape (N,); higher is better; -inf leaves an entry out."""
+
+    def best(self, masks: TumorMasks, count: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """See `ApproximateStrategy.best`."""
+        scores = self.scores(masks)
+        entries = best_entries(scores, count)
+        return entries, scores[entries]
 
     @abstractmethod
     def encode_entries(self, entries: NDArray[np.int64]) -> Codes:
@@ -175,11 +182,6 @@ def _squared_distances(codes, query, squared):
             difference = code[m] - query[m]
             total += difference * difference
         squared[n] = total
-
-
-def _exact_dice(masks, query: NDArray[np.bool_], entries: NDArray[np.int64]) -> NDArray[np.float64]:
-    count = RunningCount(query)
-    return dice_from_counts(masks.intersections(count, entries), masks.volume[entries], count.volume)
 
 
 def _read_codes(path: Path, identity: dict[str, Any]) -> Codes:
