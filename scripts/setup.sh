@@ -16,7 +16,7 @@ say() { printf 'setup: %s\n' "$*" >&2; }
 # System packages first, all that are missing in one sentence.
 missing=""
 if ! command -v "$python" >/dev/null 2>&1; then
-    missing="$missing python3"
+    missing="$missing python3 python3-venv"
 elif ! "$python" -c 'import ensurepip, venv' >/dev/null 2>&1; then
     missing="$missing python3-venv"
 fi
