@@ -70,7 +70,7 @@ def python_slicer(tmp_path_factory):
     """A folder with PythonSlicer: like Slicer's, a launcher that starts the interpreter as its child."""
     folder = tmp_path_factory.mktemp("launcher")
     launcher = folder / "PythonSlicer"
-    launcher.write_text(f'#!/bin/sh\n"{sys.executable}" "$@" <&0 &\nwait $!\n')
+    launcher.write_text(f'#!/bin/sh\nexec 3<&0\n"{sys.executable}" "$@" <&3 &\nwait $!\n')
     launcher.chmod(0o755)
     return folder
 
