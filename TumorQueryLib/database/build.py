@@ -241,7 +241,7 @@ def _grow_on_dask(
         client = distributed.Client(address, timeout="15s", set_as_default=False)
     except (OSError, ValueError) as error:
         raise InputError(f"No Dask scheduler answers at {address}; start one with `dask scheduler`.") from error
-    with client:
+    with client, client.as_current():
         shared = client.scatter((prior, tissue), broadcast=True)
         attempts = dict.fromkeys(numbers, 0)
         todo = list(reversed(numbers))
