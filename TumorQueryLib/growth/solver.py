@@ -91,7 +91,11 @@ class Moment:
 
 
 def simulate(
-    parameters: GrowthParameters, anatomy: Atlas | Tissue, initial: NDArray[np.floating] | None = None
+    parameters: GrowthParameters,
+    anatomy: Atlas | Tissue,
+    initial: NDArray[np.floating] | None = None,
+    *,
+    step_share: float = 1.0,
 ) -> NDArray[np.float32]:
     """Density of a tumour at the end of its duration.
 
@@ -102,6 +106,8 @@ def simulate(
     initial : ndarray, shape grid.shape, optional
         Density to start from, in [0, 1], instead of the Gaussian at the seed (which is then
         not used); cut to tissue.
+    step_share : float
+        Steps of this share of the usual length, to measure the error that the usual ones have.
 
     Returns
     -------
@@ -115,9 +121,14 @@ def simulate(
     """
     tissue = anatomy if isinstance(anatomy, Tissue) else Tissue.from_atlas(anatomy)
     if parameters.proliferation == 0:
-        return _diffuse_only(parameters, tissue, initial)
+        return _diffuse_only(parameters, tissue, initial, step_share)
     moments = grow_trajectory(
-        parameters.seed, parameters.infiltration_length, tissue, rho_t=[parameters.rho_t], initial=initial
+        parameters.seed,
+        parameters.infiltration_length,
+        tissue,
+        rho_t=[parameters.rho_t],
+        initial=initial,
+        step_share=step_share,
     )
     return next(moments).on_grid(tissue.grid.shape)
 
@@ -133,6 +144,7 @@ def grow_trajectory(
     every_step: bool = False,
     stop_volume_ml: float | None = None,
     initial: NDArray[np.floating] | None = None,
+    step_share: float = 1.0,
 ) -> Iterator[Moment]:
     """Grow one tumour and yield it at the moments asked for, all from one solve.
 
@@ -158,6 +170,8 @@ def grow_trajectory(
         `every_step`.
     initial : ndarray, shape grid.shape, optional
         Density to start from instead of the Gaussian at the seed; cut to tissue.
+    step_share : float
+        Steps of this share of the usual length, to measure the error that the usual ones have.
 
     Yields
     ------
@@ -181,7 +195,7 @@ def grow_trajectory(
     seed = checked_seed(seed)
     start = _gaussian(seed, tissue) if initial is None else _cut_to_tissue(initial, tissue)
     # Seven digits, so that the length regained from a stored D and rho gives the same steps.
-    solution = _Solution(tissue, *start, float(f"{infiltration_length:.7g}"), threshold)
+    solution = _Solution(tissue, *start, float(f"{infiltration_length:.7g}"), threshold, step_share)
     if targets is not None and volumes_ml is None:
         return _moments_at_times(solution, targets)
     return _moments_at_volumes(solution, targets, stop_volume_ml)
@@ -250,12 +264,13 @@ def _slices(first: NDArray[np.int64], last: NDArray[np.int64]) -> tuple[slice, .
 
 
 def _diffuse_only(
-    parameters: GrowthParameters, tissue: Tissue, initial: NDArray[np.floating] | None
+    parameters: GrowthParameters, tissue: Tissue, initial: NDArray[np.floating] | None, step_share: float
 ) -> NDArray[np.float32]:
     """`simulate` at rho = 0, in equal steps of time."""
     start = _gaussian(parameters.seed, tissue) if initial is None else _cut_to_tissue(initial, tissue)
     spread = parameters.diffusivity * parameters.duration
-    steps = math.ceil(spread / (LARGEST_DIFFUSION_NUMBER * float(tissue.grid.spacing.min()) ** 2))
+    longest = step_share * LARGEST_DIFFUSION_NUMBER * float(tissue.grid.spacing.min()) ** 2
+    steps = math.ceil(spread / longest)
     box = _ActiveBox(tissue, *start, _Step.of(spread / steps, 0.0, tissue))
     for _ in range(steps):
         box.advance(threshold=0.0)
@@ -308,11 +323,12 @@ class _Solution:
         density: NDArray[np.float32],
         infiltration_length: float,
         threshold: float,
+        step_share: float,
     ) -> None:
         self._length = infiltration_length
         self._threshold = threshold
         self._tissue = tissue
-        self.dtau = time_step(infiltration_length, tissue.grid.spacing)
+        self.dtau = step_share * time_step(infiltration_length, tissue.grid.spacing)
         self.steps = 0
         #: The last step changed nothing, so no further one will.
         self.steady = False
