@@ -10,8 +10,9 @@ from __future__ import annotations
 import gzip
 import hashlib
 import zlib
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -48,7 +49,7 @@ class ImageFile:
     volume: Volume
     sha256: str
     segments: tuple[tuple[str, NDArray[np.bool_]], ...] = ()
-    warnings: tuple[str, ...] = field(default=())
+    warnings: tuple[str, ...] = ()
 
 
 def read_image_file(path: str | Path, role: str) -> ImageFile:
@@ -296,16 +297,14 @@ def _check_even_slices(positions: NDArray[np.float64], role: str) -> None:
         )
 
 
-class _quiet_itk:
+@contextmanager
+def _quiet_itk() -> Iterator[None]:
     """ITK writes warnings to the console that would stand beside our one sentence."""
+    import SimpleITK as sitk
 
-    def __enter__(self) -> None:
-        import SimpleITK as sitk
-
-        self._before = sitk.ProcessObject.GetGlobalWarningDisplay()
-        sitk.ProcessObject.SetGlobalWarningDisplay(False)
-
-    def __exit__(self, *_: object) -> None:
-        import SimpleITK as sitk
-
-        sitk.ProcessObject.SetGlobalWarningDisplay(self._before)
+    before = sitk.ProcessObject.GetGlobalWarningDisplay()
+    sitk.ProcessObject.SetGlobalWarningDisplay(False)
+    try:
+        yield
+    finally:
+        sitk.ProcessObject.SetGlobalWarningDisplay(before)

@@ -177,6 +177,23 @@ def write_layers(path):
     return {"whole tumor": EDEMA > 0, "core": CORE > 0}
 
 
+def write_list_of_one(path):
+    """As Slicer 4.10 stores a single segment: a list of one, without layer or value."""
+    header = SPACE | {
+        "kinds": ["list", "domain", "domain", "domain"],
+        "space directions": np.array([[np.nan] * 3, [3.0, 0, 0], [0, 3.0, 0], [0, 0, 3.0]]),
+        "Segment0_Name": "edema",
+    }
+    nrrd.write(str(path), EDEMA[None], header)
+    return {"edema": EDEMA > 0}
+
+
+def test_a_segmentation_of_one_segment_is_read(tmp_path):
+    expected = write_list_of_one(tmp_path / "tumor.seg.nrrd")
+    ((name, mask),) = read_image_file(tmp_path / "tumor.seg.nrrd", "segmentation").segments
+    assert np.array_equal(mask, expected[name])
+
+
 @pytest.mark.parametrize("write", [write_one_layer, write_layers])
 def test_a_slicer_segmentation_is_read_by_name(tmp_path, write):
     expected = write(tmp_path / "tumor.seg.nrrd")
