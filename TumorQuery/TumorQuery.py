@@ -4,6 +4,7 @@ The module draws and asks; what is computed is computed by TumorQueryLib in a pr
 """
 
 import enum
+import hashlib
 import logging
 import os
 import sys
@@ -36,35 +37,27 @@ from slicer.util import VTKObservationMixin
 
 from TumorQueryModule import Dependencies, Overlay
 from TumorQueryModule.Jobs import BuildJob, InferJob, InfoJob, MatchJob, Method
-from TumorQueryModule.PatientNodes import PatientNodes, segmentIDs, suggestSegments
+from TumorQueryModule.PatientNodes import PatientNodes, segmentIDs, segmentNames, suggestSegments
 from TumorQueryModule.ResultNodes import ResultNodes, predictedVolumes
 from TumorQueryModule.Worker import Outcome, Run, RunState, WorkerProcess, pythonExecutable, workerEnvironment
 
 #: How often a run is carried on, milliseconds.
 POLL_INTERVAL = 50
 
-#: The sample case: input -> (node name, file in Resources/SampleData, SHA-256).
+#: The sample case: input -> (node name, file in Resources/SampleData).
 SAMPLE_FILES = {
-    "t1gd": (
-        "TumorQuerySample T1Gd",
-        "t1gd.nii.gz",
-        "0c06c7233913d4ae17e85f3b52b095a189824b9867eaeb003043f39a637fa65c",
-    ),
-    "flair": (
-        "TumorQuerySample FLAIR",
-        "flair.nii.gz",
-        "19647fa3f217e1b0b5608c0088ca6224fd6fd5629e1444f832065b167849b3b4",
-    ),
-    "segmentation": (
-        "TumorQuerySample segmentation",
-        "segmentation.nii.gz",
-        "d0cf5c94ccef4bbcdf74a8747e14850eb01d477b1013c9705b91adfbc2bfbfec",
-    ),
+    "t1gd": ("Sample T1Gd", "t1gd.nii.gz"),
+    "flair": ("Sample FLAIR", "flair.nii.gz"),
+    "segmentation": ("Sample segmentation", "segmentation.nii.gz"),
 }
 SAMPLE_NAME = "TumorQuerySample"
 
 #: What the labels of the sample's segmentation stand for.
-SAMPLE_SEGMENTS = {1: "Necrosis", 2: "Edema", 4: "Enhancing tumor"}
+SAMPLE_SEGMENTS = {
+    1: ("Necrosis", (0.55, 0.75, 1.0)),
+    2: ("Edema", (0.35, 0.85, 0.35)),
+    4: ("Enhancing tumor", (1.0, 1.0, 1.0)),
+}
 
 #: The database that is used when no file is chosen.
 BUNDLED_DATABASE = "starter"
@@ -102,16 +95,18 @@ def registerSampleData() -> None:
 
     iconsPath = os.path.join(os.path.dirname(__file__), "Resources", "Icons")
     folder = Dependencies.resourcesFolder() / "SampleData"
-    names, files, sums = zip(*SAMPLE_FILES.values(), strict=True)
+    names, files = zip(*SAMPLE_FILES.values(), strict=True)
+    paths = [folder / file for file in files]
     SampleData.SampleDataLogic.registerCustomSampleDataCategory("TumorQuery", title=_("TumorQuery"))
     SampleData.SampleDataLogic.registerCustomSampleDataSource(
         category="TumorQuery",
         sampleName=SAMPLE_NAME,
         thumbnailFileName=os.path.join(iconsPath, "TumorQuerySample.png"),
-        uris=[(folder / file).as_uri() for file in files],
+        uris=[path.as_uri() for path in paths],
         fileNames=[f"TumorQuery-{file}" for file in files],
         nodeNames=list(names),
-        checksums=[f"SHA256:{checksum}" for checksum in sums],
+        # The bundled file's own: a copy of an earlier version in Slicer's cache does not pass for it.
+        checksums=[f"SHA256:{hashlib.sha256(path.read_bytes()).hexdigest()}" for path in paths],
         loadFileTypes=["VolumeFile", "VolumeFile", "SegmentationFile"],
     )
 
@@ -589,6 +584,8 @@ class TumorQueryWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def _showNewResult(self, nodes: ResultNodes) -> None:
         self._parameterNode.setResult(nodes)
+        if self._parameterNode.segmentation.IsA("vtkMRMLSegmentationNode"):
+            Overlay.showAsOutlines(self._parameterNode.segmentation)
         Overlay.showInSliceViews(self._parameterNode.t1gdVolume, nodes.density, self._parameterNode.overlayOpacity)
 
     def onMatchClicked(self, index: Any) -> None:
@@ -642,8 +639,11 @@ class TumorQueryWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             "wholeSegments": patient.wholeSegmentIDs,
         }
         hints = {**missing}
-        if patient.segmentation and not patient.isLabelMap and not patient.coreSegmentIDs:
-            hints["coreSegments"] = _("Without a core the match rests on FLAIR alone.")
+        if patient.segmentation and not patient.isLabelMap:
+            hints["coreSegments"] = segmentNames(patient.segmentation, patient.coreSegmentIDs) or _(
+                "Without a core the match rests on FLAIR alone."
+            )
+            hints.setdefault("wholeSegments", segmentNames(patient.segmentation, patient.wholeSegmentIDs))
         for name, value in given.items():
             check, hint = getattr(self.ui, f"{name}CheckLabel"), getattr(self.ui, f"{name}HintLabel")
             check.text = "\N{CHECK MARK}" if value and name not in missing else ""
@@ -684,6 +684,7 @@ class TumorQueryWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         result = parameters.result() if parameters else ResultNodes()
         ui.matchesTableView.setMRMLTableNode(result.matches)
         hasResult = result.density is not None and result.report is not None
+        ui.matchesTableView.visible = result.matches is not None
         for widget in (ui.opacitySlider, ui.thresholdSlider, ui.colorTableComboBox, ui.jumpButton):
             widget.enabled = hasResult
         ui.showOutlinesCheckBox.enabled = ui.showSurfacesCheckBox.enabled = result.isolines is not None
@@ -710,20 +711,19 @@ def summaryOf(result: ResultNodes) -> str:
     match = content["matches"][result.rank]
     observed = content["patient_space"]["volumes_ml"]["observed"]
     predicted = predictedVolumes(result)
+    fit = _("Dice in the atlas: T1Gd {t1gd:.2f}, FLAIR {flair:.2f}").format(
+        t1gd=match["dice_t1gd"], flair=match["dice_flair"]
+    )
+    if result.rank == 0:  # the worker compares the best match with the segmentation in the patient's space too
+        fit += _("; in the patient: core {core:.2f}, whole tumor {whole:.2f}").format(
+            core=content["patient_space"]["dice_core"], whole=content["patient_space"]["dice_whole"]
+        )
     lines = [
-        _("<b>Match {rank} of {count}</b>, Dice in the atlas: T1Gd {t1gd:.2f}, FLAIR {flair:.2f}").format(
-            rank=result.rank + 1,
-            count=len(content["matches"]),
-            t1gd=match["dice_t1gd"],
-            flair=match["dice_flair"],
-        ),
-        _(
-            "Core {core:.1f} ml (segmented {coreSeen:.1f}), whole tumor {whole:.1f} ml (segmented {wholeSeen:.1f})"
-        ).format(
-            core=predicted["core"],
-            coreSeen=observed["core"],
-            whole=predicted["whole"],
-            wholeSeen=observed["whole"],
+        _("<b>Match {rank} of {count}</b>").format(rank=result.rank + 1, count=len(content["matches"])),
+        fit,
+        _("Core {core:.0f} ml (segmented {seen:.0f} ml)").format(core=predicted["core"], seen=observed["core"]),
+        _("Whole tumor {whole:.0f} ml (segmented {seen:.0f} ml)").format(
+            whole=predicted["whole"], seen=observed["whole"]
         ),
         _("Infiltration length {length:.1f} mm, proliferation times time {rhoT:.0f}").format(
             length=match["parameters"]["infiltration_length_patient_mm"], rhoT=match["parameters"]["rho_t"]
@@ -789,7 +789,9 @@ class TumorQueryLogic(ScriptedLoadableModuleLogic):
         segmentation = nodes["segmentation"].GetSegmentation()
         for segmentID in segmentation.GetSegmentIDs():
             segment = segmentation.GetSegment(segmentID)
-            segment.SetName(SAMPLE_SEGMENTS[segment.GetLabelValue()])
+            name, color = SAMPLE_SEGMENTS[segment.GetLabelValue()]
+            segment.SetName(name)
+            segment.SetColor(color)
         return nodes
 
     def run(

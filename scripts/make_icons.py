@@ -43,8 +43,8 @@ def draw_icon(path: Path) -> None:
     density[(x / 0.76) ** 2 + (y / 0.96) ** 2 > 1] = 0
     rgba = DENSITY_COLORS(density)
     rgba[..., 3] = np.clip(density * 4, 0, 0.95)
-    axes.imshow(rgba, extent=(-1, 1, -1, 1), origin="lower")
-    axes.contour(x, y, density, levels=[0.6], colors="white", linewidths=2)
+    axes.imshow(rgba, extent=(-1, 1, -1, 1), origin="lower", zorder=3)
+    axes.contour(x, y, density, levels=[0.6], colors="white", linewidths=2, zorder=4)
     figure.savefig(path, transparent=True)
     plt.close(figure)
 

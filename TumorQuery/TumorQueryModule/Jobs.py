@@ -86,7 +86,8 @@ class MatchJob:
         """Show the density."""
         density = readVolume(resultPath)
         yield None
-        showDensity(self.nodes, density, self.rank)
+        for _step in showDensity(self.nodes, density, self.rank):
+            yield None
         yield self.nodes
 
 

@@ -1,5 +1,6 @@
 """How a density is shown: colors, threshold and isolines over the T1Gd image, in slices and in 3D."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,8 @@ def densityColorTable() -> Any:
     for node in slicer.util.getNodesByClass("vtkMRMLColorTableNode"):
         if node.GetName() == COLOR_TABLE_NAME and node.GetNumberOfColors() == NUMBER_OF_COLORS:
             return node
-    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLColorTableNode", COLOR_TABLE_NAME)
+    node = slicer.vtkMRMLColorTableNode()
+    node.SetName(COLOR_TABLE_NAME)
     node.SetTypeToUser()
     node.SetNumberOfColors(NUMBER_OF_COLORS)
     node.SetHideFromEditors(False)  # only then it is offered for saving
@@ -36,25 +38,29 @@ def densityColorTable() -> Any:
         red, green, blue = (np.interp(density, steps, channel) for channel in zip(*CONTROL_COLORS, strict=True))
         opacity = 0.0 if index < TRANSPARENT_COLORS else 1.0
         node.SetColor(index, f"{density:.3f}", red, green, blue, opacity)
-    return node
+    return slicer.mrmlScene.AddNode(node)
 
 
-def setUpDensityDisplay(densityNode: Any) -> None:
-    """Give a density its units and its color table, once; what the user changes later stays."""
+def setUpDensityDisplay(densityNode: Any) -> Iterator[None]:
+    """Give a density its units and its color table, once; what the user changes later stays. Yields after steps."""
     quantity, units = slicer.vtkCodedEntry(), slicer.vtkCodedEntry()
     quantity.SetValueSchemeMeaning("tumor-cell-density", "99TUMORQUERY", "Tumor cell density")
     units.SetValueSchemeMeaning("1", "UCUM", "fraction of the largest possible density")
     densityNode.SetVoxelValueQuantity(quantity)
     densityNode.SetVoxelValueUnits(units)
+    colorTable = densityColorTable()
+    yield
     densityNode.CreateDefaultDisplayNodes()
     display = densityNode.GetDisplayNode()
-    display.SetAndObserveColorNodeID(densityColorTable().GetID())
+    display.SetAndObserveColorNodeID(colorTable.GetID())
     display.AutoWindowLevelOff()
     display.SetWindowLevelMinMax(0.0, 1.0)
     display.ApplyThresholdOn()
+    yield
     legend = slicer.modules.colors.logic().AddDefaultColorLegendDisplayNode(densityNode)
     legend.SetTitleText(_("Tumor cell density"))
     legend.SetLabelFormat("%.1f")
+    yield
 
 
 def setThreshold(densityNode: Any, threshold: float) -> None:
@@ -74,8 +80,8 @@ def setSurfacesVisible(segmentationNode: Any, visible: bool) -> None:
     segmentationNode.GetDisplayNode().SetVisibility3D(visible)
 
 
-def setIsolines(segmentationNode: Any, densityNode: Any, thresholds: dict[str, float]) -> None:
-    """Make one segment for each region where the density exceeds a threshold.
+def setIsolines(segmentationNode: Any, densityNode: Any, thresholds: dict[str, float]) -> Iterator[None]:
+    """Make one segment for each region where the density exceeds a threshold; yields after each.
 
     :param thresholds: density by region, "whole" and "core"; the comparison is strict.
     """
@@ -83,17 +89,38 @@ def setIsolines(segmentationNode: Any, densityNode: Any, thresholds: dict[str, f
     segmentation = segmentationNode.GetSegmentation()
     segmentationNode.SetReferenceImageGeometryParameterFromVolumeNode(densityNode)
     segmentationNode.CreateDefaultDisplayNodes()
-    display = segmentationNode.GetDisplayNode()
-    density = slicer.util.arrayFromVolume(densityNode)
     segmentation.RemoveRepresentation("Closed surface")  # those of another density
+    density = slicer.util.arrayFromVolume(densityNode)
     for region, value in thresholds.items():
-        color, opacity = SEGMENT_DISPLAY[region]
         if segmentation.GetSegment(region) is None:
+            color, opacity = SEGMENT_DISPLAY[region]
             segmentation.AddEmptySegment(region, names[region].format(value=value), color)
-        mask = (density > value).astype(np.uint8)
-        slicer.util.updateSegmentBinaryLabelmapFromArray(mask, segmentationNode, region, densityNode)
-        display.SetSegmentVisibility2DFill(region, False)
-        display.SetSegmentOpacity3D(region, opacity)
+            segmentationNode.GetDisplayNode().SetSegmentVisibility2DFill(region, False)
+            segmentationNode.GetDisplayNode().SetSegmentOpacity3D(region, opacity)
+        setSegment(segmentationNode, region, density > value, densityNode)
+        yield
+
+
+def setSegment(segmentationNode: Any, segmentID: str, mask: Any, geometryNode: Any) -> None:
+    """Replace a segment by a mask on the voxels of a volume under the same parent transform.
+
+    :param mask: boolean array, indexed [k, j, i].
+    """
+    labels = slicer.vtkMRMLLabelMapVolumeNode()
+    matrix = vtk.vtkMatrix4x4()
+    geometryNode.GetIJKToRASMatrix(matrix)
+    labels.SetIJKToRASMatrix(matrix)
+    slicer.util.updateVolumeFromArray(labels, mask.astype(np.uint8))
+    logic = slicer.modules.segmentations.logic()
+    image = logic.CreateOrientedImageDataFromVolumeNode(labels)
+    image.UnRegister(None)  # the call gives away a reference
+    logic.SetBinaryLabelmapToSegment(image, segmentationNode, segmentID, logic.MODE_REPLACE)
+
+
+def showAsOutlines(segmentationNode: Any) -> None:
+    """Show the given segmentation without its filling, which would hide the density."""
+    segmentationNode.CreateDefaultDisplayNodes()
+    segmentationNode.GetDisplayNode().SetVisibility2DFill(False)
 
 
 def showInSliceViews(t1gdNode: Any, densityNode: Any, opacity: float) -> None:
@@ -121,4 +148,4 @@ def jumpToTumor(densityNode: Any, threshold: float = 0.2) -> None:
     densityNode.GetIJKToRASMatrix(matrix)
     position = [0.0, 0.0, 0.0]
     densityNode.TransformPointToWorld(matrix.MultiplyPoint((i, j, k, 1.0))[:3], position)
-    slicer.vtkMRMLSliceNode.JumpAllSlices(slicer.mrmlScene, *position, slicer.vtkMRMLSliceNode.CenteredJumpSlice)
+    slicer.vtkMRMLSliceNode.JumpAllSlices(slicer.mrmlScene, *position, slicer.vtkMRMLSliceNode.OffsetJumpSlice)

@@ -109,6 +109,12 @@ def segmentIDs(segmentationNode: Any) -> tuple[str, ...]:
     return tuple(segmentationNode.GetSegmentation().GetSegmentIDs())
 
 
+def segmentNames(segmentationNode: Any, chosen: Sequence[str]) -> str:
+    """The names of segments, in one line; those that are no longer there are left out."""
+    segmentation = segmentationNode.GetSegmentation()
+    return ", ".join(segmentation.GetSegment(one).GetName() for one in chosen if segmentation.GetSegment(one))
+
+
 def suggestSegments(segmentationNode: Any) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The segments of the core and of the whole tumor, as far as their names tell.
 

@@ -100,14 +100,17 @@ def loadResult(patient: PatientNodes, resultPath: Path, previous: ResultNodes) -
     added: list[Any] = []
     finished = False
     try:
-        nodes = makeNodes(patient, previous, added)
+        nodes = ResultNodes()
+        for _node in makeNodes(nodes, patient, previous, added):
+            yield None
         nodes.report.SetText(text)
         for role, transform in transforms.items():
             getattr(nodes, role).SetAndObserveTransformFromParent(transform.GetTransformFromParent())
         describeTransforms(nodes, patient)
         fillMatchesTable(nodes.matches, content["matches"])
         yield None
-        showDensity(nodes, density, 0)
+        for _step in showDensity(nodes, density, 0):
+            yield None
         finished = True
     finally:
         if not finished:
@@ -116,9 +119,8 @@ def loadResult(patient: PatientNodes, resultPath: Path, previous: ResultNodes) -
     yield nodes
 
 
-def makeNodes(patient: PatientNodes, previous: ResultNodes, added: list[Any]) -> ResultNodes:
-    """The nodes of a result: the previous ones, and new ones for those that are not there."""
-    nodes = ResultNodes()
+def makeNodes(nodes: ResultNodes, patient: PatientNodes, previous: ResultNodes, added: list[Any]) -> Iterator[None]:
+    """Fill in the nodes of a result: the previous ones, and new ones for those that are not there."""
     names = nodeNames(patient.t1gd.GetName())
     for field in fields(ResultNodes):
         node = getattr(previous, field.name)
@@ -133,13 +135,14 @@ def makeNodes(patient: PatientNodes, previous: ResultNodes, added: list[Any]) ->
             node.SetAndObserveTransformNodeID(parentTransform.GetID() if parentTransform else None)
         placeBeside(node, patient.t1gd)
         setattr(nodes, field.name, node)
-    return nodes
+        yield
 
 
 def placeBeside(node: Any, neighbor: Any) -> None:
     """Put a node into the study, or folder, of another one in the subject hierarchy."""
     hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(slicer.mrmlScene)
-    parent = hierarchy.GetItemParent(hierarchy.GetItemByDataNode(neighbor)) or hierarchy.GetSceneItemID()
+    neighborItem = hierarchy.GetItemByDataNode(neighbor)
+    parent = hierarchy.GetItemParent(neighborItem) if neighborItem else hierarchy.GetSceneItemID()
     item = hierarchy.GetItemByDataNode(node)
     if item:
         hierarchy.SetItemParent(item, parent)
@@ -200,13 +203,12 @@ def fillMatchesTable(tableNode: Any, matches: list[dict[str, Any]]) -> None:
         _("Entry"): np.array([match["entry"] for match in matches]),
     }
     slicer.util.updateTableFromArray(tableNode, list(columns.values()), list(columns))
-    tableNode.SetUseColumnTitleAsColumnHeader(False)
-    tableNode.SetUseColumnNameAsColumnHeader(True)
+    tableNode.SetUseColumnTitleAsColumnHeader(True)
     tableNode.SetLocked(True)
 
 
-def showDensity(nodes: ResultNodes, density: Any, rank: int) -> None:
-    """Put a density that was read into the nodes of a result, with its isolines.
+def showDensity(nodes: ResultNodes, density: Any, rank: int) -> Iterator[None]:
+    """Put a density that was read into the nodes of a result, with its isolines; yields after every step.
 
     :param density: volume node outside the scene.
     :param rank: which of the ranked matches it is, counted from 0.
@@ -218,10 +220,10 @@ def showDensity(nodes: ResultNodes, density: Any, rank: int) -> None:
     nodes.density.SetAndObserveImageData(density.GetImageData())
     nodes.density.SetAttribute(RANK_ATTRIBUTE, str(rank))
     if isNew:
-        Overlay.setUpDensityDisplay(nodes.density)
+        yield from Overlay.setUpDensityDisplay(nodes.density)
     database = nodes.content["database"]
     thresholds = {"whole": database["threshold_flair"], "core": database["threshold_t1gd"]}
-    Overlay.setIsolines(nodes.isolines, nodes.density, thresholds)
+    yield from Overlay.setIsolines(nodes.isolines, nodes.density, thresholds)
 
 
 def predictedVolumes(nodes: ResultNodes) -> dict[str, float]:
