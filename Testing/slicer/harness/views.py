@@ -102,12 +102,6 @@ class SliceView(RenderedView):
         self.logic.FitSliceToAll(columns, rows)
         self.logic.SnapSliceOffsetToIJK()
 
-    def pixel_of(self, ras):
-        """Return (row from the top, column) at which a point (3 floats, RAS mm) is drawn."""
-        xy_to_ras = np.array([[self.node.GetXYToRAS().GetElement(r, c) for c in range(4)] for r in range(4)])
-        column, row, _, _ = np.linalg.solve(xy_to_ras, [*ras, 1.0])
-        return self.render_window.GetSize()[1] - 1 - row, column
-
     def ras_of_pixels(self):
         """Return where every pixel lies: an array (rows from the top, columns, 3), RAS mm."""
         columns, rows = self.render_window.GetSize()
