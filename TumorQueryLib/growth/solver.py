@@ -44,9 +44,11 @@ LONGEST_STEP = 0.8
 #: above 0.2 and 0.6 agree with those of much shorter steps to a Dice of 0.99 and better.
 LONGEST_WAY = 1.5
 #: Largest D t / spacing^2 of a step without proliferation.
-LARGEST_DIFFUSION_NUMBER = 4.0
-#: The box opens on a side where its outer layer exceeds this density.
+LARGEST_DIFFUSION_NUMBER = 1.0
+#: The box opens on a side where its outer layer exceeds this density; without proliferation
+#: densities fall, so there it opens at a much lower one.
 BOX_THRESHOLD = 1e-5
+BOX_THRESHOLD_WITHOUT_PROLIFERATION = 1e-9
 #: A time this close to a step end, as a share of the step, is that step end.
 STEP_TOLERANCE = 1e-7
 #: A tumour whose volume has not changed for this long (in 1/rho) has filled what it can reach.
@@ -271,7 +273,8 @@ def _diffuse_only(
     spread = parameters.diffusivity * parameters.duration
     longest = step_share * LARGEST_DIFFUSION_NUMBER * float(tissue.grid.spacing.min()) ** 2
     steps = math.ceil(spread / longest)
-    box = _ActiveBox(tissue, *start, _Step.of(spread / steps, 0.0, tissue))
+    step = _Step.of(spread / steps, 0.0, tissue)
+    box = _ActiveBox(tissue, *start, step, BOX_THRESHOLD_WITHOUT_PROLIFERATION)
     for _ in range(steps):
         box.advance(threshold=0.0)
     return Moment(0.0, box.start, box.density, 0.0).on_grid(tissue.grid.shape)
@@ -332,7 +335,7 @@ class _Solution:
         self.steps = 0
         #: The last step changed nothing, so no further one will.
         self.steady = False
-        self._box = _ActiveBox(tissue, first, density, self._step(self.dtau))
+        self._box = _ActiveBox(tissue, first, density, self._step(self.dtau), BOX_THRESHOLD)
         self._count = int(np.count_nonzero(density > np.float32(threshold)))
 
     @property
@@ -407,9 +410,17 @@ class _ActiveBox:
     half a step further than `density`.
     """
 
-    def __init__(self, tissue: Tissue, first: NDArray[np.int64], density: NDArray[np.float32], step: _Step) -> None:
+    def __init__(
+        self,
+        tissue: Tissue,
+        first: NDArray[np.int64],
+        density: NDArray[np.float32],
+        step: _Step,
+        opens_at: float,
+    ) -> None:
         self._tissue = tissue
         self._step = step
+        self._opens_at = opens_at
         # About what the front and the spread of one step cover; the half steps' numbers are doubled.
         self._layers = 2 + np.ceil(2 * np.sqrt(step.numbers * [1, 2, 2])).astype(int)
         # Room for the largest box, of which memory is used as it grows. A starting field may lie
@@ -481,7 +492,7 @@ class _ActiveBox:
 
     def _open_sides(self) -> None:
         """Move the box's sides outwards where the tumour has come near them."""
-        near = kernels.outer_maxima(self.density).reshape(3, 2) > BOX_THRESHOLD
+        near = kernels.outer_maxima(self.density).reshape(3, 2) > self._opens_at
         lowest, highest = self._tissue.bounds
         first = np.where(near[:, 0], np.maximum(self._first - self._layers, lowest), self._first)
         last = np.where(near[:, 1], np.minimum(self._last + self._layers, highest), self._last)
