@@ -132,12 +132,12 @@ class TrajectoryPrior:
         Entries in all.
     seed : int
     moments : int, optional
-        Entries a trajectory; by default 2 below 20,000 entries, 5 from there.
+        Entries a trajectory; by default 2 below 20,000 entries, 3 from there.
     """
 
     def __init__(self, cells: SeedCells, entries: int, seed: int, moments: int | None = None) -> None:
         self.entries, self.seed = entries, seed
-        self.moments = moments or (2 if entries < 20_000 else 5)
+        self.moments = moments or (2 if entries < 20_000 else 3)
         self.solves = -(-entries // self.moments)
         shift = np.random.default_rng(seed).random(6)
         points = self._points_in_cells(cells, shift)
