@@ -58,8 +58,11 @@ def setUpDensityDisplay(densityNode: Any) -> Iterator[None]:
     display.ApplyThresholdOn()
     yield
     legend = slicer.modules.colors.logic().AddDefaultColorLegendDisplayNode(densityNode)
-    legend.SetTitleText(_("Tumor cell density"))
+    legend.SetTitleText(_("Cell density"))
+    legend.SetNumberOfLabels(6)
     legend.SetLabelFormat("%.1f")
+    legend.SetSize(0.12, 0.3)
+    legend.SetPosition(0.98, 0.05)
     yield
 
 
@@ -128,6 +131,7 @@ def showInSliceViews(t1gdNode: Any, densityNode: Any, opacity: float) -> None:
     slicer.util.setSliceViewerLayers(
         background=t1gdNode, foreground=densityNode, foregroundOpacity=opacity, label=None, fit=True
     )
+    slicer.modules.colors.logic().GetColorLegendDisplayNode(densityNode).Modified()  # it does not observe the layers
     jumpToTumor(densityNode)
 
 
