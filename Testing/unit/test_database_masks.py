@@ -76,6 +76,7 @@ def test_block_counts_are_sums_over_blocks(shape, seed):
     for axis in range(3):
         expected = np.add.reduceat(expected, edges[axis], axis=axis)
     assert np.array_equal(block_counts(encode_mask(mask), shape), expected.ravel())
+    assert np.array_equal(RunningCount(mask).blocks, expected.ravel())
 
 
 def test_an_entry_that_does_not_exist_is_refused():

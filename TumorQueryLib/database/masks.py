@@ -106,11 +106,13 @@ class RunningCount:
     """
 
     def __init__(self, mask: NDArray[np.bool_]) -> None:
-        self.runs = encode_mask(mask)
-        self.volume = self.runs.volume
-        self.blocks = block_counts(self.runs, mask.shape)  # type: ignore[arg-type]
+        voxels = np.ascontiguousarray(mask, dtype=np.bool_).view(np.uint8)
+        blocks = block_grid_shape(mask.shape)  # type: ignore[arg-type]
         self.table = np.empty(mask.size + 1, dtype=np.uint8)
-        _running_count(self.runs.starts, self.runs.lengths, self.table)
+        #: Set voxels in each block, as `block_counts` has them.
+        self.blocks = np.zeros(int(np.prod(blocks)), dtype=np.int32)
+        #: Number of set voxels.
+        self.volume = int(_running_count(voxels, blocks[1], blocks[2], self.table, self.blocks))
 
 
 class RunSource(Protocol):
@@ -280,17 +282,27 @@ def _count_blocks(starts, lengths, size_j, size_k, blocks_j, blocks_k, counts):
 
 
 @njit(cache=True, nogil=True)
-def _running_count(starts, lengths, table):
-    position = np.int64(0)
-    count = np.uint8(0)
-    for run in range(starts.size):
-        start = np.int64(starts[run])
-        table[position : start + 1] = count
-        for step in range(np.int64(lengths[run])):
-            count = np.uint8(count + 1)
-            table[start + step + 1] = count
-        position = start + np.int64(lengths[run]) + 1
-    table[position:] = count
+def _running_count(mask, blocks_j, blocks_k, table, blocks):
+    size_i, size_j, size_k = mask.shape
+    count = np.int64(0)
+    table[0] = 0
+    for i in range(size_i):
+        for j in range(size_j):
+            row = mask[i, j]
+            first = (i * size_j + j) * size_k + 1
+            counts = table[first : first + size_k]
+            if _row_is_empty(row):
+                counts[:] = np.uint8(count)
+                continue
+            block = ((i // BLOCK_EDGE) * blocks_j + j // BLOCK_EDGE) * blocks_k
+            for begin in range(0, size_k, BLOCK_EDGE):
+                before = count
+                for k in range(begin, min(begin + BLOCK_EDGE, size_k)):
+                    count += row[k]
+                    counts[k] = np.uint8(count)
+                blocks[block] += count - before
+                block += 1
+    return count
 
 
 @njit(cache=True, nogil=True)
