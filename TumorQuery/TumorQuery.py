@@ -10,6 +10,7 @@ import os
 import sys
 import time
 import unittest
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Union
 
@@ -501,7 +502,7 @@ class TumorQueryWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         else:
             text = outcome.message
         self.ui.databaseInfoLabel.text = text
-        if self._parameterNode:
+        if self._parameterNode and outcome.status != "cancelled":  # cancelled: the panel is being closed
             self._describeDatabase()  # the choice may have changed meanwhile
 
     # Run
@@ -733,6 +734,18 @@ def summaryOf(result: ResultNodes) -> str:
     return "<br>".join(lines)
 
 
+def logNewMessages() -> Callable[[float, str], None]:
+    """A progress that writes each new message to the application's log once."""
+    last = [""]
+
+    def log(value: float, message: str) -> None:
+        if message != last[0]:
+            last[0] = message
+            logging.info(f"{value:4.0%} {message}")
+
+    return log
+
+
 class TumorQueryLogic(ScriptedLoadableModuleLogic):
     """What the module does, without the panel; usable from scripts.
 
@@ -866,7 +879,7 @@ class TumorQueryLogic(ScriptedLoadableModuleLogic):
         outcomes: list[Outcome] = []
         run = Run(
             self.makeProcess,
-            onProgress=progress or (lambda value, message: logging.info(f"{value:4.0%} {message}")),
+            onProgress=progress or logNewMessages(),
             onLog=logging.info,
             onFinished=outcomes.append,
         )
