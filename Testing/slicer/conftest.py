@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+pytest.register_assert_rewrite("harness.driving")
+
 HERE = Path(__file__).resolve().parent
 REPOSITORY = HERE.parent.parent
 

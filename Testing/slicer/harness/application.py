@@ -473,16 +473,13 @@ class SampleDataLogic:
 class Slicer:
     """The application with one fresh scene. `close()` ends it; then another can start in the same process."""
 
-    #: Set to see which strings are translatable: translations then come back between brackets.
-    marks_translations = False
-
     def __init__(self, view_size=(400, 400)):
         self.scene = Scene()
         self.dialogs = Dialogs()
         slicer.mrmlScene = self.scene.scene
         slicer.modules = logic_modules(self.scene)
         slicer.app = SlicerApplication(self.scene, view_size)
-        self.packaging = install_modules(self)
+        self.packaging = install_modules()
         self.main_window = qSlicerMainWindow()
         # Message boxes and file dialogs would wait for a user.
         dialogs = self.dialogs
@@ -548,7 +545,17 @@ class Panel:
         self.parent.deleteLater()
 
 
-def install_modules(running):
+#: Put something in to see which strings are translatable: translations then come back between brackets.
+MARKED_TRANSLATIONS = set()
+
+
+def translate(context, text):
+    if not isinstance(text, str):
+        raise TypeError(f"translate takes a text, not {type(text).__name__}")
+    return f"[{text}]" if MARKED_TRANSLATIONS else text
+
+
+def install_modules():
     """Put qt, ctk, SampleData and the missing parts of `slicer` where `import` finds them."""
     qt = sys.modules.get("qt") or pythonqt.make_qt_module()
     qt.QUiLoader = ui_loader.QUiLoader
@@ -559,11 +566,6 @@ def install_modules(running):
     hide_star_copies()
 
     i18n = types.ModuleType("slicer.i18n")
-
-    def translate(context, text):
-        if not isinstance(text, str):
-            raise TypeError(f"translate takes a text, not {type(text).__name__}")
-        return f"[{text}]" if running.marks_translations else text
 
     i18n.translate = translate
     i18n.tr = lambda text: translate("", text)

@@ -38,8 +38,8 @@ class Guard:
         errors = [line for line in self.messages.GetOutput().splitlines() if line.startswith("ERROR:")]
         unexpected = [line for line in errors if not any(text in line for text in self.expected_vtk_errors)]
         assert not unexpected, f"VTK errors: {self.messages.GetOutput()}"
-        assert left_files(self.folder) == [], "temporary files were left"
-        assert child_processes() == [], "processes were left"
+        assert left_files(self.folder) == []
+        assert child_processes() == []
 
 
 def left_files(folder):

@@ -1,0 +1,314 @@
+"""The panel before, around and after runs: every button, what it says, what it keeps. No run is done to its end here."""
+
+import ast
+import os
+import re
+import signal
+import subprocess
+import time
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+import slicer
+from harness.driving import child_processes, click, left_files, process_events, wait_until
+
+HERE = Path(__file__).resolve().parent
+UI_FILE = HERE.parents[1] / "TumorQuery" / "Resources" / "UI" / "TumorQuery.ui"
+
+
+def is_idle(panel):
+    return panel.widget._run.state.value == "idle"
+
+
+def status(panel):
+    return lambda: f"{panel.ui.statusLabel.text}\n{panel.ui.logTextEdit.plainText}"
+
+
+def start_sample_run(panel):
+    click(panel.ui.loadSampleButton)
+    panel.widget._parameterNode.registration = type(panel.widget._parameterNode.registration).Affine
+    click(panel.ui.runButton)
+
+
+def wait_for_progress(panel, value):
+    wait_until(lambda: panel.ui.progressBar.value >= value or is_idle(panel), 120, status(panel))
+    assert not is_idle(panel), status(panel)()
+
+
+def test_every_button_is_clicked_in_a_test():
+    buttons = {
+        element.get("name") for element in ElementTree.parse(UI_FILE).iter("widget")
+        if element.get("class") in ("QPushButton", "QToolButton")
+    }  # fmt: skip
+    clicked = set()
+    for path in HERE.glob("test_*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) == "click":
+                clicked.add(ast.unparse(node.args[0]).rpartition(".")[2])
+    assert buttons <= clicked, f"never clicked: {buttons - clicked}"
+
+
+def test_an_empty_panel_says_what_is_missing(panel):
+    assert not panel.ui.runButton.enabled
+    assert "T1" in panel.ui.runButton.toolTip
+    assert "segmentation" in panel.ui.runButton.toolTip
+    assert panel.ui.t1gdHintLabel.isVisible()
+    assert not panel.ui.flairHintLabel.isVisible()  # optional
+    assert "not a medical device" in panel.ui.noticeLabel.text
+    assert "not a medical device" in panel.parent_module.helpText
+    assert "Ezhov" in panel.parent_module.acknowledgementText
+
+
+def test_one_click_loads_the_sample_case(panel, running):
+    click(panel.ui.loadSampleButton)
+    parameters = panel.widget._parameterNode
+    chosen = (parameters.t1gdVolume, parameters.flairVolume, parameters.segmentation)
+    assert [node is not None for node in chosen] == [True, True, True]
+    assert panel.ui.t1gdSelector.currentNode() is parameters.t1gdVolume
+    assert panel.ui.runButton.enabled
+    for name in ("t1gd", "flair", "segmentation"):
+        assert getattr(panel.ui, f"{name}CheckLabel").text == "\N{CHECK MARK}"
+    background = running.views["Red"].composite_node.GetBackgroundVolumeID()
+    assert background == parameters.t1gdVolume.GetID()
+    source = next(iter(slicer.modules.sampleDataSources["TumorQuery"]))
+    assert Path(source["thumbnailFileName"]).is_file()
+
+
+def test_buttons_lead_to_slicers_own_tools(panel, running):
+    click(panel.ui.loadFilesButton)
+    assert running.app.coreIOManager().opened_dialogs == ["add data"]
+    click(panel.ui.dicomButton)
+    click(panel.ui.segmentEditorButton)
+    assert running.main_window.moduleSelector().selected == ["DICOM", "SegmentEditor"]
+
+
+def test_the_log_can_be_copied(panel):
+    panel.ui.logGroupBox.collapsed = False
+    process_events()
+    panel.widget._appendLog("a line with ü")
+    click(panel.ui.copyLogButton)
+    assert "a line with ü" in slicer.app.clipboard().text()
+
+
+def test_a_label_map_needs_its_convention_and_a_segmentation_its_segments(panel):
+    ui, parameters = panel.ui, panel.widget._parameterNode
+    labels = slicer.util.addVolumeFromArray(
+        np.ones((3, 3, 3), np.uint8), name="labels", nodeClassName="vtkMRMLLabelMapVolumeNode"
+    )
+    ui.segmentationSelector.setCurrentNode(labels)
+    assert ui.labelConventionComboBox.isVisible()
+    assert not ui.coreSegmentsSelector.isVisible()
+
+    segmentation = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "Segmentation")
+    for name in ("Enhancing tumor", "Edema"):
+        segmentation.GetSegmentation().AddEmptySegment(name, name)
+    ui.segmentationSelector.setCurrentNode(segmentation)
+    assert not ui.labelConventionComboBox.isVisible()
+    assert ui.coreSegmentsSelector.isVisible()
+    assert ui.coreSegmentsSelector.selectedSegmentIDs() == ("Enhancing tumor",)  # suggested by its name
+    assert ui.wholeSegmentsSelector.selectedSegmentIDs() == ("Enhancing tumor", "Edema")
+    ui.wholeSegmentsSelector.setSelectedSegmentIDs([])
+    ui.coreSegmentsSelector.setSelectedSegmentIDs(["Edema"])
+    assert list(parameters.coreSegmentIDs) == ["Edema"]
+    segmentation.GetSegmentation().RemoveSegment("Edema")
+    process_events()
+    slicer.mrmlScene.RemoveNode(segmentation)
+    assert parameters.segmentation is None
+    assert not ui.runButton.enabled
+
+
+def test_choices_are_saved_and_restored_with_the_scene(panel, tmp_path):
+    ui, parameters = panel.ui, panel.widget._parameterNode
+    t1gd = slicer.util.addVolumeFromArray(np.ones((4, 5, 6), np.float32), name="T1 ü")
+    segmentation = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "Tumor")
+    segmentation.GetSegmentation().AddEmptySegment("core", "core")
+    ui.t1gdSelector.setCurrentNode(t1gd)
+    ui.segmentationSelector.setCurrentNode(segmentation)
+    ui.opacitySlider.value = 0.35
+    ui.topSpinBox.value = 7
+    ui.registrationComboBox.currentIndex = 1
+    ui.keepResultsCheckBox.checked = True
+    ui.databasePathLineEdit.currentPath = "/data/größer.h5"
+    path = str(tmp_path / "Szene ü.mrb")
+    assert slicer.util.saveScene(path)
+    slicer.mrmlScene.Clear()
+    process_events()
+    assert ui.t1gdSelector.currentNode() is None
+    assert ui.topSpinBox.value == 15
+    slicer.util.loadScene(path)
+    panel.exit()
+    panel.enter()
+    restored = panel.widget._parameterNode
+    assert restored is not parameters
+    assert ui.t1gdSelector.currentNode().GetName() == "T1 ü"
+    assert ui.segmentationSelector.currentNode().GetName() == "Tumor"
+    assert ui.opacitySlider.value == pytest.approx(0.35)
+    assert (ui.topSpinBox.value, ui.registrationComboBox.currentIndex) == (7, 1)
+    assert ui.keepResultsCheckBox.checked
+    assert (restored.databaseFile, ui.databasePathLineEdit.currentPath) == ("/data/größer.h5", "/data/größer.h5")
+    assert restored.registration.name == "Affine"
+
+
+def take_exceptions(guard):
+    """What tryWithErrorDisplay showed it also raises again, for Slicer's console."""
+    names = [type(error).__name__ for error in guard.exceptions]
+    guard.exceptions.clear()
+    return names
+
+
+def test_packages_are_installed_only_with_consent(panel, running, guard):
+    import qt
+
+    running.packaging.absent = {"numba"}
+    click(panel.ui.loadSampleButton)
+    panel.exit()
+    panel.enter()
+    assert "numba" in panel.ui.dependenciesLabel.text
+    running.dialogs.answers = [qt.QMessageBox.Cancel]
+    click(panel.ui.runButton)
+    assert is_idle(panel)
+    assert running.packaging.installations == []
+    assert any("numba" in text for text in running.dialogs.shown)
+    assert any("Nothing was installed" in text for text in running.dialogs.shown)
+    assert take_exceptions(guard) == ["DependencyError"]
+    running.dialogs.shown.clear()
+
+
+def test_without_internet_a_sentence_says_what_to_do(panel, running, guard):
+    running.packaging.absent = {"numba"}
+
+    def fail(requirements, frozen):
+        raise subprocess.CalledProcessError(1, ["pip"])
+
+    running.packaging.install = fail
+    click(panel.ui.loadSampleButton)
+    click(panel.ui.runButton)
+    [(missing, frozen)] = running.packaging.installations
+    assert any(requirement.startswith("numba") for requirement in missing)
+    assert any(line.startswith("numpy==") for line in frozen)  # pip must not move Slicer's own packages
+    assert any("Without internet access" in text for text in running.dialogs.shown)
+    assert take_exceptions(guard) == ["DependencyError"]
+    assert is_idle(panel)
+    running.dialogs.shown.clear()
+
+
+@pytest.mark.parametrize("moment", ["at once", "registering", "late"])
+def test_cancelling_leaves_no_process_no_file_and_no_node(panel, guard, moment):
+    click(panel.ui.loadSampleButton)
+    nodes = slicer.mrmlScene.GetNumberOfNodes()
+    start_sample_run(panel)
+    if moment != "at once":
+        wait_for_progress(panel, {"registering": 10, "late": 60}[moment])
+    click(panel.ui.cancelButton)
+    wait_until(lambda: is_idle(panel), 15, status(panel))
+    wait_until(lambda: panel.widget._databaseRun.state.value == "idle", 60)
+    assert panel.ui.statusLabel.text.startswith("Cancelled")
+    assert panel.ui.progressBar.value == 0
+    assert panel.ui.runButton.enabled
+    assert child_processes() == []
+    assert left_files(guard.folder) == []
+    # the sample was loaded a second time by start_sample_run
+    assert slicer.mrmlScene.GetNumberOfNodes() - nodes < 20
+    assert panel.widget._parameterNode.resultDensity is None
+
+
+def test_a_killed_worker_is_reported_and_the_panel_goes_on(panel, running):
+    start_sample_run(panel)
+    wait_for_progress(panel, 5)
+    for process in child_processes():
+        if b"python" in Path(f"/proc/{process}/cmdline").read_bytes():
+            os.kill(process, signal.SIGKILL)
+    wait_until(lambda: is_idle(panel), 15, status(panel))
+    assert any("ended from outside" in text for text in running.dialogs.shown)
+    assert panel.ui.runButton.enabled
+    running.dialogs.shown.clear()
+
+
+def test_closing_the_scene_ends_the_run(panel):
+    start_sample_run(panel)
+    wait_for_progress(panel, 5)
+    slicer.mrmlScene.Clear()
+    assert is_idle(panel)
+    assert "scene was closed" in panel.ui.statusLabel.text
+    process_events(0.2)
+    assert child_processes(os.getpid()) == [] or panel.widget._databaseRun.state.value != "idle"
+    assert not panel.ui.runButton.enabled
+
+
+def test_removing_an_input_ends_the_run_and_another_node_does_not(panel):
+    start_sample_run(panel)
+    wait_for_progress(panel, 5)
+    other = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLModelNode", "other")
+    slicer.mrmlScene.RemoveNode(other)
+    assert not is_idle(panel)
+    slicer.mrmlScene.RemoveNode(panel.widget._parameterNode.flairVolume)
+    assert is_idle(panel)
+    assert "was removed" in panel.ui.statusLabel.text
+
+
+def test_leaving_slicer_ends_the_run(panel, running):
+    start_sample_run(panel)
+    wait_for_progress(panel, 5)
+    running.app.aboutToQuit.emit()
+    assert is_idle(panel)
+    assert child_processes() == []
+
+
+def test_another_module_can_be_opened_during_a_run(panel):
+    start_sample_run(panel)
+    wait_for_progress(panel, 5)
+    panel.exit()
+    before = panel.ui.progressBar.value
+    wait_until(lambda: panel.ui.progressBar.value > before or is_idle(panel), 120, status(panel))
+    assert not is_idle(panel)
+    panel.enter()
+    click(panel.ui.cancelButton)
+    wait_until(lambda: is_idle(panel), 15)
+
+
+def test_an_input_that_cannot_be_used_is_explained(panel, running):
+    ramp = np.arange(8000, dtype=np.float32).reshape(20, 20, 20)
+    t1gd = slicer.util.addVolumeFromArray(ramp, name="image")
+    t1gd.CreateDefaultDisplayNodes()
+    segmentation = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "empty")
+    segmentation.CreateDefaultDisplayNodes()
+    segmentation.GetSegmentation().AddEmptySegment("core", "core")
+    panel.ui.t1gdSelector.setCurrentNode(t1gd)
+    panel.ui.segmentationSelector.setCurrentNode(segmentation)
+    click(panel.ui.runButton)
+    wait_until(lambda: is_idle(panel), 60, status(panel))
+    assert running.dialogs.shown
+    message = running.dialogs.shown[0]
+    assert re.search(r"empty|no tumou?r|no voxel", message), message
+    assert "Traceback" not in message
+    running.dialogs.shown.clear()
+
+
+def test_a_database_is_built_from_here_and_can_be_cancelled(panel, running, guard, tmp_path):
+    panel.ui.buildGroupBox.collapsed = False
+    process_events()
+    assert not panel.ui.buildButton.enabled
+    path = tmp_path / "größer.h5"
+    panel.ui.buildPathLineEdit.currentPath = str(path)
+    panel.ui.buildEntriesSpinBox.value = 100_000
+    click(panel.ui.buildButton)
+    started = time.monotonic()
+    wait_until(lambda: panel.ui.logTextEdit.plainText.count("\n") > 0 or is_idle(panel), 60, status(panel))
+    wait_until(lambda: is_idle(panel) or time.monotonic() - started > 4, 60)
+    assert not is_idle(panel), status(panel)()
+    click(panel.ui.cancelButton)
+    wait_until(lambda: is_idle(panel), 15)
+    assert not path.exists()  # an unfinished build does not open as a database
+    assert left_files(guard.folder) == []
+
+
+def test_all_strings_of_the_code_can_be_translated(panel, monkeypatch):
+    monkeypatch.setattr("harness.application.MARKED_TRANSLATIONS", {"all"})
+    panel.widget._updatePanel()
+    for name in ("t1gdHintLabel", "segmentationHintLabel", "resultSummaryLabel"):
+        text = getattr(panel.ui, name).text
+        assert text.startswith("["), f"{name} shows a string that is not translatable: {text}"
+    for button in (panel.ui.runButton, panel.ui.cancelButton, panel.ui.buildButton):
+        assert button.toolTip.startswith("["), button.toolTip
