@@ -220,13 +220,28 @@ def outer_maxima(density):
 
 
 @_compiled
-def copy_out(source, first, target):
-    """Copy the block of a larger array that starts at index `first`."""
-    for i in range(target.shape[0]):
-        for j in range(target.shape[1]):
-            there, here = source[first[0] + i, first[1] + j, first[2] :], target[i, j]
-            for k in range(here.size):
-                here[k] = there[k]
+def lay_faces(mobility, first, faces_i, faces_j, faces_k):
+    """Mobility of a box's faces towards the next cell along i, j, k, as `Tissue.face_mobility` has them.
+
+    The box starts at index `first` of `mobility`; its sides are closed.
+    """
+    ni, nj, nk = faces_i.shape
+    nothing = np.zeros(nk, np.float32)
+    for i in range(ni):
+        for j in range(nj):
+            a, b, c = first[0] + i, first[1] + j, first[2]
+            here = mobility[a, b, c : c + nk]
+            _lay_line(here, mobility[a + 1, b, c : c + nk] if i + 1 < ni else nothing, faces_i[i, j])
+            _lay_line(here, mobility[a, b + 1, c : c + nk] if j + 1 < nj else nothing, faces_j[i, j])
+            _lay_line(here[: nk - 1], here[1:], faces_k[i, j])
+            faces_k[i, j, nk - 1] = 0
+
+
+@_compiled
+def _lay_line(here, there, faces):
+    for k in range(here.size):
+        both = (here[k] > 0) & (there[k] > 0)
+        faces[k] = np.float32(0.5) * (here[k] + there[k]) if both else np.float32(0)
 
 
 @_compiled

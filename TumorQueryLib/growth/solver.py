@@ -54,7 +54,15 @@ STEP_TOLERANCE = 1e-7
 #: A tumour whose volume has not changed for this long (in 1/rho) has filled what it can reach.
 STAGNATION = 5.0
 
-_ORIGIN = np.zeros(3, np.int64)
+#: Boxes are whole multiples of this along k, so that lines start where vector loads are fast.
+_LANES = 8
+
+
+def _aligned(size: int) -> NDArray[np.float32]:
+    """An uninitialised array that starts at a cache line."""
+    room = np.empty(size + 15, np.float32)
+    offset = -(room.ctypes.data // 4) % 16
+    return room[offset : offset + size]
 
 
 @dataclass
@@ -423,12 +431,13 @@ class _ActiveBox:
         self._opens_at = opens_at
         # About what the front and the spread of one step cover; the half steps' numbers are doubled.
         self._layers = 2 + np.ceil(2 * np.sqrt(step.numbers * [1, 2, 2])).astype(int)
-        # Room for the largest box, of which memory is used as it grows. A starting field may lie
-        # wholly beside the tissue's bounds only where it is 0.
+        # Room for the largest box, of which memory is used as the box grows.
         lowest, highest = tissue.bounds
-        room = math.prod(int(n) for n in np.maximum(highest, first + density.shape) - np.minimum(lowest, first))
-        self._fields = [np.empty(room, np.float32) for _ in range(4)]
-        self._faces = [np.empty(room, np.float32) for _ in range(3)]
+        room = math.prod(
+            int(n) for n in np.maximum(highest, first + density.shape) - np.minimum(lowest, first) + _LANES
+        )
+        self._fields = [_aligned(room) for _ in range(4)]
+        self._faces = [_aligned(room) for _ in range(3)]
         self._place(first, first + density.shape)
         self.density[...] = density
         self._open_sides()
@@ -492,12 +501,19 @@ class _ActiveBox:
 
     def _open_sides(self) -> None:
         """Move the box's sides outwards where the tumour has come near them."""
-        near = kernels.outer_maxima(self.density).reshape(3, 2) > self._opens_at
+        outer = kernels.outer_maxima(self.density).reshape(3, 2)
         lowest, highest = self._tissue.bounds
+        movable = np.stack([self._first > lowest, self._last < highest], axis=1)
+        if not (movable & (outer > self._opens_at)).any():
+            return
+        # Sides that will follow soon are opened along: laying out a box costs about as much as a step.
+        near = movable & (outer > 0.1 * self._opens_at)
         first = np.where(near[:, 0], np.maximum(self._first - self._layers, lowest), self._first)
         last = np.where(near[:, 1], np.minimum(self._last + self._layers, highest), self._last)
-        if (first == self._first).all() and (last == self._last).all():
-            return
+        # Whole lanes along k: within the tissue's bounds if there is room, else as far as the grid goes.
+        for start, end in ((lowest[2], highest[2]), (0, self._tissue.grid.shape[2])):
+            last[2] += min(-(last[2] - first[2]) % _LANES, max(end - last[2], 0))
+            first[2] -= min(-(last[2] - first[2]) % _LANES, max(first[2] - start, 0))
         before, offset = (self.density, self._state), self._first - first
         # The fields in use stay as they are until they have been copied.
         self._fields = self._fields[2:] + self._fields[:2]
@@ -509,7 +525,4 @@ class _ActiveBox:
         """Make first <= index < last the box, with closed sides; the fields are left to be filled."""
         self._first, self._last = first, last
         self._shape = tuple(int(n) for n in last - first)
-        for whole, room in zip(self._tissue.face_mobility, self._faces):
-            kernels.copy_out(whole, first, self._shaped(room))
-        faces_i, faces_j, faces_k = (self._shaped(room) for room in self._faces)
-        faces_i[-1] = faces_j[:, -1] = faces_k[:, :, -1] = 0
+        kernels.lay_faces(self._tissue.mobility, first, *(self._shaped(room) for room in self._faces))
