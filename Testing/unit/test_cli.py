@@ -60,7 +60,7 @@ def changed(path, target, change):
     """A copy of an image file whose array went through `change`."""
     image = sitk.ReadImage(str(path))
     array = change(sitk.GetArrayFromImage(image))
-    new = sitk.GetImageFromArray(array)
+    new = sitk.GetImageFromArray(array, isVector=False)
     if array.ndim == 3:
         new.CopyInformation(image)
     sitk.WriteImage(new, str(target))
