@@ -201,9 +201,9 @@ def close_step(state, density, faces_j, faces_k, decay, stages, numbers, thresho
 
 
 @_compiled
-def outer_maxima(density):
-    """Greatest density of the six outer layers: low and high i, low and high j, low and high k."""
-    ni, nj, nk = density.shape
+def outer_maxima(density, nk):
+    """Greatest density of the six outer layers of a box whose lines hold `nk` cells: low i, high i, low j, ..."""
+    ni, nj, _ = density.shape
     maxima = np.zeros(6, np.float32)
     for j in range(nj):
         for k in range(nk):
@@ -220,12 +220,12 @@ def outer_maxima(density):
 
 
 @_compiled
-def lay_faces(mobility, first, faces_i, faces_j, faces_k):
+def lay_faces(mobility, first, nk, faces_i, faces_j, faces_k):
     """Mobility of a box's faces towards the next cell along i, j, k, as `Tissue.face_mobility` has them.
 
-    The box starts at index `first` of `mobility`; its sides are closed.
+    The box starts at index `first` of `mobility` and its lines hold `nk` cells; its sides are closed.
     """
-    ni, nj, nk = faces_i.shape
+    ni, nj, _ = faces_i.shape
     nothing = np.zeros(nk, np.float32)
     for i in range(ni):
         for j in range(nj):
@@ -234,7 +234,6 @@ def lay_faces(mobility, first, faces_i, faces_j, faces_k):
             _lay_line(here, mobility[a + 1, b, c : c + nk] if i + 1 < ni else nothing, faces_i[i, j])
             _lay_line(here, mobility[a, b + 1, c : c + nk] if j + 1 < nj else nothing, faces_j[i, j])
             _lay_line(here[: nk - 1], here[1:], faces_k[i, j])
-            faces_k[i, j, nk - 1] = 0
 
 
 @_compiled
@@ -242,6 +241,8 @@ def _lay_line(here, there, faces):
     for k in range(here.size):
         both = (here[k] > 0) & (there[k] > 0)
         faces[k] = np.float32(0.5) * (here[k] + there[k]) if both else np.float32(0)
+    for k in range(here.size, faces.size):
+        faces[k] = 0
 
 
 @_compiled

@@ -54,8 +54,15 @@ STEP_TOLERANCE = 1e-7
 #: A tumour whose volume has not changed for this long (in 1/rho) has filled what it can reach.
 STAGNATION = 5.0
 
-#: Boxes are whole multiples of this along k, so that lines start where vector loads are fast.
+#: Lines of the box take up a multiple of this many cells in memory, so that they start where
+#: vector loads are fast.
 _LANES = 8
+
+
+def _shape_in_memory(cells: NDArray[np.int64]) -> tuple[int, int, int]:
+    """Shape of the arrays that hold a box of so many cells along i, j, k."""
+    i, j, k = (int(n) for n in cells)
+    return i, j, k + -k % _LANES
 
 
 def _aligned(size: int) -> NDArray[np.float32]:
@@ -433,19 +440,21 @@ class _ActiveBox:
         self._layers = 2 + np.ceil(2 * np.sqrt(step.numbers * [1, 2, 2])).astype(int)
         # Room for the largest box, of which memory is used as the box grows.
         lowest, highest = tissue.bounds
-        room = math.prod(
-            int(n) for n in np.maximum(highest, first + density.shape) - np.minimum(lowest, first) + _LANES
-        )
+        room = math.prod(_shape_in_memory(np.maximum(highest, first + density.shape) - np.minimum(lowest, first)))
         self._fields = [_aligned(room) for _ in range(4)]
         self._faces = [_aligned(room) for _ in range(3)]
         self._place(first, first + density.shape)
-        self.density[...] = density
+        kernels.copy_into_zeros(density, self._density, np.zeros(3, np.int64))
         self._open_sides()
-        self._open_step(step, self.density, self._state)
+        self._open_step(step, self._density, self._state)
 
     @property
     def density(self) -> NDArray[np.float32]:
         """The tumour at the last step end, in the box."""
+        return self._in_box(self._density)
+
+    @property
+    def _density(self) -> NDArray[np.float32]:
         return self._shaped(self._fields[0])
 
     @property
@@ -459,6 +468,10 @@ class _ActiveBox:
     def _shaped(self, room: NDArray[np.float32]) -> NDArray[np.float32]:
         return room[: math.prod(self._shape)].reshape(self._shape)
 
+    def _in_box(self, field: NDArray[np.float32]) -> NDArray[np.float32]:
+        """A field without the cells that only fill up its lines; they are 0."""
+        return field[:, :, : self._last[2] - self._first[2]]
+
     @property
     def start(self) -> tuple[int, int, int]:
         i, j, k = (int(a) for a in self._first)
@@ -467,13 +480,13 @@ class _ActiveBox:
     @property
     def steady(self) -> bool:
         """Whether the last step changed nothing."""
-        return np.array_equal(self.density, self._previous)
+        return np.array_equal(self._density, self._previous)
 
     def advance(self, threshold: float) -> int:
         """Take a whole step; returns the number of cells above the threshold."""
         self._open_sides()
         self._fields[0], self._fields[2] = self._fields[2], self._fields[0]
-        return self._finish_step(self._step, self._state, self.density, threshold, reopen=True)
+        return self._finish_step(self._step, self._state, self._density, threshold, reopen=True)
 
     def part_step(self, step: _Step, threshold: float, ahead: bool) -> tuple[NDArray[np.float32], int]:
         """A shorter step from `density` (`ahead`) or `_previous`; the box itself stays where it is.
@@ -482,9 +495,10 @@ class _ActiveBox:
         """
         if ahead:
             self._open_sides()
-        state, density = np.empty_like(self._state), np.empty_like(self.density)
-        self._open_step(step, self.density if ahead else self._previous, state)
-        return density, self._finish_step(step, state, density, threshold, reopen=False)
+        state, density = np.empty_like(self._state), np.empty_like(self._density)
+        self._open_step(step, self._density if ahead else self._previous, state)
+        count = self._finish_step(step, state, density, threshold, reopen=False)
+        return self._in_box(density), count
 
     def _open_step(self, step: _Step, density: NDArray[np.float32], state: NDArray[np.float32]) -> None:
         _, faces_j, faces_k = (self._shaped(room) for room in self._faces)
@@ -501,7 +515,7 @@ class _ActiveBox:
 
     def _open_sides(self) -> None:
         """Move the box's sides outwards where the tumour has come near them."""
-        outer = kernels.outer_maxima(self.density).reshape(3, 2)
+        outer = kernels.outer_maxima(self._density, int(self._last[2] - self._first[2])).reshape(3, 2)
         lowest, highest = self._tissue.bounds
         movable = np.stack([self._first > lowest, self._last < highest], axis=1)
         if not (movable & (outer > self._opens_at)).any():
@@ -510,19 +524,16 @@ class _ActiveBox:
         near = movable & (outer > 0.1 * self._opens_at)
         first = np.where(near[:, 0], np.maximum(self._first - self._layers, lowest), self._first)
         last = np.where(near[:, 1], np.minimum(self._last + self._layers, highest), self._last)
-        # Whole lanes along k: within the tissue's bounds if there is room, else as far as the grid goes.
-        for start, end in ((lowest[2], highest[2]), (0, self._tissue.grid.shape[2])):
-            last[2] += min(-(last[2] - first[2]) % _LANES, max(end - last[2], 0))
-            first[2] -= min(-(last[2] - first[2]) % _LANES, max(first[2] - start, 0))
-        before, offset = (self.density, self._state), self._first - first
+        before, offset = (self.density, self._in_box(self._state)), self._first - first
         # The fields in use stay as they are until they have been copied.
         self._fields = self._fields[2:] + self._fields[:2]
         self._place(first, last)
-        for old, new in zip(before, (self.density, self._state)):
+        for old, new in zip(before, (self._density, self._state)):
             kernels.copy_into_zeros(old, new, offset)
 
     def _place(self, first: NDArray[np.int64], last: NDArray[np.int64]) -> None:
         """Make first <= index < last the box, with closed sides; the fields are left to be filled."""
         self._first, self._last = first, last
-        self._shape = tuple(int(n) for n in last - first)
-        kernels.lay_faces(self._tissue.mobility, first, *(self._shaped(room) for room in self._faces))
+        self._shape = _shape_in_memory(last - first)
+        lines = int(last[2] - first[2])
+        kernels.lay_faces(self._tissue.mobility, first, lines, *(self._shaped(room) for room in self._faces))
