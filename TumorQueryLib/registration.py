@@ -28,14 +28,15 @@ if TYPE_CHECKING:
 MODES = ("none", "affine", "deformable")
 
 SPACING = 2.0  # mm; the grid on which images are compared
+FIELD_SPACING = 3.0  # mm; of the displacement fields in the result: 6 MB each
 PADDING = 24.0  # mm around the atlas brain: room for the velocity field to fall to zero
 RING = 12.0  # mm of background around the brain that the affine sees: without it the brain's outline has no say
 COST_RING = 6.0  # mm of background that the deformable part sees
 TUMOUR_MARGIN = 3.0  # mm by which the tumour is dilated before it is left out
 START_ANGLES = (-35.0, 0.0, 35.0)  # degrees about each axis: 27 starts
 
-#: A skull-stripped brain holds at most about this much (ml); a head holds 2500 ml and more.
-LARGEST_BRAIN_ML = 2100.0
+#: A skull-stripped brain with its CSF holds at most about this much (ml); a head holds 2800 ml and more.
+LARGEST_BRAIN_ML = 2300.0
 LOW_BRAIN_DICE = 0.90
 LOW_CORRELATION = 0.30
 LARGE_INVERSE_ERROR = 0.5  # mm, 95th percentile
@@ -119,7 +120,7 @@ class Registration:
         if not tumour.array.any():
             raise InputError("The tumour mask is empty, so there is no tumour over which to average the length scale.")
         start, stop = bounding_box(tumour.array)
-        box = tumour.grid.cropped(start, stop)
+        box = tumour.grid.cropped(start.tolist(), stop.tolist())
         # Thick slices and single-voxel tumours alike: differences are taken on a grid of about 2 mm around the box.
         edges = box.spacing * box.shape
         size = np.maximum(np.ceil(edges / SPACING).astype(int), 3) + 2
@@ -246,7 +247,8 @@ def jacobian_determinant(transform, grid: Grid) -> NDArray[np.float64]:
     )
     lps = sitk.GetArrayViewFromImage(field).transpose(2, 1, 0, 3)
     displacement = ras_to_lps(lps)
-    per_index = np.stack([np.stack(np.gradient(displacement[..., axis]), axis=-1) for axis in range(3)], axis=-2)
+    slopes = [np.gradient(displacement, axis=axis) for axis in range(3)]
+    per_index = np.stack(slopes, axis=-1)
     return np.linalg.det(np.eye(3) + per_index @ np.linalg.inv(grid.affine[:3, :3]))
 
 
@@ -338,7 +340,7 @@ def find_brain(image: Volume) -> tuple[NDArray[np.bool_], bool]:
     brain : ndarray of bool
         What is not background, its holes filled; the largest part only.
     has_skull : bool
-        The background is not constant (air with noise), or more than 2.1 litres stand out from it.
+        The background is not constant (air with noise), or more than 2.3 litres stand out from it.
 
     Raises
     ------
@@ -401,15 +403,15 @@ def _affine(reference: _PreparedImage, patient: _PreparedImage, progress: Progre
         start.SetMatrix(rotation.GetMatrix())
         start.SetTranslation(shift.tolist())
         step = part(progress, 0.5 * n / len(orientations), 0.5 * (n + 1) / len(orientations))
-        starts.append(_optimised(*coarse, fixed_mask, moving_mask, start, _OptimiserStage(0.5, 30, 0.05, 2.0), step))
+        starts.append(_optimised(coarse, (fixed_mask, moving_mask), start, _OptimiserStage(0.5, 30, 0.05, 2.0), step))
     starts.sort(key=lambda found: found[0])
-    refined = []
+    better = []
     for n, (_, start) in enumerate(starts[:3]):
         step = part(progress, 0.5 + 0.1 * n, 0.6 + 0.1 * n)
-        refined.append(_optimised(*middle, fixed_mask, moving_mask, start, _OptimiserStage(0.3, 80, 0.01, 1.0), step))
-    refined.sort(key=lambda found: found[0])
+        better.append(_optimised(middle, (fixed_mask, moving_mask), start, _OptimiserStage(0.3, 80, 0.01, 1.0), step))
+    better.sort(key=lambda found: found[0])
     last = _OptimiserStage(0.25, 150, 1e-3, 1.0, shrink=(4, 2, 1), sigmas=(4.0, 2.0, 1.0))
-    return _optimised(fixed, moving, fixed_mask, moving_mask, refined[0][1], last, part(progress, 0.8, 1.0))[1]
+    return _optimised((fixed, moving), (fixed_mask, moving_mask), better[0][1], last, part(progress, 0.8, 1.0))[1]
 
 
 @dataclass(frozen=True)
@@ -422,15 +424,18 @@ class _OptimiserStage:
     sigmas: tuple[float, ...] = (0.0,)
 
 
-def _optimised(fixed, moving, fixed_mask, moving_mask, start, stage: _OptimiserStage, progress: Progress):
-    """(negative mutual information, affine transform) after gradient descent from a start."""
+def _optimised(images, masks, start, stage: _OptimiserStage, progress: Progress):
+    """(negative mutual information, affine transform) after gradient descent from a start.
+
+    `images` and `masks` are pairs, the fixed and the moving one.
+    """
     import SimpleITK as sitk
 
     method = sitk.ImageRegistrationMethod()
     method.SetNumberOfThreads(1)
     method.SetMetricAsMattesMutualInformation(32)
-    method.SetMetricFixedMask(fixed_mask)
-    method.SetMetricMovingMask(moving_mask)
+    method.SetMetricFixedMask(masks[0])
+    method.SetMetricMovingMask(masks[1])
     method.SetMetricSamplingStrategy(method.REGULAR)
     method.SetMetricSamplingPercentage(stage.sampling, 1)
     method.SetInterpolator(sitk.sitkLinear)
@@ -457,7 +462,7 @@ def _optimised(fixed, moving, fixed_mask, moving_mask, start, stage: _OptimiserS
 
     method.AddCommand(sitk.sitkIterationEvent, report)
     try:
-        method.Execute(fixed, moving)
+        method.Execute(*images)
     except RuntimeError:
         # Samples ran out of the moving image: this start leads nowhere.
         if not raised:
@@ -471,7 +476,7 @@ def _deformable(reference: _PreparedImage, patient: _PreparedImage, affine, prog
     """Atlas to patient and back: an affine transform and a displacement field in the atlas's space."""
     import SimpleITK as sitk
 
-    from TumorQueryLib.velocity_field import exponential, register_by_velocity_field
+    from TumorQueryLib.velocity_field import exponential, refined, register_by_velocity_field
 
     grid = reference.image.grid
     moving, _, moving_weight = patient.on(grid, affine)
@@ -479,13 +484,14 @@ def _deformable(reference: _PreparedImage, patient: _PreparedImage, affine, prog
     velocity = register_by_velocity_field(
         reference.image.array, moving, ring, (moving_weight > 0.999).astype(np.float32), progress=progress
     )
-    affine_of_coarse = grid.affine.copy()
-    affine_of_coarse[:3, :3] *= 2
-    coarse = Grid(velocity.shape[1:], affine_of_coarse)
-    fields = [_field_transform(exponential(v), coarse) for v in (velocity, -velocity)]
+    stored = refined(velocity, 2 * SPACING / FIELD_SPACING)
+    stored_affine = grid.affine.copy()
+    stored_affine[:3, :3] *= FIELD_SPACING / SPACING
+    stored_grid = Grid(stored.shape[1:], stored_affine)
+    displacement, inverse = (_field_transform(exponential(v), stored_grid) for v in (stored, -stored))
     # A composite applies its last transform first.
-    forward = sitk.CompositeTransform([affine, fields[0]])
-    backward = sitk.CompositeTransform([fields[1], affine.GetInverse()])
+    forward = sitk.CompositeTransform([affine, displacement])
+    backward = sitk.CompositeTransform([inverse, affine.GetInverse()])
     return forward, backward
 
 
@@ -596,7 +602,7 @@ def _dilated(mask: Volume, margin: float) -> NDArray[np.bool_]:
 def _isotropic_around(brain: Volume) -> Grid:
     """A grid of 2 mm along the image's own axes around the brain and a ring of background."""
     start, stop = bounding_box(brain.array)
-    box = brain.grid.cropped(start, stop)
+    box = brain.grid.cropped(start.tolist(), stop.tolist())
     size = np.ceil((box.spacing * box.shape + 2 * RING) / SPACING).astype(int)
     affine = box.affine.copy()
     affine[:3, :3] = box.affine[:3, :3] / box.spacing * SPACING
