@@ -32,7 +32,7 @@ LEARNED_STRATEGIES = ("ae", "vae", "bihash")
 ARCHITECTURES = ("pooled", "paper")
 #: The paper's numbers of tumours for training and validation.
 TRAINING_SIZE, VALIDATION_SIZE = 1500, 150
-EPOCHS = 12
+EPOCHS = 8
 #: Epochs without a better validation loss after which training stops.
 PATIENCE = 3
 LEARNING_RATE = 2e-3
@@ -69,7 +69,7 @@ def train_strategy(
     seed : int
         Of the draw, the initial weights, the order of the batches and the VAE's noise.
     epochs : int, optional
-        At most so many; 12 by default.
+        At most so many; 8 by default.
     resume : bool
         Go on from the checkpoints of an interrupted training with the same settings.
     architecture : {"pooled", "paper"}

@@ -78,8 +78,14 @@ class TrainedEncoders:
         """Codes of pooled masks (n, *shape) in [0, 1]: float32, shape (n, latent)."""
         import torch
 
-        with torch.inference_mode():
-            return self.encoders[region](torch.from_numpy(shares)[:, None]).numpy()
+        threads = torch.get_num_threads()
+        # The operations are too small to be shared out; waiting for each other costs more.
+        torch.set_num_threads(1)
+        try:
+            with torch.inference_mode():
+                return self.encoders[region](torch.from_numpy(shares)[:, None]).numpy()
+        finally:
+            torch.set_num_threads(threads)
 
     def check(self, database: TumorDatabase, strategy: str) -> None:
         """Refuse a model of another strategy, atlas or threshold than the database's.
