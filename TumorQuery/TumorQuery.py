@@ -512,18 +512,20 @@ class TumorQueryWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         parameters = self._parameterNode
         patient = parameters.patient()
         previous = ResultNodes() if parameters.keepResults else parameters.result()
-        self._start(InferJob(patient, parameters.method(), previous), patient.nodes, self._showNewResult)
+        job = InferJob(patient, parameters.method(), previous)
+        self._start(job, patient.nodes, self._showNewResult, parameters.strategy)
 
-    def _start(self, job: Any, nodesInUse: tuple[Any, ...], onDone: Any) -> None:
+    def _start(self, job: Any, nodesInUse: tuple[Any, ...], onDone: Any, strategy: Strategy = Strategy.Direct) -> None:
         """Start a job in the background.
 
         :param nodesInUse: nodes that the job cannot do without.
         :param onDone: called with the job's value when it is done.
+        :param strategy: the strategy that the job queries with; some need more packages.
         """
         self._nodesInUse = nodesInUse
         self._onDone = onDone
         with slicer.util.tryWithErrorDisplay(_("The run could not be started.")):
-            self.logic.ensureRequirements(self._parameterNode.strategy.value)
+            self.logic.ensureRequirements(strategy.value)
             self._missingRequirements = self.logic.missingRequirements()
             self.ui.logTextEdit.setPlainText("")
             self._run.start(job)

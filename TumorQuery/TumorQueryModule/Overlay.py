@@ -110,13 +110,13 @@ def setSegment(segmentationNode: Any, segmentID: str, mask: Any, geometryNode: A
     :param mask: boolean array, indexed [k, j, i].
     """
     labels = slicer.vtkMRMLLabelMapVolumeNode()
+    slicer.util.updateVolumeFromArray(labels, mask.astype(np.uint8))
     matrix = vtk.vtkMatrix4x4()
     geometryNode.GetIJKToRASMatrix(matrix)
-    labels.SetIJKToRASMatrix(matrix)
-    slicer.util.updateVolumeFromArray(labels, mask.astype(np.uint8))
+    image = slicer.vtkOrientedImageData()
+    image.ShallowCopy(labels.GetImageData())
+    image.SetImageToWorldMatrix(matrix)
     logic = slicer.modules.segmentations.logic()
-    image = logic.CreateOrientedImageDataFromVolumeNode(labels)
-    image.UnRegister(None)  # the call gives away a reference
     logic.SetBinaryLabelmapToSegment(image, segmentationNode, segmentID, logic.MODE_REPLACE)
 
 
@@ -131,7 +131,9 @@ def showInSliceViews(t1gdNode: Any, densityNode: Any, opacity: float) -> None:
     slicer.util.setSliceViewerLayers(
         background=t1gdNode, foreground=densityNode, foregroundOpacity=opacity, label=None, fit=True
     )
-    slicer.modules.colors.logic().GetColorLegendDisplayNode(densityNode).Modified()  # it does not observe the layers
+    legend = slicer.modules.colors.logic().GetColorLegendDisplayNode(densityNode)
+    if legend:
+        legend.Modified()  # it does not observe which volumes the views show
     jumpToTumor(densityNode)
 
 
