@@ -433,6 +433,8 @@ def _optimised(images, masks, start, stage: _OptimiserStage, progress: Progress)
 
     method = sitk.ImageRegistrationMethod()
     method.SetNumberOfThreads(1)
+    # Work units too: sums over several of them end in another order at every run.
+    method.SetNumberOfWorkUnits(1)
     method.SetMetricAsMattesMutualInformation(32)
     method.SetMetricFixedMask(masks[0])
     method.SetMetricMovingMask(masks[1])
