@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 from TumorQueryLib.errors import InputError
 
 LONGEST_RUN = 255
+#: Size of a run: its start and its length.
+RUN_BYTES = 5
 #: Edge in voxels of the cubic blocks whose counts bound the overlap of two masks.
 BLOCK_EDGE = 16
 

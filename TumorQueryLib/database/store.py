@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 from TumorQueryLib.atlas import Atlas
 from TumorQueryLib.database.masks import (
     BLOCK_EDGE,
+    RUN_BYTES,
     RunLengthMasks,
     Runs,
     block_counts,
@@ -166,8 +167,8 @@ class TumorDatabase:
             if values.shape != (len(self),):
                 raise ValueError("the parameters do not fit the entries")
         if memory_limit is None:
-            memory_limit = int(MEMORY_SHARE * _physical_memory())
-        run_bytes = sum(5 * file[f"masks/{region}/starts"].size for region in REGIONS)
+            memory_limit = int(MEMORY_SHARE * physical_memory())
+        run_bytes = sum(RUN_BYTES * file[f"masks/{region}/starts"].size for region in REGIONS)
         resident = run_bytes <= memory_limit
         self.core, self.whole = (
             _open_masks(path, file[f"masks/{region}"], self.grid.shape, len(self), resident, memory_limit // 2)
@@ -601,7 +602,7 @@ class _StreamedRuns:
         self.offsets = offsets
         self._reader = reader
         self._pages: OrderedDict[int, tuple[NDArray[np.uint32], NDArray[np.uint8]]] = OrderedDict()
-        self._kept = max(1, memory_limit // (5 * PAGE))
+        self._kept = max(1, memory_limit // (RUN_BYTES * PAGE))
         self._lock = threading.Lock()
 
     def select(self, entries):
@@ -637,7 +638,7 @@ class _StreamedRuns:
         return page
 
 
-def _physical_memory() -> int:
+def physical_memory() -> int:
     """Bytes of memory that the machine has; 8 GiB where the system does not say."""
     try:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

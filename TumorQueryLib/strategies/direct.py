@@ -30,7 +30,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from TumorQueryLib.database.masks import RunLengthMasks, RunningCount, block_grid_shape
+from TumorQueryLib.database.masks import BLOCK_EDGE, RUN_BYTES, RunLengthMasks, RunningCount, block_grid_shape
 from TumorQueryLib.database.store import BlockCounts, TumorDatabase
 from TumorQueryLib.strategies.base import Match, TumorMasks, check_query, register_strategy
 from TumorQueryLib.strategies.brute_force import best_matches, compare_entries
@@ -56,13 +56,15 @@ class Direct:
     ----------
     compared : int
         Entries that the last query compared exactly.
+    bytes_read : int
+        Size of their runs.
     """
 
     name = "direct"
 
     def __init__(self, database: TumorDatabase) -> None:
         self.database = database
-        self.compared = 0
+        self.compared = self.bytes_read = 0
         order = _group_order(database)
         self._groups = np.append(np.arange(0, len(order), GROUP_SIZE), len(order))
         self._order = order
@@ -81,7 +83,7 @@ class Direct:
         self._search(order[:first], core, whole, best)
         rest = order[first:]
         self._search(rest[best.may_enter(group_bounds[rest], self._lowest_entry[rest])], core, whole, best)
-        self.compared = best.compared
+        self.compared, self.bytes_read = best.compared, RUN_BYTES * best.runs_read
         return best_matches(best.entries, best.dice_t1gd, best.dice_flair, top)
 
     def _search(self, groups: NDArray[np.int64], core: RunningCount, whole: RunningCount, best: _Best) -> None:
@@ -100,6 +102,8 @@ class Direct:
             if not len(chosen):
                 return
             best.add(chosen, *compare_entries(self.database, core, whole, chosen))
+            for masks in (self.database.core, self.database.whole):
+                best.runs_read += int((masks.offsets[chosen + 1] - masks.offsets[chosen]).sum())
             first, count = first + count, min(2 * count, MOST_COMPARISONS)
 
 
@@ -108,7 +112,7 @@ class _Best:
 
     def __init__(self, top: int) -> None:
         self.top = top
-        self.compared = 0
+        self.compared = self.runs_read = 0
         self.entries = np.empty(0, np.int64)
         self.dice_t1gd = np.empty(0)
         self.dice_flair = np.empty(0)
@@ -215,9 +219,9 @@ def _centres(offsets, index, count, blocks_j, blocks_k, features):
             j += weight * (row % blocks_j)
             total += weight
         total = max(total, 1.0)
-        features[entry, 0] = 16.0 * i / total
-        features[entry, 1] = 16.0 * j / total
-        features[entry, 2] = 16.0 * k / total
+        features[entry, 0] = BLOCK_EDGE * i / total
+        features[entry, 1] = BLOCK_EDGE * j / total
+        features[entry, 2] = BLOCK_EDGE * k / total
 
 
 @njit(cache=True, nogil=True)
