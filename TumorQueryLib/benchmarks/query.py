@@ -153,8 +153,8 @@ def describe(result: dict[str, Any]) -> str:
         f"  identical ids and scores: {'yes' if result['identical'] else 'NO'}",
         f"  direct compared {direct['compared_median']:.0f} entries (median), {direct['compared_most']} at most; "
         f"read {direct['bytes_read_median'] / 1e6:.2f} MB (median)",
-        f"  a new process opens the file and answers in {opening['seconds']:.2f} s after {opening['import_s']:.2f} s of "
-        f"imports; {opening['resident_mb']:.0f} MB resident",
+        f"  a new process opens the file and answers in {opening['seconds']:.2f} s (imports before: "
+        f"{opening['import_s']:.2f} s); {opening['resident_mb']:.0f} MB resident",
         f"  best dice_sum, mean: synthetic {dice_sum['synthetic_mean']:.3f}"
         + (f", cohort {dice_sum['cohort_mean']:.3f}" if dice_sum["cohort_mean"] is not None else ""),
         "  entries      direct median ms  p99 ms  brute-force median ms",
