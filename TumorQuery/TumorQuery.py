@@ -372,9 +372,9 @@ class TumorQueryWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._missingRequirements = self.logic.missingRequirements()
         self.setParameterNode(self.logic.getParameterNode())
         if not self._parameterNode.t1gdVolume:
-            volume = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLScalarVolumeNode")
-            if volume and not volume.IsA("vtkMRMLLabelMapVolumeNode"):
-                self._parameterNode.t1gdVolume = volume
+            self._parameterNode.t1gdVolume = volumeOfName("t1gd", "t1ce", "t1c", "t1 c", "gado", "post")
+        if not self._parameterNode.flairVolume:
+            self._parameterNode.flairVolume = volumeOfName("flair")
 
     def setParameterNode(self, parameterNode: "TumorQueryParameterNode | None") -> None:
         """Connect the panel to a parameter node, or to none."""
@@ -706,6 +706,16 @@ class TumorQueryWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self._summarized = shown
             ui.resultSummaryLabel.text = summaryOf(result)
             ui.matchesTableView.selectRow(result.rank)
+
+
+def volumeOfName(*parts: str) -> Any:
+    """The only image of the scene whose name holds one of some parts; None when there is none, or more than one."""
+    found = [
+        node
+        for node in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")
+        if not node.IsA("vtkMRMLLabelMapVolumeNode") and any(part in node.GetName().casefold() for part in parts)
+    ]
+    return found[0] if len(found) == 1 else None
 
 
 def summaryOf(result: ResultNodes) -> str:

@@ -1,0 +1,60 @@
+"""What the Extensions Index asks of a module's files: no package of others and no work at import."""
+
+import ast
+import sys
+from pathlib import Path
+
+import pytest
+
+MODULE = Path(__file__).resolve().parents[2] / "TumorQuery"
+FILES = sorted(MODULE.rglob("*.py"))
+ALLOWED = {"slicer", "vtk", "qt", "ctk", "numpy", "scipy", "SimpleITK", "TumorQueryModule"} | set(
+    sys.stdlib_module_names
+)
+
+
+def imported_names(tree: ast.Module) -> set[str]:
+    names = set()
+    for node in tree.body:
+        if isinstance(node, ast.Import):
+            names |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names.add((node.module or "").split(".")[0])
+    return names
+
+
+def is_declaration(node: ast.stmt) -> bool:
+    """Imports, definitions, constants and the docstring; calls only where they make a constant."""
+    if isinstance(node, ast.Import | ast.ImportFrom | ast.ClassDef | ast.FunctionDef):
+        return True
+    if isinstance(node, ast.Assign | ast.AnnAssign):
+        return not any(isinstance(part, ast.Call) for part in ast.walk(node))
+    if isinstance(node, ast.Expr):
+        return isinstance(node.value, ast.Constant)
+    return isinstance(node, ast.If) and ast.unparse(node.test) == "__name__ == '__main__'"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+def test_file_scope(path):
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    assert imported_names(tree) <= ALLOWED
+    assert [ast.unparse(node)[:80] for node in tree.body if not is_declaration(node)] == []
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+def test_translated_texts_are_constants(path):
+    """An f-string or a sum inside _() finds no translation."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "_"]
+    assert [ast.unparse(call) for call in calls if not isinstance(call.args[0], ast.Constant)] == []
+
+
+def test_no_numerics_of_the_library_in_the_module():
+    """The module uses the library's file formats and its process, never its solver or queries."""
+    used = {
+        node.module
+        for path in FILES
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("TumorQueryLib")
+    }
+    assert used <= {"TumorQueryLib.resources", "TumorQueryLib.cohort", "TumorQueryLib.errors"}
