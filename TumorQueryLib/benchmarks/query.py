@@ -154,7 +154,7 @@ def describe(result: dict[str, Any]) -> str:
         f"  direct compared {direct['compared_median']:.0f} entries (median), {direct['compared_most']} at most; "
         f"read {direct['bytes_read_median'] / 1e6:.2f} MB (median)",
         f"  a new process opens the file and answers in {opening['seconds']:.2f} s (imports before: "
-        f"{opening['import_s']:.2f} s); {opening['resident_mb']:.0f} MB resident",
+        f"{opening['import_s']:.2f} s); {opening['resident_mb'] or float('nan'):.0f} MB resident",
         f"  best dice_sum, mean: synthetic {dice_sum['synthetic_mean']:.3f}"
         + (f", cohort {dice_sum['cohort_mean']:.3f}" if dice_sum["cohort_mean"] is not None else ""),
         "  entries      direct median ms  p99 ms  brute-force median ms",
@@ -213,12 +213,20 @@ with TumorDatabase.open(sys.argv[1]) as database:
     masks = TumorMasks(database.core.decode(entry), database.whole.decode(entry), database.grid)
     assert create_strategy("direct", database).query(masks)[0].dice_sum == 2
 answered = time.perf_counter()
-try:
-    import resource
-    resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)
-except ImportError:
-    resident = float("nan")
-print(json.dumps({"import_s": imported - started, "seconds": answered - imported, "resident_mb": resident}))
+def resident_mb():
+    try:
+        # Unlike getrusage, this forgets the process that started this one.
+        with open("/proc/self/status") as status:
+            return next(int(line.split()[1]) / 1e3 for line in status if line.startswith("VmHWM"))
+    except (OSError, StopIteration):
+        pass
+    try:
+        import resource
+    except ImportError:
+        return None
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)
+
+print(json.dumps({"import_s": imported - started, "seconds": answered - imported, "resident_mb": resident_mb()}))
 """
     package = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([package, os.environ.get("PYTHONPATH", "")])}
