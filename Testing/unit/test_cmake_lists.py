@@ -101,7 +101,7 @@ def test_installed_tree_holds_every_file(installed):
         *(file for file in files_below(ROOT / "TumorQuery", "*.py")),
         *(f"Resources/{file}" for file in files_below(ROOT / "TumorQuery" / "Resources")),
     ]
-    for folder in ("Atlas", "Databases", "SampleData"):
+    for folder in ("Atlas", "Databases", "Models", "SampleData"):
         expected += [f"TumorQueryLib/Resources/{folder}/{file}" for file in files_below(ROOT / "Resources" / folder)]
     assert files_below(modules) == sorted(expected)
 

@@ -58,3 +58,21 @@ def test_no_numerics_of_the_library_in_the_module():
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("TumorQueryLib")
     }
     assert used <= {"TumorQueryLib.resources", "TumorQueryLib.cohort", "TumorQueryLib.errors"}
+
+
+def values_of(enumeration: str) -> set[str]:
+    """Values of an enumeration of the module's file, which cannot be imported without Slicer."""
+    tree = ast.parse((MODULE / "TumorQuery.py").read_text(encoding="utf-8"))
+    body = next(node.body for node in tree.body if isinstance(node, ast.ClassDef) and node.name == enumeration)
+    return {ast.literal_eval(node.value) for node in body if isinstance(node, ast.Assign)}
+
+
+def test_choices_of_the_panel_are_those_of_the_library():
+    from TumorQueryLib.labels import CONVENTIONS
+    from TumorQueryLib.registration import MODES
+    from TumorQueryLib.strategies import strategy_names
+
+    baselines = {"random-projection"}  # for evaluations, not for patients
+    assert values_of("Strategy") == set(strategy_names()) - baselines
+    assert values_of("RegistrationMode") == set(MODES)
+    assert values_of("LabelConvention") == {"automatic", *CONVENTIONS}
