@@ -490,7 +490,9 @@ class TumorQueryWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def _showDatabase(self, outcome: Outcome) -> None:
         if outcome.status == "done":
             about = outcome.value
-            text = _(
+            isBundled = self._describedDatabase == BUNDLED_DATABASE
+            text = _("Starter database of the extension: ") if isBundled else ""
+            text += _(
                 "{entries} simulated tumors in the atlas {atlas}; thresholds of the density: "
                 "{t1gd:g} for T1Gd, {flair:g} for FLAIR."
             ).format(

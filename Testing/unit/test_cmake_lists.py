@@ -123,7 +123,7 @@ def test_installed_tree_runs_the_demo(installed, tmp_path):
         env=environment,
         capture_output=True,
         text=True,
-        timeout=600,
+        timeout=850,
     )
     assert ended.returncode == 0, ended.stderr
     result = json.loads((tmp_path / "demo" / "result.json").read_text(encoding="utf-8"))
