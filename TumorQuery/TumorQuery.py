@@ -39,7 +39,7 @@ from slicer.util import VTKObservationMixin
 from TumorQueryModule import Dependencies, Overlay
 from TumorQueryModule.Jobs import BuildJob, InferJob, InfoJob, MatchJob, Method
 from TumorQueryModule.PatientNodes import PatientNodes, segmentIDs, segmentNames, suggestSegments
-from TumorQueryModule.ResultNodes import ResultNodes, predictedVolumes
+from TumorQueryModule.ResultNodes import REFINED, ResultNodes, candidate, predictedVolumes, rankOfRow, showDensity
 from TumorQueryModule.Worker import Outcome, Run, RunState, WorkerProcess, pythonExecutable, workerEnvironment
 
 #: How often a run is carried on, milliseconds.
@@ -596,8 +596,15 @@ class TumorQueryWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def onMatchClicked(self, index: Any) -> None:
         """Show the density of the match in the clicked row."""
         result = self._parameterNode.result()
-        rank = index.row()
-        if self._run.state is not RunState.Idle or rank == result.rank:
+        if self._run.state is not RunState.Idle or result.density is None or result.report is None:
+            return
+        rank = rankOfRow(result.content, index.row())
+        if rank == result.rank:
+            return
+        if rank == REFINED and result.refined:
+            for _step in showDensity(result, result.refined, REFINED):
+                pass
+            self._updatePanel()
             return
         self._start(MatchJob(result, rank), (result.density, result.isolines), lambda nodes: None)
 
@@ -707,7 +714,7 @@ class TumorQueryWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         if shown != self._summarized:
             self._summarized = shown
             ui.resultSummaryLabel.text = summaryOf(result)
-            ui.matchesTableView.selectRow(result.rank)
+            ui.matchesTableView.selectRow(result.row)
 
 
 def volumeOfName(*parts: str) -> Any:
@@ -723,25 +730,34 @@ def volumeOfName(*parts: str) -> Any:
 def summaryOf(result: ResultNodes) -> str:
     """The shown match in a few lines: how well it fits, what it says, and warnings."""
     content = result.content
-    match = content["matches"][result.rank]
+    shown = candidate(content, result.rank)
     observed = content["patient_space"]["volumes_ml"]["observed"]
     predicted = predictedVolumes(result)
-    fit = _("Dice in the atlas: T1Gd {t1gd:.2f}, FLAIR {flair:.2f}").format(
-        t1gd=match["dice_t1gd"], flair=match["dice_flair"]
-    )
-    if result.rank == 0:  # the worker compares the best match with the segmentation in the patient's space too
-        fit += _("; in the patient: core {core:.2f}, whole tumor {whole:.2f}").format(
-            core=content["patient_space"]["dice_core"], whole=content["patient_space"]["dice_whole"]
+    fit = []
+    if shown["parameters"]["frame"] == "atlas":
+        fit.append(
+            _("Dice in the atlas: T1Gd {t1gd:.2f}, FLAIR {flair:.2f}").format(
+                t1gd=shown["dice_t1gd"], flair=shown["dice_flair"]
+            )
         )
+    if result.row == 0:  # the worker compares what it gives with the segmentation in the patient's space too
+        fit.append(
+            _("Dice in the patient: core {core:.2f}, whole tumor {whole:.2f}").format(
+                core=content["patient_space"]["dice_core"], whole=content["patient_space"]["dice_whole"]
+            )
+        )
+    title = _("Refined from the best matches")
+    if result.rank != REFINED:
+        title = _("Match {rank} of {count}").format(rank=result.rank + 1, count=len(content["matches"]))
     lines = [
-        _("<b>Match {rank} of {count}</b>").format(rank=result.rank + 1, count=len(content["matches"])),
-        fit,
+        f"<b>{title}</b>",
+        *fit,
         _("Core {core:.0f} ml (segmented {seen:.0f} ml)").format(core=predicted["core"], seen=observed["core"]),
         _("Whole tumor {whole:.0f} ml (segmented {seen:.0f} ml)").format(
             whole=predicted["whole"], seen=observed["whole"]
         ),
         _("Infiltration length {length:.1f} mm, proliferation times time {rhoT:.0f}").format(
-            length=match["parameters"]["infiltration_length_patient_mm"], rhoT=match["parameters"]["rho_t"]
+            length=shown["parameters"]["infiltration_length_patient_mm"], rhoT=shown["parameters"]["rho_t"]
         ),
     ]
     lines += [_("Note: {text}").format(text=text) for text in content["warnings"]]

@@ -14,15 +14,19 @@ from slicer.i18n import tr as _
 from TumorQueryModule import Overlay
 from TumorQueryModule.PatientNodes import PatientNodes
 
-#: Attribute of a density node: which of the ranked matches it shows, counted from 0.
+#: Attribute of a density node: which of the ranked matches it shows, counted from 0, or REFINED.
 RANK_ATTRIBUTE = "TumorQuery.Rank"
+REFINED = -1
+
+#: Reference of a density node to the volume that keeps the refined density while another one is shown.
+REFINED_REFERENCE = "TumorQuery.RefinedDensity"
 
 
 @dataclass
 class ResultNodes:
     """The nodes of one result; a node that the user removed is None.
 
-    :param density: tumor cell density, 0 to 1, on the voxels of the T1Gd image.
+    :param density: tumor cell density, 0 to 1, on the voxels of the T1Gd image; that of the shown row of the table.
     :param isolines: segments where the density exceeds the thresholds of the database.
     :param matches: table of the ranked matches.
     :param atlasToPatient: transform that carries atlas volumes to the patient.
@@ -49,9 +53,32 @@ class ResultNodes:
 
     @property
     def rank(self) -> int:
-        """Which of the ranked matches is shown, counted from 0; -1 when none is."""
+        """Which of the ranked matches is shown, counted from 0, or REFINED."""
         rank = self.density.GetAttribute(RANK_ATTRIBUTE) if self.density else None
-        return -1 if rank is None else int(rank)
+        return 0 if rank is None else int(rank)
+
+    @property
+    def refined(self) -> Any:
+        """The volume that keeps the refined density; None without a refinement."""
+        return self.density.GetNodeReference(REFINED_REFERENCE) if self.density else None
+
+    @property
+    def row(self) -> int:
+        """The row of the table that is shown; the refined density comes before the matches."""
+        return self.rank - rankOfRow(self.content, 0)
+
+
+def rankOfRow(content: dict[str, Any], row: int) -> int:
+    """The rank, counted from 0, of the match in a row of the table, or REFINED.
+
+    :param content: the content of result.json.
+    """
+    return row if content["refined"] is None else row + REFINED
+
+
+def candidate(content: dict[str, Any], rank: int) -> dict[str, Any]:
+    """What result.json says of a match, or of the refined density."""
+    return content["refined"] if rank == REFINED else content["matches"][rank]
 
 
 NODE_CLASSES = {
@@ -107,9 +134,10 @@ def loadResult(patient: PatientNodes, resultPath: Path, previous: ResultNodes) -
         for role, transform in transforms.items():
             getattr(nodes, role).SetAndObserveTransformFromParent(transform.GetTransformFromParent())
         describeTransforms(nodes, patient)
-        fillMatchesTable(nodes.matches, content["matches"])
+        fillMatchesTable(nodes.matches, content)
         yield None
-        for _step in showDensity(nodes, density, 0):
+        keepRefined(nodes, density if content["refined"] else None, added)
+        for _step in showDensity(nodes, density, rankOfRow(content, 0)):
             yield None
         finished = True
     finally:
@@ -187,37 +215,73 @@ def describeTransforms(nodes: ResultNodes, patient: PatientNodes) -> None:
     )
 
 
-def fillMatchesTable(tableNode: Any, matches: list[dict[str, Any]]) -> None:
-    """Write the ranked matches into a table node."""
-
-    def parameter(name: str) -> np.ndarray:
-        return np.array([match["parameters"][name] for match in matches])
-
+def fillMatchesTable(tableNode: Any, content: dict[str, Any]) -> None:
+    """Write the refined density, if there is one, and the ranked matches into a table node."""
+    ranks = range(rankOfRow(content, 0), len(content["matches"]))
+    rows = [candidate(content, rank) for rank in ranks]
     columns = {
-        _("Match"): np.arange(1, len(matches) + 1),
-        _("Dice T1Gd"): np.array([match["dice_t1gd"] for match in matches]).round(3),
-        _("Dice FLAIR"): np.array([match["dice_flair"] for match in matches]).round(3),
-        _("Dice sum"): np.array([match["dice_sum"] for match in matches]).round(3),
-        _("Infiltration length (mm)"): parameter("infiltration_length_patient_mm").round(2),
-        _("rho T"): parameter("rho_t").round(1),
-        _("Entry"): np.array([match["entry"] for match in matches]),
+        _("Dice T1Gd"): [round(row["dice_t1gd"], 3) for row in rows],
+        _("Dice FLAIR"): [round(row["dice_flair"], 3) for row in rows],
+        _("Dice sum"): [round(row["dice_sum"], 3) for row in rows],
+        _("Infiltration length (mm)"): [round(row["parameters"]["infiltration_length_patient_mm"], 2) for row in rows],
+        _("rho T"): [round(row["parameters"]["rho_t"], 1) for row in rows],
     }
-    slicer.util.updateTableFromArray(tableNode, list(columns.values()), list(columns))
+    tableNode.RemoveAllColumns()
+    names, entries = vtk.vtkStringArray(), vtk.vtkStringArray()
+    for rank, row in zip(ranks, rows, strict=True):
+        names.InsertNextValue(_("refined") if rank == REFINED else str(rank + 1))
+        entries.InsertNextValue("" if rank == REFINED else str(row["entry"]))
+    names.SetName(_("Match"))
+    tableNode.AddColumn(names)
+    for name, values in columns.items():
+        numbers = vtk.vtkDoubleArray()
+        numbers.SetName(name)
+        for value in values:
+            numbers.InsertNextValue(value)
+        tableNode.AddColumn(numbers)
+    entries.SetName(_("Entry"))
+    tableNode.AddColumn(entries)
     tableNode.SetUseColumnTitleAsColumnHeader(True)
     tableNode.SetLocked(True)
 
 
-def showDensity(nodes: ResultNodes, density: Any, rank: int) -> Iterator[None]:
-    """Put a density that was read into the nodes of a result, with its isolines; yields after every step.
+def keepRefined(nodes: ResultNodes, density: Any, added: list[Any]) -> None:
+    """Keep a refined density in a volume of its own, so that it comes back after another match was shown.
 
-    :param density: volume node outside the scene.
-    :param rank: which of the ranked matches it is, counted from 0.
+    :param density: volume node outside the scene; None where the result has no refined density.
+    """
+    kept = nodes.refined
+    if density is None:
+        if kept:
+            nodes.density.SetNodeReferenceID(REFINED_REFERENCE, None)
+            slicer.mrmlScene.RemoveNode(kept)
+        return
+    if kept is None:
+        name = slicer.mrmlScene.GenerateUniqueName(f"{nodes.density.GetName()} refined")
+        kept = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", name)
+        added.append(kept)
+        placeBeside(kept, nodes.density)
+        nodes.density.SetNodeReferenceID(REFINED_REFERENCE, kept.GetID())
+    kept.SetAndObserveTransformNodeID(nodes.density.GetTransformNodeID())
+    takeImage(kept, density)
+
+
+def takeImage(node: Any, source: Any) -> None:
+    """Give a volume node the voxels and the geometry of another one."""
+    matrix = vtk.vtkMatrix4x4()
+    source.GetIJKToRASMatrix(matrix)
+    node.SetIJKToRASMatrix(matrix)
+    node.SetAndObserveImageData(source.GetImageData())
+
+
+def showDensity(nodes: ResultNodes, density: Any, rank: int) -> Iterator[None]:
+    """Put a density into the nodes of a result, with its isolines; yields after every step.
+
+    :param density: volume node that holds it.
+    :param rank: which of the ranked matches it is, counted from 0, or REFINED.
     """
     isNew = nodes.density.GetImageData() is None
-    matrix = vtk.vtkMatrix4x4()
-    density.GetIJKToRASMatrix(matrix)
-    nodes.density.SetIJKToRASMatrix(matrix)
-    nodes.density.SetAndObserveImageData(density.GetImageData())
+    takeImage(nodes.density, density)
     nodes.density.SetAttribute(RANK_ATTRIBUTE, str(rank))
     if isNew:
         yield from Overlay.setUpDensityDisplay(nodes.density)
