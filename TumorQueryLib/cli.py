@@ -19,6 +19,7 @@ from typing import Any, NoReturn
 
 from TumorQueryLib import __version__
 from TumorQueryLib.errors import Cancelled, InputError, TumorQueryError
+from TumorQueryLib.inference import METHOD_OPTIONS
 from TumorQueryLib.progress import Progress
 from TumorQueryLib.registration import MODES
 
@@ -193,6 +194,17 @@ def whole_number(text: str) -> int:
     return value
 
 
+def positive_number(text: str) -> float:
+    """A number above 0, for argparse."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
+    return value
+
+
 def names(text: str) -> list[str]:
     """Names separated by commas, for argparse."""
     return [name.strip() for name in text.split(",") if name.strip()]
@@ -221,6 +233,12 @@ def add_method_options(parser: argparse.ArgumentParser) -> None:
     method.add_argument("--database", default="starter", metavar="NAME|F", help="bundled database or a file (starter)")
     method.add_argument("--strategy", default="direct", metavar="NAME", help="query strategy (direct, which is exact)")
     method.add_argument("--registration", choices=MODES, default="deformable", help="(deformable)")
+    method.add_argument("--refine", choices=("atlas", "patient"), help="fit better than any entry, in that anatomy")
+    method.add_argument(
+        "--refine-solves", type=whole_number, metavar="N", help="budget of the refinement in solves (120)"
+    )
+    method.add_argument("--refine-seconds", type=positive_number, metavar="S", help="budget of the refinement in time")
+    method.add_argument("--foci", type=int, choices=(1, 2), default=1, help="with 2, try two tumours as well (1)")
     method.add_argument("--top", type=whole_number, default=15, metavar="K", help="number of ranked matches (15)")
 
 
@@ -263,7 +281,7 @@ def run_infer(options: argparse.Namespace) -> None:
 
 def method_of(options: argparse.Namespace) -> dict[str, Any]:
     """The options of `add_method_options` as keyword arguments of `infer`."""
-    return {name: getattr(options, name) for name in ("database", "strategy", "registration", "top")}
+    return {name: getattr(options, name) for name in METHOD_OPTIONS}
 
 
 def run_cohort_command(options: argparse.Namespace) -> None:
@@ -300,6 +318,13 @@ def print_summary(inference, out: Path) -> None:
     )
     steps = ", ".join(f"{name.replace('_', ' ')} {seconds:.2f}" for name, seconds in inference.timings.items())
     print(f"Seconds: {steps}.")
+    if inference.refinement is not None:
+        refined = inference.refinement
+        print(
+            f"Refined in the {refined.frame} in {len(refined.path)} solves ({refined.stopped}): "
+            f"Dice {refined.dice_core:.3f} + {refined.dice_whole:.3f} = {refined.dice_sum:.3f}, "
+            f"the match there {refined.match_dice_sum:.3f}."
+        )
     print(f"Results: {out / 'result.json'}, density.nrrd and report.png beside it.")
 
 

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from TumorQueryLib.atlas import Atlas
-from TumorQueryLib.grid import Volume, resample_mask
+from TumorQueryLib.grid import Volume, resample, resample_mask
 from TumorQueryLib.output import staged_folder, write_json, write_volume
 from TumorQueryLib.progress import Progress, no_progress, part
 
@@ -28,10 +28,17 @@ if TYPE_CHECKING:
     from TumorQueryLib.database import TumorDatabase
     from TumorQueryLib.growth import GrowthParameters
     from TumorQueryLib.patient import Patient
+    from TumorQueryLib.refinement import Refinement
     from TumorQueryLib.registration import Registration
     from TumorQueryLib.strategies import Match, TumorMasks
 
 RESULT_VERSION = 1
+
+#: Keyword arguments of `infer` that commands and jobs pass on.
+METHOD_OPTIONS = (
+    *("database", "strategy", "registration", "top"),
+    *("refine", "refine_solves", "refine_seconds", "foci"),
+)
 
 #: Below this the best match is called poor; the paper's mean over 62 real patients is 1.07.
 POOR_DICE_SUM = 1.0
@@ -56,7 +63,8 @@ class Inference:
         The database's identity: entries, atlas, thresholds, SHA-256.
     strategy : str
     density : Volume
-        Tumour cell density of the best match on the T1Gd image's grid, float32 in [0, 1].
+        Tumour cell density on the T1Gd image's grid, float32 in [0, 1]: the refined one where a refinement
+        was asked for and found a better one, else the best match's.
     core, whole : Volume
         Where `density` exceeds the database's thresholds, boolean, on the T1Gd image's grid.
     observed_core, observed_whole : Volume
@@ -64,6 +72,9 @@ class Inference:
     timings : dict of str to float
         Seconds of each step.
     warnings : tuple of str
+    refinement : Refinement, optional
+    match_density : Volume, optional
+        With a refinement, the best match's density on the T1Gd image's grid.
     """
 
     patient: Patient
@@ -81,6 +92,8 @@ class Inference:
     observed_whole: Volume
     timings: dict[str, float]
     warnings: tuple[str, ...]
+    refinement: Refinement | None = None
+    match_density: Volume | None = None
 
     @property
     def patient_space(self) -> dict[str, Any]:
@@ -120,11 +133,29 @@ class Inference:
                 }
                 for match, parameters in zip(self.matches, self.matched_parameters)
             ],
-            "refined": None,
+            "refined": None if self.refinement is None else self._describe_refinement(self.refinement, scale),
             "patient_space": self.patient_space,
             "timings_s": {name: round(seconds, 4) for name, seconds in self.timings.items()},
-            "outputs": dict(OUTPUTS),
+            "outputs": OUTPUTS | ({} if self.refinement is None else REFINEMENT_OUTPUTS),
             "warnings": list(self.warnings),
+        }
+
+    def _describe_refinement(self, refinement: Refinement, scale: float) -> dict[str, Any]:
+        """The `refined` of result.json: the keys of a match, and how the search went."""
+        described = [
+            describe_parameters(parameters, self.registration, scale, refinement.frame)
+            for parameters in refinement.parameters
+        ]
+        return {
+            "dice_t1gd": refinement.dice_core,
+            "dice_flair": refinement.dice_whole,
+            "dice_sum": refinement.dice_sum,
+            "match_dice_sum": refinement.match_dice_sum,
+            "parameters": described[0],
+            "further_foci": described[1:],
+            "solves": len(refinement.path),
+            "stopped": refinement.stopped,
+            "tissue_voxels_added": refinement.tissue_voxels_added,
         }
 
     def write(self, folder: str | os.PathLike, progress: Progress = no_progress) -> Path:
@@ -152,6 +183,9 @@ class Inference:
         write_volume(self.density, folder / OUTPUTS["density"])
         write_volume(self.core, folder / OUTPUTS["core"])
         write_volume(self.whole, folder / OUTPUTS["whole"])
+        if self.refinement is not None and self.match_density is not None:
+            write_volume(self.match_density, folder / REFINEMENT_OUTPUTS["match_density"])
+            self.refinement.write_path(folder)
         progress(0.3, "Writing the transforms")
         self.registration.write(folder)
         progress(0.5, "Drawing the report")
@@ -169,10 +203,17 @@ OUTPUTS = {
     "patient_to_atlas": "patient_to_atlas.h5",
     "atlas_to_patient": "atlas_to_patient.h5",
 }
+REFINEMENT_OUTPUTS = {
+    "match_density": "density_match.nrrd",
+    "refinement_table": "refinement.csv",
+    "refinement_plot": "refinement.png",
+}
 
 
-def describe_parameters(parameters: GrowthParameters, registration: Registration, scale: float) -> dict[str, Any]:
-    """The `parameters` of result.json for a tumour in the atlas.
+def describe_parameters(
+    parameters: GrowthParameters, registration: Registration, scale: float, frame: str = "atlas"
+) -> dict[str, Any]:
+    """The `parameters` of result.json for a tumour.
 
     Parameters
     ----------
@@ -180,17 +221,20 @@ def describe_parameters(parameters: GrowthParameters, registration: Registration
     registration : Registration
     scale : float
         Millimetres in the patient for one millimetre in the atlas.
+    frame : {"atlas", "patient"}
+        Where the parameters' seed and lengths are.
     """
+    seed = parameters.seed if frame == "patient" else registration.seed_in_patient(parameters.seed)
     return {
-        "frame": "atlas",
+        "frame": frame,
         "seed_mm": [float(x) for x in parameters.seed],
         "diffusivity_mm2_per_day": parameters.diffusivity,
         "proliferation_per_day": parameters.proliferation,
         "duration_days": parameters.duration,
         "infiltration_length_mm": parameters.infiltration_length,
         "rho_t": parameters.rho_t,
-        "seed_patient_mm": [float(x) for x in registration.seed_in_patient(parameters.seed)],
-        "infiltration_length_patient_mm": parameters.infiltration_length * scale,
+        "seed_patient_mm": [float(x) for x in seed],
+        "infiltration_length_patient_mm": parameters.infiltration_length * (1.0 if frame == "patient" else scale),
     }
 
 
@@ -200,6 +244,10 @@ def infer(
     *,
     strategy: str = "direct",
     registration: str = "deformable",
+    refine: str | None = None,
+    refine_solves: int | None = None,
+    refine_seconds: float | None = None,
+    foci: int = 1,
     top: int = 15,
     atlas: Atlas | None = None,
     progress: Progress = no_progress,
@@ -215,6 +263,14 @@ def infer(
         Name of a query strategy; "direct" is exact.
     registration : {"deformable", "affine", "none"}
         How the patient is mapped to the atlas; "none" where the images are in the atlas space already.
+    refine : {"atlas", "patient"}, optional
+        Fit better than any entry, in the atlas or in the patient's own anatomy (see `refinement`).
+    refine_solves : int, optional
+        Budget of the refinement; with a budget in solves alone the result is deterministic.
+    refine_seconds : float, optional
+        Seconds after which the refinement ends with the best so far.
+    foci : {1, 2}
+        With 2, the refinement also tries two tumours where the core has several components.
     top : int
         Number of matches to rank, at least 1.
     atlas : Atlas, optional
@@ -252,6 +308,8 @@ def infer(
         database.check_atlas(atlas)
         engine = create_strategy(strategy, database)
 
+    # Where a refinement follows, it takes about as long as the registration.
+    before_refinement = part(progress, 0.0, 1.0 if refine is None else 0.6)
     progress(0.02, "Registering the patient to the atlas")
     with timed(timings, "registration"):
         mapped = register(
@@ -260,28 +318,61 @@ def infer(
             registration,
             tumour=patient.whole,
             brain_mask=patient.brain_mask,
-            progress=part(progress, 0.02, 0.85),
+            progress=part(before_refinement, 0.02, 0.85),
         )
         query = mapped.masks_in_atlas(patient.core, patient.whole, atlas)
 
-    progress(0.86, "Querying the database")
+    before_refinement(0.86, "Querying the database")
     with timed(timings, "query"):
         matches = tuple(engine.query(query, top))
     parameters = tuple(database.parameters(match.entry) for match in matches)
 
-    progress(0.88, "Simulating the best match")
+    before_refinement(0.88, "Simulating the best match")
     with timed(timings, "simulate"):
         density_in_atlas = simulate(parameters[0], atlas)
 
-    progress(0.94, "Mapping the density back to the patient")
+    before_refinement(0.94, "Mapping the density back to the patient")
     with timed(timings, "back_transform"):
         grid = patient.t1gd.grid
         density = mapped.density_in_patient(density_in_atlas, atlas.grid, grid)
-        core, whole = threshold_density(density, database.threshold_t1gd, database.threshold_flair)
         observed_core = resample_mask(patient.core, grid)
         observed_whole = resample_mask(patient.whole, grid)
 
+    refinement, match_density = None, None
+    refinement_warnings: tuple[str, ...] = ()
     timings["refine"] = 0.0
+    if refine is not None:
+        from TumorQueryLib import refinement as refining
+
+        with timed(timings, "refine"):
+            refinement = refining.refine(
+                matches,
+                database,
+                atlas,
+                query,
+                frame=refine,
+                patient=patient,
+                registration=mapped,
+                budget_solves=refining.DEFAULT_SOLVES if refine_solves is None else refine_solves,
+                budget_seconds=refine_seconds,
+                foci=foci,
+                progress=part(progress, 0.6, 0.98),
+            )
+            refined = (
+                resample(refinement.density, grid)
+                if refinement.frame == "patient"
+                else mapped.density_in_patient(refinement.density.array, atlas.grid, grid)
+            )
+        match_density = density
+        observed = (observed_core, observed_whole)
+        thresholds = (database.threshold_t1gd, database.threshold_flair)
+        refinement_warnings = tuple(refinement_sentences(refinement))
+        if _dice_sum(refined, observed, thresholds) >= _dice_sum(match_density, observed, thresholds):
+            density = refined
+        else:
+            refinement_warnings += ("On the T1Gd image's grid the match fits better than its refinement and is kept.",)
+    core, whole = threshold_density(density, database.threshold_t1gd, database.threshold_flair)
+
     timings["total"] = time.perf_counter() - started
     progress(1.0, "Inference done")
     return Inference(
@@ -299,7 +390,9 @@ def infer(
         observed_core=observed_core,
         observed_whole=observed_whole,
         timings=timings,
-        warnings=(*patient.warnings, *mapped.warnings, *query_warnings(query, matches)),
+        warnings=(*patient.warnings, *mapped.warnings, *query_warnings(query, matches), *refinement_warnings),
+        refinement=refinement,
+        match_density=match_density,
     )
 
 
@@ -347,6 +440,26 @@ def query_warnings(query: TumorMasks, matches: tuple[Match, ...]) -> Iterator[st
         )
 
 
+def refinement_sentences(refinement: Refinement) -> Iterator[str]:
+    """What the user should know about how a refinement ended."""
+    ends = {"time": "at the end of its time", "cancelled": "when it was cancelled"}
+    if refinement.stopped in ends:
+        yield (
+            f"The refinement stopped {ends[refinement.stopped]}, after {len(refinement.path)} solves; "
+            "this is the best so far."
+        )
+    if refinement.dice_sum <= refinement.match_dice_sum:
+        yield "The refinement found nothing better than the best match, which is kept."
+
+
+def _dice_sum(density: Volume, observed: tuple[Volume, Volume], thresholds: tuple[float, float]) -> float:
+    """Dice of core and whole tumour, summed, against the segmentation on the same grid."""
+    from TumorQueryLib.strategies import dice
+
+    predicted = threshold_density(density, *thresholds)
+    return sum(dice(seen.array, found.array) for seen, found in zip(observed, predicted))
+
+
 def describe_identity(database: TumorDatabase) -> dict[str, Any]:
     """What identifies a database in a result, without its path."""
     return {
@@ -392,7 +505,7 @@ def density_of_match(folder: str | os.PathLike, rank: int, progress: Progress = 
     import SimpleITK as sitk
 
     from TumorQueryLib.errors import InputError
-    from TumorQueryLib.grid import grid_from_image, resample
+    from TumorQueryLib.grid import grid_from_image
     from TumorQueryLib.growth import GrowthParameters, simulate
 
     folder = Path(folder)

@@ -88,12 +88,10 @@ def is_cancel_command(line: str) -> bool:
 
 def run_infer(job: dict[str, Any], progress: Progress) -> Path:
     """Job "infer"."""
-    from TumorQueryLib.inference import infer_files
+    from TumorQueryLib.inference import METHOD_OPTIONS, infer_files
 
     arguments = dict(job["arguments"])
-    method = {
-        name: arguments.pop(name) for name in ("database", "strategy", "registration", "top") if name in arguments
-    }
+    method = {name: arguments.pop(name) for name in METHOD_OPTIONS if name in arguments}
     out = Path(job["out"])
     infer_files(arguments, method, out, progress)
     return out / "result.json"

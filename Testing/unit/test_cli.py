@@ -225,6 +225,37 @@ def test_the_transforms_carry_the_density(affine_result):
     np.testing.assert_allclose(backward.TransformPoint(forward.TransformPoint(point)), point, atol=1e-3)
 
 
+def test_a_refinement_is_told_beside_the_match(tmp_path, sample, affine_result):
+    """Grown in the patient's own anatomy: its lengths are the patient's, and it fits no worse than the match."""
+    out = tmp_path / "refined"
+    ran = run(
+        *("infer", "--t1gd", sample["t1gd"], "--segmentation", sample["segmentation"], "--registration", "affine"),
+        *("--refine", "patient", "--refine-solves", 24, "--out", out),
+    )
+    assert ran.returncode == 0, ran.stderr
+    result = json.loads((out / "result.json").read_text(encoding="utf-8"))
+    before = json.loads((affine_result[0] / "result.json").read_text(encoding="utf-8"))
+    assert result["matches"] == before["matches"]
+    refined = result["refined"]
+    assert refined["solves"] <= 24
+    assert refined["dice_sum"] >= refined["match_dice_sum"]
+    assert refined["dice_sum"] == pytest.approx(refined["dice_t1gd"] + refined["dice_flair"])
+    found = refined["parameters"]
+    assert found["frame"] == "patient"
+    assert found["seed_patient_mm"] == found["seed_mm"]
+    assert found["infiltration_length_patient_mm"] == found["infiltration_length_mm"]
+
+    def fit(space):
+        return space["dice_core"] + space["dice_whole"]
+
+    assert fit(result["patient_space"]) >= fit(before["patient_space"])
+    assert {path.name for path in out.iterdir()} == {*result["outputs"].values(), "result.json"}
+    match_density = sitk.GetArrayFromImage(sitk.ReadImage(str(out / "density_match.nrrd")))
+    np.testing.assert_array_equal(
+        match_density, sitk.GetArrayFromImage(sitk.ReadImage(str(affine_result[0] / "density.nrrd")))
+    )
+
+
 def test_the_same_input_gives_the_same_result(affine_result):
     results = [json.loads((folder / "result.json").read_text(encoding="utf-8")) for folder in affine_result]
     for result in results:
