@@ -103,9 +103,10 @@ def running(guard, python_slicer, monkeypatch):
 @pytest.fixture
 def panel(running):
     """The opened panel."""
-    import TumorQuery
     from harness.application import Panel
     from harness.driving import process_events
+
+    import TumorQuery
 
     panel = Panel(TumorQuery, "TumorQuery")
     panel.parent.resize(480, 1300)

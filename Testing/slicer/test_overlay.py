@@ -117,7 +117,7 @@ def test_colours_blend_the_table_with_the_image(nodes, running):
     truth = density_at(points)
     for level in (0.35, 0.6, 0.9):
         # inside the head, whose grey is 60 % of white
-        row, column = np.argwhere((np.abs(truth - level) < 0.01))[0]
+        row, column = np.argwhere(np.abs(truth - level) < 0.01)[0]
         colour = table.GetTableValue(round(255 * truth[row, column]))[:3]
         expected = OPACITY * 255 * np.array(colour) + (1 - OPACITY) * 0.6 * 255
         np.testing.assert_allclose(pixels[row, column], expected, atol=14)
@@ -139,7 +139,7 @@ def test_opacity_and_threshold_change_what_is_seen(nodes, running):
 def test_isolines_and_surfaces_enclose_the_tumour(nodes, running):
     from TumorQueryModule import Overlay
 
-    t1gd, density = nodes
+    _, density = nodes
     isolines = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "isolines")
     if density.GetParentTransformNode() is not None:
         isolines.SetAndObserveTransformNodeID(density.GetParentTransformNode().GetID())

@@ -1,4 +1,4 @@
-"""The panel before, around and after runs: every button, what it says, what it keeps. No run is done to its end here."""
+"""The panel around a run: every button, what it says and what it keeps. No run is done to its end here."""
 
 import ast
 import os

@@ -44,7 +44,7 @@ def test_an_unknown_attribute_is_refused_except_in_python_classes(qt):
 def test_an_unknown_signal_raises(qt):
     button = qt.QPushButton()
     for signal in ("pressd()", "clicked(int)", "clicked"):
-        with pytest.raises(ValueError, match="signal|signature"):
+        with pytest.raises(ValueError, match=r"signal|signature"):
             button.connect(signal, print)
     with pytest.raises(AttributeError):
         button.pressd.connect(print)

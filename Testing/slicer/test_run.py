@@ -100,7 +100,7 @@ def test_a_crash_comes_with_the_last_lines_of_the_log(follower):
 def test_a_worker_that_is_killed_is_told_so(follower):
     follower.run.start(Steps(["progress", 0.5, "working"], ["sleep", 600]))
     follower.follow(until=lambda: follower.progress)
-    launcher, interpreter = child_processes()
+    _, interpreter = child_processes()  # below the launcher
     os.kill(interpreter, signal.SIGKILL)
     outcome = follower.follow()
     assert outcome.status == "failed"

@@ -591,7 +591,7 @@ def install_modules():
 
 
 def hide_star_copies():
-    """Take away the functions of slicer.util that the wheel also shows as `slicer.<name>`; Slicer does not have them."""
+    """Take away the functions of slicer.util that the wheel, and not Slicer, also shows as `slicer.<name>`."""
     for module_name in STAR_COPIES:
         module = importlib.import_module(module_name)
         for name, value in list(vars(module).items()):

@@ -5,6 +5,7 @@ Setters that are no slots in CTK are hidden from Python in Slicer, so they are p
 
 import sys
 import types
+from typing import ClassVar
 
 from PySide6 import QtCore, QtGui, QtWidgets
 from PySide6.QtCore import Property, Signal
@@ -216,7 +217,7 @@ class ctkSliderWidget(QtWidgets.QWidget):
     valueChanged = Signal(float)
     valueIsChanging = Signal(float)
     decimalsChanged = Signal(int)
-    SIGNATURES = {
+    SIGNATURES: ClassVar = {
         "valueChanged(double)": "valueChanged(double)",
         "valueIsChanging(double)": "valueIsChanging(double)",
     }

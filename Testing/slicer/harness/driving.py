@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 import vtk
-from PySide6 import QtCore, QtTest
+from PySide6 import QtCore, QtTest, QtWidgets
 
 from harness.pythonqt import application
 
@@ -87,4 +87,6 @@ def click(button):
     """Click a button as a user does: with the mouse, and only where it can be clicked."""
     assert button.isVisible(), f"{button.name} is not visible"
     assert button.enabled, f"{button.name} is disabled: {button.toolTip}"
-    QtTest.QTest.mouseClick(button, QtCore.Qt.LeftButton)
+    # A check box takes clicks on its mark and its text only.
+    place = QtCore.QPoint(8, button.height // 2) if isinstance(button, QtWidgets.QCheckBox) else QtCore.QPoint()
+    QtTest.QTest.mouseClick(button, QtCore.Qt.LeftButton, QtCore.Qt.NoModifier, place)

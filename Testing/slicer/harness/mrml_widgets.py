@@ -4,6 +4,8 @@ What they do was read in Slicer/Slicer, Libs/MRML/Widgets: qMRMLNodeComboBox.cxx
 qMRMLTableModel.cxx, qMRMLTableView.cxx, qMRMLColorTableComboBox.cxx.
 """
 
+from typing import ClassVar
+
 import shiboken6
 import slicer
 import vtk
@@ -49,7 +51,7 @@ class qMRMLWidget(QtWidgets.QWidget):
     """A widget that hands the scene on to those within."""
 
     mrmlSceneChanged = Signal(object)
-    SIGNATURES = {"mrmlSceneChanged(vtkMRMLScene*)": "mrmlSceneChanged(PyObject)"}
+    SIGNATURES: ClassVar = {"mrmlSceneChanged(vtkMRMLScene*)": "mrmlSceneChanged(PyObject)"}
 
     def __init__(self, parent=None):
         super().__init__(parent)
@@ -75,7 +77,7 @@ class qMRMLNodeComboBox(QtWidgets.QWidget):
     nodeAdded = Signal(object)
     nodeAddedByUser = Signal(object)
     nodeAboutToBeRemoved = Signal(object)
-    SIGNATURES = {
+    SIGNATURES: ClassVar = {
         "currentNodeChanged(vtkMRMLNode*)": "currentNodeChanged(PyObject)",
         "currentNodeChanged(bool)": "currentNodeIsValidChanged(bool)",
         "currentNodeIDChanged(QString)": "currentNodeIDChanged(QString)",
@@ -291,7 +293,7 @@ class qMRMLSegmentSelectorWidget(qMRMLWidget):
     currentNodeChanged = Signal(object)
     currentSegmentChanged = Signal(str)
     segmentSelectionChanged = Signal("QStringList")
-    SIGNATURES = {"currentNodeChanged(vtkMRMLNode*)": "currentNodeChanged(PyObject)"}
+    SIGNATURES: ClassVar = {"currentNodeChanged(vtkMRMLNode*)": "currentNodeChanged(PyObject)"}
 
     def __init__(self, parent=None):
         super().__init__(parent)
@@ -398,6 +400,7 @@ class qMRMLSegmentSelectorWidget(qMRMLWidget):
             item = self._check_list.item(row)
             item.setCheckState(QtCore.Qt.Checked if item.data(QtCore.Qt.UserRole) in kept else QtCore.Qt.Unchecked)
         self._check_list.blockSignals(False)
+        self._show_checked()
         if changed:
             self.segmentSelectionChanged.emit(list(kept))
 
@@ -465,7 +468,15 @@ class qMRMLSegmentSelectorWidget(qMRMLWidget):
     def _take_checks(self, item):
         rows = (self._check_list.item(row) for row in range(self._check_list.rowCount()))
         self._segment_ids = [row.data(QtCore.Qt.UserRole) for row in rows if row.checkState() == QtCore.Qt.Checked]
+        self._show_checked()
         self.segmentSelectionChanged.emit(list(self._segment_ids))
+
+    def _show_checked(self):
+        """Show the names of the checked segments, as ctkCheckableComboBox does."""
+        rows = (self._check_list.item(row) for row in range(self._check_list.rowCount()))
+        names = [row.text() for row in rows if row.checkState() == QtCore.Qt.Checked]
+        self._checkable_combo_box.setPlaceholderText(", ".join(names))
+        self._checkable_combo_box.setCurrentIndex(-1)
 
 
 @stand_in
@@ -525,7 +536,7 @@ class qMRMLTableView(QtWidgets.QTableView):
 
     mrmlSceneChanged = Signal(object)
     selectionHasChanged = Signal()
-    SIGNATURES = {
+    SIGNATURES: ClassVar = {
         "mrmlSceneChanged(vtkMRMLScene*)": "mrmlSceneChanged(PyObject)",
         # QTableView's virtual function of that name stands in the way of the signal's own.
         "selectionChanged()": "selectionHasChanged()",

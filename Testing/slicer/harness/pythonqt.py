@@ -32,7 +32,7 @@ _connections = {}
 
 
 class QtProperty:
-    """A Qt property as an attribute of instances. On the class the static method of that name shows, if there is one."""
+    """A Qt property as an attribute of instances; on the class a static method of that name shows."""
 
     def __init__(self, name, method, writable):
         self.name, self.method, self.writable = name, method, writable
@@ -54,9 +54,7 @@ class QtProperty:
         if not self.writable:
             raise AttributeError(f"property '{self.name}' of {type(instance).__name__} object is not writable")
         if not QtCore.QObject.setProperty(instance, self.name, value):
-            raise AttributeError(
-                f"property '{self.name}' of {type(instance).__name__} does not accept {type(value).__name__} ({value!r})"
-            )
+            raise AttributeError(f"property '{self.name}' of {type(instance).__name__} does not accept {value!r}")
 
 
 def as_pythonqt_value(value):

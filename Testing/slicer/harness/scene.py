@@ -6,7 +6,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import slicer
-from vtk import vtkCollection
+from vtk import VTK_OBJECT, calldata_type, vtkCollection
 
 # Which logic stands behind slicer.modules.<name>.logic().
 LOGIC_CLASSES = {
@@ -82,6 +82,7 @@ class Scene:
         self._add_orientation_presets()
         self._register_displayable_managers()
         self._add_singletons()
+        self._keep_subject_hierarchy()
 
     def _place(self, name, logic):
         if hasattr(logic, "SetMRMLApplicationLogic"):
@@ -124,6 +125,26 @@ class Scene:
         self.scene.AddNode(crosshair)
         self.scene.AddNode(slicer.vtkMRMLLayoutNode())
         slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(self.scene)
+
+    def _keep_subject_hierarchy(self):
+        """Give every node its item, as qSlicerSubjectHierarchyPluginLogic.cxx does in Slicer."""
+        hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(self.scene)
+        classes = ("vtkMRMLDisplayableNode", "vtkMRMLTableNode", "vtkMRMLTextNode")
+
+        @calldata_type(VTK_OBJECT)
+        def add_item(scene, event, node):
+            is_listed = any(node.IsA(name) for name in classes) and not node.GetHideFromEditors()
+            if is_listed and not scene.IsImporting() and not hierarchy.GetItemByDataNode(node):
+                hierarchy.CreateItem(hierarchy.GetSceneItemID(), node)
+
+        @calldata_type(VTK_OBJECT)
+        def remove_item(scene, event, node):
+            item = 0 if scene.IsClosing() else hierarchy.GetItemByDataNode(node)
+            if item:
+                hierarchy.RemoveItem(item, False, False)
+
+        self.scene.AddObserver(self.scene.NodeAddedEvent, add_item)
+        self.scene.AddObserver(self.scene.NodeAboutToBeRemovedEvent, remove_item)
 
     def close(self):
         self.scene.Clear(True)
