@@ -24,7 +24,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from TumorQueryLib.atlas import Atlas
-from TumorQueryLib.database.masks import BLOCK_EDGE, RUN_BYTES, RunLengthMasks, RunsInMemory, block_grid_shape
+from TumorQueryLib.database.masks import RUN_BYTES, RunLengthMasks, RunsInMemory, block_grid_shape, count_blocks
 from TumorQueryLib.database.sampling import available_cores, sample_synthetic
 from TumorQueryLib.database.store import BlockCounts, TumorDatabase, physical_memory
 from TumorQueryLib.errors import Cancelled, TumorQueryError
@@ -510,16 +510,11 @@ def _shift_runs(rows, offsets, starts, lengths, shifts, shape, new_starts, new_l
 
 @njit(cache=True, nogil=True)
 def _sparse_blocks(offsets, starts, lengths, shape, blocks, size, block_offsets, index, count):
-    counts = np.zeros(size, np.int64)
+    counts = np.zeros(size, np.int32)
     for entry in range(offsets.size - 1):
         counts[:] = 0
-        for run in range(offsets[entry], offsets[entry + 1]):
-            start = np.int64(starts[run])
-            line = start // shape[2]
-            first = ((line // shape[1]) // BLOCK_EDGE * blocks[1] + (line % shape[1]) // BLOCK_EDGE) * blocks[2]
-            k = start % shape[2]
-            for voxel in range(k, k + np.int64(lengths[run])):
-                counts[first + voxel // BLOCK_EDGE] += 1
+        runs = slice(offsets[entry], offsets[entry + 1])
+        count_blocks(starts[runs], lengths[runs], shape[1], shape[2], blocks[1], blocks[2], counts)
         place = block_offsets[entry]
         for block in range(size):
             if counts[block]:

@@ -91,7 +91,7 @@ def block_counts(runs: Runs, grid_shape: tuple[int, int, int]) -> NDArray[np.int
     """Set voxels in each block of BLOCK_EDGE^3 voxels, int32, flat and row-major over the blocks."""
     blocks = block_grid_shape(grid_shape)
     counts = np.zeros(int(np.prod(blocks)), dtype=np.int32)
-    _count_blocks(runs.starts, runs.lengths, grid_shape[1], grid_shape[2], blocks[1], blocks[2], counts)
+    count_blocks(runs.starts, runs.lengths, grid_shape[1], grid_shape[2], blocks[1], blocks[2], counts)
     return counts
 
 
@@ -267,7 +267,8 @@ def _set_runs(starts, lengths, flat):
 
 
 @njit(cache=True, nogil=True)
-def _count_blocks(starts, lengths, size_j, size_k, blocks_j, blocks_k, counts):
+def count_blocks(starts, lengths, size_j, size_k, blocks_j, blocks_k, counts):
+    """Add the voxels of runs to the `counts` of their blocks, flat and row-major; see `block_counts`."""
     for run in range(starts.size):
         start = np.int64(starts[run])
         row = start // size_k

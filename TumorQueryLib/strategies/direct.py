@@ -65,12 +65,11 @@ class Direct:
     def __init__(self, database: TumorDatabase) -> None:
         self.database = database
         self.compared = self.bytes_read = 0
-        order = _group_order(database)
-        self._groups = np.append(np.arange(0, len(order), GROUP_SIZE), len(order))
-        self._order = order
-        self._lowest_entry = np.minimum.reduceat(order, self._groups[:-1])
-        self._core = _RegionBounds(database.core, database.core_blocks, order, self._groups)
-        self._whole = _RegionBounds(database.whole, database.whole_blocks, order, self._groups)
+        #: Group g holds the entries order[g * GROUP_SIZE : (g + 1) * GROUP_SIZE].
+        self._order = order = _group_order(database)
+        self._lowest_entry = np.minimum.reduceat(order, np.arange(0, len(order), GROUP_SIZE))
+        self._core = _RegionBounds(database.core, database.core_blocks, order)
+        self._whole = _RegionBounds(database.whole, database.whole_blocks, order)
 
     def query(self, masks: TumorMasks, top: int = 15) -> list[Match]:
         """The best `top` entries by Dice_T1Gd + Dice_FLAIR; see `Strategy.query`."""
@@ -88,8 +87,10 @@ class Direct:
 
     def _search(self, groups: NDArray[np.int64], core: RunningCount, whole: RunningCount, best: _Best) -> None:
         """Compare what may enter the best matches among the entries of the given groups."""
-        entries = _members(groups, self._groups, self._order)
-        bounds = self._core.of_entries(core, entries) + self._whole.of_entries(whole, entries)
+        places = (groups[:, None] * GROUP_SIZE + np.arange(GROUP_SIZE)).ravel()
+        places = places[places < len(self._order)]
+        bounds = self._core.of_entries(core, places) + self._whole.of_entries(whole, places)
+        entries = self._order[places]
         useful = best.may_enter(bounds, entries)
         entries, bounds = entries[useful], bounds[useful]
         order = np.lexsort((entries, -bounds))
@@ -137,20 +138,24 @@ class _Best:
 
 
 class _RegionBounds:
-    """Bounds of one region's Dice, for groups and for entries."""
+    """Bounds of one region's Dice, for groups and for entries; both are numbered in the groups' order."""
 
-    def __init__(
-        self, masks: RunLengthMasks, blocks: BlockCounts, order: NDArray[np.int64], groups: NDArray[np.int64]
-    ) -> None:
-        self._volume = masks.volume
-        self._blocks = blocks
+    def __init__(self, masks: RunLengthMasks, blocks: BlockCounts, order: NDArray[np.int64]) -> None:
         size = int(np.prod(block_grid_shape(masks.grid_shape)))
+        # In the groups' order, so that a group's entries lie together in memory.
+        self._volume = masks.volume[order]
+        self._offsets = np.zeros(len(order) + 1, np.int64)
+        np.cumsum(np.diff(blocks.offsets)[order], out=self._offsets[1:])
+        self._index = np.empty_like(blocks.index)
+        self._count = np.empty_like(blocks.count)
         # One row a block, so that a bound pass reads whole rows of the query's few blocks.
-        self._largest = np.zeros((size, len(groups) - 1), np.uint16)
-        _largest_counts(order, groups, blocks.offsets, blocks.index, blocks.count, self._largest)
-        ordered = masks.volume[order]
-        self._least_volume = np.minimum.reduceat(ordered, groups[:-1])
-        self._most_volume = np.maximum.reduceat(ordered, groups[:-1])
+        self._largest = np.zeros((size, -(-len(order) // GROUP_SIZE)), np.uint16)
+        _reorder(
+            order, blocks.offsets, blocks.index, blocks.count, self._offsets, self._index, self._count, self._largest
+        )
+        first = np.arange(0, len(order), GROUP_SIZE)
+        self._least_volume = np.minimum.reduceat(self._volume, first)
+        self._most_volume = np.maximum.reduceat(self._volume, first)
 
     def of_groups(self, query: RunningCount) -> NDArray[np.float64]:
         """Upper bound of Dice with any entry of each group."""
@@ -161,13 +166,10 @@ class _RegionBounds:
         _group_dice(overlap, self._least_volume, self._most_volume, query.volume, bounds)
         return bounds
 
-    def of_entries(self, query: RunningCount, entries: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Upper bound of Dice with each of the given entries."""
-        blocks = self._blocks
-        bounds = np.empty(len(entries))
-        _entry_dice(
-            entries, blocks.offsets, blocks.index, blocks.count, self._volume, query.blocks, query.volume, bounds
-        )
+    def of_entries(self, query: RunningCount, places: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Upper bound of Dice with the entries at the given places of the groups' order."""
+        bounds = np.empty(len(places))
+        _entry_dice(places, self._offsets, self._index, self._count, self._volume, query.blocks, query.volume, bounds)
         return bounds
 
 
@@ -202,10 +204,6 @@ def _group_order(database: TumorDatabase) -> NDArray[np.int64]:
     return order
 
 
-def _members(groups: NDArray[np.int64], borders: NDArray[np.int64], order: NDArray[np.int64]) -> NDArray[np.int64]:
-    return np.concatenate([order[borders[group] : borders[group + 1]] for group in groups] or [order[:0]])
-
-
 @njit(cache=True, nogil=True)
 def _centres(offsets, index, count, blocks_j, blocks_k, features):
     for entry in range(offsets.size - 1):
@@ -225,12 +223,15 @@ def _centres(offsets, index, count, blocks_j, blocks_k, features):
 
 
 @njit(cache=True, nogil=True)
-def _largest_counts(order, groups, offsets, index, count, largest):
-    for group in range(groups.size - 1):
-        for member in range(groups[group], groups[group + 1]):
-            entry = order[member]
-            for n in range(offsets[entry], offsets[entry + 1]):
-                largest[index[n], group] = max(largest[index[n], group], count[n])
+def _reorder(order, offsets, index, count, new_offsets, new_index, new_count, largest):
+    for place in range(order.size):
+        group = place // GROUP_SIZE
+        to = new_offsets[place]
+        for n in range(offsets[order[place]], offsets[order[place] + 1]):
+            new_index[to] = index[n]
+            new_count[to] = count[n]
+            largest[index[n], group] = max(largest[index[n], group], count[n])
+            to += 1
 
 
 @njit(cache=True, nogil=True)
@@ -252,11 +253,11 @@ def _group_dice(overlap, least, most, query_volume, bounds):
 
 
 @njit(cache=True, nogil=True)
-def _entry_dice(entries, offsets, index, count, volume, query_blocks, query_volume, bounds):
-    for n in range(entries.size):
-        entry = entries[n]
+def _entry_dice(places, offsets, index, count, volume, query_blocks, query_volume, bounds):
+    for n in range(places.size):
+        place = places[n]
         shared = np.int64(0)
-        for place in range(offsets[entry], offsets[entry + 1]):
-            shared += min(np.int64(count[place]), np.int64(query_blocks[index[place]]))
-        total = volume[entry] + query_volume
+        for block in range(offsets[place], offsets[place + 1]):
+            shared += min(np.int64(count[block]), np.int64(query_blocks[index[block]]))
+        total = volume[place] + query_volume
         bounds[n] = 1.0 if total == 0 else 2.0 * shared / np.float64(total)
