@@ -128,20 +128,22 @@ class Scene:
 
     def _keep_subject_hierarchy(self):
         """Give every node its item, as qSlicerSubjectHierarchyPluginLogic.cxx does in Slicer."""
-        hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(self.scene)
         classes = ("vtkMRMLDisplayableNode", "vtkMRMLTableNode", "vtkMRMLTextNode")
+        get_hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode  # a cleared scene gets another one
 
         @calldata_type(VTK_OBJECT)
         def add_item(scene, event, node):
             is_listed = any(node.IsA(name) for name in classes) and not node.GetHideFromEditors()
-            if is_listed and not scene.IsImporting() and not hierarchy.GetItemByDataNode(node):
-                hierarchy.CreateItem(hierarchy.GetSceneItemID(), node)
+            if is_listed and not scene.IsImporting() and not get_hierarchy(scene).GetItemByDataNode(node):
+                get_hierarchy(scene).CreateItem(get_hierarchy(scene).GetSceneItemID(), node)
 
         @calldata_type(VTK_OBJECT)
         def remove_item(scene, event, node):
-            item = 0 if scene.IsClosing() else hierarchy.GetItemByDataNode(node)
+            if scene.IsClosing() or node.IsA("vtkMRMLSubjectHierarchyNode"):
+                return
+            item = get_hierarchy(scene).GetItemByDataNode(node)
             if item:
-                hierarchy.RemoveItem(item, False, False)
+                get_hierarchy(scene).RemoveItem(item, False, False)
 
         self.scene.AddObserver(self.scene.NodeAddedEvent, add_item)
         self.scene.AddObserver(self.scene.NodeAboutToBeRemovedEvent, remove_item)
