@@ -1,8 +1,9 @@
 """Refinement: fit one patient better than any entry of the database does.
 
 A query costs milliseconds and a solve a tenth of a second, so a match is a start.
-CMA-ES (Hansen 2016, arXiv:1604.00772) moves the seed and the infiltration length
-sqrt(D/rho); every solve is scored at all its moments, so the age rho T costs nothing.
+Downhill simplexes (Nelder and Mead 1965, doi 10.1093/comjnl/7.4.308) move the seed and
+the infiltration length sqrt(D/rho); every solve is scored at all its moments, so the
+age rho T costs nothing. With CMA-ES the same budget of solves ends lower.
 The tumour grows in the atlas, or in the patient's own anatomy: the atlas's tissue
 maps carried over by the registration.
 """
@@ -12,9 +13,11 @@ from __future__ import annotations
 import csv
 import math
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import zip_longest
 from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING
@@ -36,16 +39,20 @@ if TYPE_CHECKING:
     from TumorQueryLib.patient import Patient
     from TumorQueryLib.registration import Registration
 
+#: Seed (RAS mm) and infiltration length (mm).
+Start = tuple[tuple[float, float, float], float]
+
 FRAMES = ("atlas", "patient")
 DEFAULT_SOLVES = 120
 
-POPULATION = 8  # solves between two updates of the search distribution
+CHAINS = 2  # simplexes, each from another start and in its own thread
 STARTS = 5  # matches from different trajectories that are solved before the search
 CENTRE_LENGTHS = (1.0, 2.0, 4.0)  # mm; solved at the core's centre too, where a large tumour's match may be far off
-SEED_STEP = 3.0  # mm; first standard deviation of the search
+SEED_STEP = 3.0  # mm; edge of the first simplex
 LENGTH_STEP = 0.3  # of log(infiltration length)
 SHORTEST_LENGTH, LONGEST_LENGTH = 0.5, 12.0  # mm
-CONVERGED = 0.02  # share of the first standard deviations
+CONVERGED = 0.02  # share of the first simplex's edges
+CONVERGED_SCORE = 5e-4  # of the Dice sum within the simplex
 STOP_VOLUME = 1.6  # a solve ends when the whole tumour is so many times as large as the observed one
 MOMENTS_PER_STEP = 8  # between two step ends cells pass a threshold at a time interpolated in log-odds
 SPACING = 1.5  # mm; of the grid in the patient's space, as the atlas's
@@ -235,7 +242,7 @@ def refine(
     if foci == 2 and search.stopped in ("converged", "budget"):
         two = _two_foci(search, budget_solves - budget, best_match.proliferation)
         if two is not None:
-            together = _together([_density(p, tissue) for p in two])
+            together = _combined_density([_density(p, tissue) for p in two])
             two_dice = _dice(together, target, thresholds)
             if sum(two_dice) > sum(result_dice):
                 parameters, density, result_dice = two, together, two_dice
@@ -306,11 +313,9 @@ def _grid_around_brain(atlas: Atlas, registration: Registration) -> Grid:
     return Grid((i, j, k), affine)
 
 
-def _different_trajectories(
-    matches: Sequence[Match], database: TumorDatabase
-) -> list[tuple[tuple[float, float, float], float]]:
+def _different_trajectories(matches: Sequence[Match], database: TumorDatabase) -> list[Start]:
     """Seed and infiltration length of the best match of each trajectory, best first."""
-    starts: list[tuple[tuple[float, float, float], float]] = []
+    starts: list[Start] = []
     seen = set()
     for match in matches:
         trajectory = int(database.trajectory[match.entry])
@@ -325,19 +330,19 @@ def _triple(point: NDArray[np.float64]) -> tuple[float, float, float]:
     return float(point[0]), float(point[1]), float(point[2])
 
 
-def _centre_starts(target: TumorMasks) -> list[tuple[tuple[float, float, float], float]]:
+def _centre_starts(target: TumorMasks) -> list[Start]:
     """Starts at the centre of the core (of the whole tumour, where there is no core)."""
     region = target.core if target.core.any() else target.whole
     centre = _triple(target.grid.to_ras(np.argwhere(region).mean(axis=0)))
     return [(centre, length) for length in CENTRE_LENGTHS]
 
 
-class _TimeIsOverError(Exception):
-    """The wall seconds of the budget are used up."""
+class _HaltedError(Exception):
+    """The search ends before its solve is done."""
 
 
 class _Search:
-    """CMA-ES over seed and log infiltration length in one anatomy, with what it costs and where it went."""
+    """Downhill simplexes over seed and log infiltration length in one anatomy, and every solve they made."""
 
     def __init__(
         self,
@@ -361,80 +366,56 @@ class _Search:
             ~tissue.mask, sampling=tissue.grid.spacing, return_distances=False, return_indices=True
         )
 
-    def run(self, starts: Iterable[tuple[tuple[float, float, float], float]], solves: int) -> Solve:
+    def run(self, starts: Sequence[Start], solves: int) -> Solve:
         """The best solve within a budget; `stopped` says why the search ended."""
-        import cma
-
-        starts = list(starts)
-        first = len(self.path)
-        found: list[Solve] = []
-        self.stopped = "budget"
-        with ThreadPoolExecutor(_cores()) as pool:
-            try:
-                found += self._evaluate(pool, [(np.array(s), math.log(x)) for s, x in starts[:solves]], solves, first)
-                # Sorting is stable: equal scores keep the order of the matches.
-                ranked = sorted(range(len(found)), key=lambda n: -found[n].score)
-                for restart, n in enumerate(ranked):
-                    origin = np.array([*found[n].seed, math.log(found[n].infiltration_length)])
-                    scale = np.array([SEED_STEP, SEED_STEP, SEED_STEP, LENGTH_STEP])
-                    random = np.random.default_rng([self.random_seed, restart])
-                    options = {
-                        "popsize": POPULATION,
-                        "verbose": -9,
-                        # A generator of its own: cma would seed NumPy's global one.
-                        "seed": math.nan,
-                        "randn": lambda *shape, random=random: random.standard_normal(shape),
-                    }
-                    strategy = cma.CMAEvolutionStrategy(np.zeros(4), 1.0, options)
-                    while strategy.sigma * max(strategy.D) > CONVERGED:
-                        left = solves - (len(self.path) - first)
-                        if left < POPULATION:
-                            return self._best(found)
-                        asked = strategy.ask()
-                        points = [(origin + scale * x) for x in asked]
-                        scored = self._evaluate(pool, [(p[:3], p[3]) for p in points], solves, first)
-                        found += scored
-                        if len(scored) < POPULATION:
-                            return self._best(found)
-                        strategy.tell(asked, [-solve.score for solve in scored])
+        halt = Event()
+        first = [_Chain(self, halt, 1) for _ in starts[:solves]]
+        self._together(first, [partial(chain.evaluate, *start) for chain, start in zip(first, starts)], halt, solves)
+        # Sorting is stable: equal scores keep the order of the matches.
+        ranked = sorted(range(len(self.path)), key=lambda n: -self.path[n].score)
+        if self.stopped == "budget" and len(self.path) < solves:
+            origins = _apart([self.path[n] for n in ranked])
+            share, rest = divmod(solves - len(self.path), len(origins))
+            chains = [_Chain(self, halt, share + (n < rest)) for n in range(len(origins))]
+            converged = self._together(
+                chains,
+                [partial(chain.descend, origin, n) for n, (chain, origin) in enumerate(zip(chains, origins))],
+                halt,
+                solves,
+            )
+            if self.stopped == "budget" and converged and all(converged):
                 self.stopped = "converged"
+        if not self.path:
+            raise Cancelled("The refinement was cancelled before its first solve.")
+        return max(self.path, key=lambda solve: solve.score)
+
+    def _together(self, chains: list[_Chain], tasks: list[Callable[[], bool]], halt: Event, solves: int) -> list[bool]:
+        """Run the chains' tasks on all cores while reporting; add their solves to the path in a fixed order."""
+        before = len(self.path)
+        with ThreadPoolExecutor(_cores()) as pool:
+            waiting = [pool.submit(task) for task in tasks]
+            try:
+                while wait(waiting, timeout=REPORT_EVERY).not_done:
+                    made = [solve for chain in chains for solve in chain.solves]
+                    best = max((solve.score for solve in [*self.path, *made]), default=0.0)
+                    self.progress(min(1.0, (before + len(made)) / solves), f"Refining, Dice sum {best:.3f}")
+                    if time.monotonic() > self.deadline and (self.path or made):
+                        self.stopped = "time"
+                        break
             except Cancelled:
                 self.stopped = "cancelled"
-                if not self.path[first:]:
-                    raise
-        return self._best(self.path[first:])
+            finally:
+                if self.stopped != "budget":
+                    halt.set()
+                    for future in waiting:
+                        future.cancel()
+        for turn in zip_longest(*(chain.solves for chain in chains)):
+            for solve in turn:
+                if solve is not None:
+                    self.path.append(replace(solve, number=len(self.path)))
+        return [future.result() for future in waiting if not future.cancelled()]
 
-    def _best(self, found: list[Solve]) -> Solve:
-        return max(found, key=lambda solve: solve.score)
-
-    def _evaluate(self, pool, points, solves: int, first: int) -> list[Solve]:
-        """Solve at points (seed, log length) on all cores; fewer come back when the time is over."""
-        halt = Event()
-        waiting = [pool.submit(self._solve, seed, math.exp(log_length), halt) for seed, log_length in points]
-        done: list[Solve] = []
-        try:
-            for future in waiting:
-                while not wait([future], timeout=REPORT_EVERY).done:
-                    self._report(solves, first)
-                score, rho_t, seed, length = future.result()
-                done.append(Solve(len(self.path), score, seed, length, rho_t))
-                self.path.append(done[-1])
-                self._report(solves, first)
-        except _TimeIsOverError:
-            self.stopped = "time"
-        finally:
-            halt.set()
-            for future in waiting:
-                future.cancel()
-        return done
-
-    def _report(self, solves: int, first: int) -> None:
-        best = max((solve.score for solve in self.path[first:]), default=0.0)
-        self.progress((len(self.path) - first) / solves, f"Refining, Dice sum {best:.3f}")
-        if self.path[first:] and time.monotonic() > self.deadline:
-            raise _TimeIsOverError
-
-    def _solve(
+    def solve(
         self, seed: NDArray[np.float64], length: float, halt: Event
     ) -> tuple[float, float, tuple[float, float, float], float]:
         """Dice sum at the best moment of a trajectory, its rho T, and where it really started."""
@@ -455,6 +436,70 @@ class _Search:
         inside = np.array_equal(nearest, cell) and self.tissue.mask[i, j, k]
         place = np.asarray(seed) if inside else self.tissue.grid.to_ras(nearest)
         return _triple(place)
+
+
+class _Chain:
+    """A row of solves that follow each other in one thread, at most `budget` of them."""
+
+    def __init__(self, search: _Search, halt: Event, budget: int) -> None:
+        self.search = search
+        self.halt = halt
+        self.budget = budget
+        self.solves: list[Solve] = []
+
+    def evaluate(self, seed: Sequence[float], length: float) -> bool:
+        """One solve; whether there is budget left."""
+        try:
+            self._score(np.asarray(seed, dtype=float), length)
+        except _HaltedError:
+            return False
+        return len(self.solves) < self.budget
+
+    def descend(self, origin: Solve, number: int) -> bool:
+        """Nelder and Mead's simplex from a solve until it converges, which is said, or the budget is spent."""
+        from scipy.optimize import minimize
+
+        centre = np.array([*origin.seed, math.log(origin.infiltration_length)])
+        scale = np.array([SEED_STEP, SEED_STEP, SEED_STEP, LENGTH_STEP])
+        # The first simplex is turned at random, so that its edges favour no direction of the head.
+        turn, _ = np.linalg.qr(np.random.default_rng([self.search.random_seed, number]).standard_normal((4, 4)))
+
+        def loss(x: NDArray[np.float64]) -> float:
+            if len(self.solves) >= self.budget:
+                raise _HaltedError
+            point = centre + scale * x
+            return -self._score(point[:3], math.exp(point[3]))
+
+        try:
+            minimize(
+                loss,
+                np.zeros(4),
+                method="Nelder-Mead",
+                options={
+                    "initial_simplex": np.vstack([np.zeros(4), turn]),
+                    "xatol": CONVERGED,
+                    "fatol": CONVERGED_SCORE,
+                    "maxfev": self.budget,
+                },
+            )
+        except _HaltedError:
+            return False
+        return len(self.solves) < self.budget
+
+    def _score(self, seed: NDArray[np.float64], length: float) -> float:
+        if self.halt.is_set():
+            raise _HaltedError
+        score, rho_t, placed, length = self.search.solve(seed, length, self.halt)
+        if self.halt.is_set():
+            raise _HaltedError
+        self.solves.append(Solve(len(self.solves), score, placed, length, rho_t))
+        return score
+
+
+def _apart(ranked: list[Solve]) -> list[Solve]:
+    """The best solve and the best ones that start elsewhere, as many as there are chains."""
+    elsewhere = [solve for solve in ranked[1:] if math.dist(solve.seed, ranked[0].seed) >= SEED_STEP]
+    return [ranked[0], *elsewhere[: CHAINS - 1]]
 
 
 def best_moment(
@@ -603,7 +648,7 @@ def _two_foci(
     return found
 
 
-def _together(densities: list[NDArray[np.float32]]) -> NDArray[np.float32]:
+def _combined_density(densities: list[NDArray[np.float32]]) -> NDArray[np.float32]:
     """Density of tumours that grew apart: a cell's place is free where none of them has taken it."""
     free = np.ones_like(densities[0])
     for density in densities:
