@@ -35,7 +35,7 @@ if ! "$python" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (
 fi
 
 [ -x "$folder/bin/python" ] || "$python" -m venv "$folder"
-pip="$folder/bin/python -m pip --disable-pip-version-check --quiet"
+pip="$folder/bin/python -m pip --disable-pip-version-check --quiet --quiet"
 constraints="--constraint Testing/constraints.txt"
 $pip install --upgrade "pip>=24" "setuptools>=77" wheel
 $pip install $constraints --editable .

@@ -96,7 +96,7 @@ def test_cancelling_ends_the_process_and_leaves_no_result(tmp_path, how):
         worker.stdin.close()
         worker.stdin = None
     before = time.monotonic()
-    out, log = worker.communicate(timeout=60)
+    _, log = worker.communicate(timeout=60)
     assert worker.returncode == 130, log
     # Generous: it asks for at most the grace of two seconds, on a machine that may be loaded.
     assert time.monotonic() - before < 30
