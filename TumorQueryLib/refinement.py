@@ -155,6 +155,7 @@ def refine(
     frame: str = "atlas",
     patient: Patient | None = None,
     registration: Registration | None = None,
+    anatomy: tuple[Atlas, Registration] | None = None,
     budget_solves: int = DEFAULT_SOLVES,
     budget_seconds: float | None = None,
     seed: int = 0,
@@ -177,6 +178,9 @@ def refine(
         Where the tumour grows. "patient" needs `patient` and `registration`.
     patient : Patient, optional
     registration : Registration, optional
+    anatomy : tuple of Atlas and Registration, optional
+        With "patient": whose tissue maps are carried over instead of the database's atlas, and how; for a patient
+        whose own anatomy is known.
     budget_solves : int
         Solves in all; the result is the same for the same budget and seed.
     budget_seconds : float, optional
@@ -225,7 +229,7 @@ def refine(
     else:
         assert patient is not None
         assert registration is not None
-        tissue, target, added = tissue_in_patient(atlas, registration, patient)
+        tissue, target, added = tissue_in_patient(*(anatomy or (atlas, registration)), patient)
         scale = registration.length_scale(patient.whole)
         starts = [(_triple(registration.seed_in_patient(p)), length * scale) for p, length in starts]
         match_here = registration.density_in_patient(match_density, atlas.grid, tissue.grid).array
@@ -636,7 +640,11 @@ def _two_foci(
     for side in (nearer, ~nearer):
         own = TumorMasks(target.core & side, target.whole & side, target.grid)
         half = _Search(search.tissue, own, search.thresholds, search.deadline, search.random_seed, search.progress)
-        best = half.run(_centre_starts(own), max(1, solves // 2))
+        try:
+            best = half.run(_centre_starts(own), max(1, solves // 2))
+        except Cancelled:
+            search.stopped = "cancelled"
+            return None
         search.path += [
             Solve(len(search.path) + n, s.score, s.seed, s.infiltration_length, s.rho_t)
             for n, s in enumerate(half.path)
