@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from conftest import AWKWARD_AFFINES, centred_grid, placed_affine
+from awkward_grids import AWKWARD_AFFINES, centred_grid, placed_affine
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage

@@ -3,7 +3,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from conftest import AWKWARD_AFFINES, centred_grid
+from awkward_grids import AWKWARD_AFFINES, centred_grid
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from conftest import centred_grid
+from awkward_grids import centred_grid
 
 from TumorQueryLib.errors import InputError
 from TumorQueryLib.grid import Grid

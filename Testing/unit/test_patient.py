@@ -6,7 +6,7 @@ import nibabel
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from conftest import AWKWARD_AFFINES, centred_grid, synthetic_volumes
+from awkward_grids import AWKWARD_AFFINES, centred_grid, synthetic_volumes
 
 from TumorQueryLib.errors import InputError
 from TumorQueryLib.grid import Grid, Volume, image_from_volume, resample_mask

@@ -4,7 +4,7 @@ import sys
 
 import numpy as np
 import pytest
-from conftest import centred_grid
+from awkward_grids import centred_grid
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays

@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from conftest import AWKWARD_AFFINES, centred_grid
+from awkward_grids import AWKWARD_AFFINES, centred_grid
 
 from TumorQueryLib.grid import Grid, Volume
 from TumorQueryLib.inference import Inference, threshold_density
