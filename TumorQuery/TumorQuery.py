@@ -158,10 +158,16 @@ class Refinement(enum.Enum):
     """How the best match is fitted further; values as TumorQueryLib names them."""
 
     NoRefinement = "none"
+    Atlas = "atlas"
+    Patient = "patient"
 
     def label(self) -> str:
         """What the panel shows."""
-        return {Refinement.NoRefinement: _("None: the best match itself")}[self]
+        return {
+            Refinement.NoRefinement: _("None: the best match itself"),
+            Refinement.Atlas: _("In the atlas"),
+            Refinement.Patient: _("In the patient's own anatomy (slower)"),
+        }[self]
 
 
 class LabelConvention(enum.Enum):
