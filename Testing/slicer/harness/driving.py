@@ -11,6 +11,10 @@ from PySide6 import QtCore, QtTest, QtWidgets
 
 from harness.pythonqt import application
 
+# vtkMRMLSubjectHierarchyNode.cxx finds its items by the address of their node, and says this, before it looks again,
+# where a new node lies at the address of one that a closed scene has deleted.
+TOLERATED_VTK_ERROR = "DataNodeCache inconsistency found"
+
 
 class Guard:
     """Collects what must not happen while a test runs: exceptions in slots, VTK errors, files and processes left."""
@@ -18,7 +22,6 @@ class Guard:
     def __init__(self, folder):
         self.folder = folder
         self.exceptions = []
-        self.expected_vtk_errors = ()
 
     def __enter__(self):
         self.previous = (sys.excepthook, sys.unraisablehook, tempfile.tempdir, vtk.vtkOutputWindow.GetInstance())
@@ -35,9 +38,9 @@ class Guard:
 
     def check(self):
         assert not self.exceptions, f"exceptions in slots or observers: {self.exceptions!r}"
-        errors = [line for line in self.messages.GetOutput().splitlines() if line.startswith("ERROR:")]
-        unexpected = [line for line in errors if not any(text in line for text in self.expected_vtk_errors)]
-        assert not unexpected, f"VTK errors: {self.messages.GetOutput()}"
+        entries = self.messages.GetOutput().split("\n\n")
+        errors = [entry.strip() for entry in entries if entry.strip().startswith("ERROR:")]
+        assert [entry for entry in errors if TOLERATED_VTK_ERROR not in entry] == []
         assert left_files(self.folder) == []
         assert child_processes() == []
 
