@@ -46,6 +46,9 @@ def picture_of_panel(panel, path):
     """The whole panel, as high as its contents."""
     import qt
 
+    # Long texts of the result need more height than the panel had before the run; what is too much is cut off.
+    panel.parent.resize(PANEL_WIDTH, panel.parent.sizeHint.height() + 100)
+    process_events(0.2)
     last = panel.ui.jumpButton
     bottom = last.mapTo(panel.parent, qt.QPoint(0, last.height)).y() + MARGIN
     if not panel.parent.grab(qt.QRect(0, 0, PANEL_WIDTH, bottom)).save(str(path)):
