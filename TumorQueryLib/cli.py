@@ -160,6 +160,13 @@ def make_parser() -> Parser:
     evaluate.add_argument("--synthetic", type=whole_number, default=1000, metavar="N", help="synthetic queries (1000)")
     evaluate.add_argument("--cohort", type=Path, metavar="FILE.csv", help="real patients to query as well")
     evaluate.add_argument("--registration", choices=MODES, default="deformable", help="of the cohort (deformable)")
+    evaluate.add_argument(
+        "--cross-anatomy",
+        type=whole_number,
+        metavar="N",
+        help="instead: N tumours of known truth grown in MNI152, and what each step of the pipeline costs",
+    )
+    evaluate.add_argument("--mass-effect", action="store_true", help="of the tumours of --cross-anatomy")
     evaluate.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of tables and figures")
     evaluate.set_defaults(run=run_evaluate)
 
@@ -393,6 +400,16 @@ def run_embed(options: argparse.Namespace) -> None:
 def run_evaluate(options: argparse.Namespace) -> None:
     """`tumorquery evaluate`."""
     from TumorQueryLib.database import TumorDatabase
+
+    if options.cross_anatomy is not None:
+        from TumorQueryLib.cross_anatomy import describe, run_cross_anatomy
+
+        with TumorDatabase.open(options.database) as database, progress_bar() as progress:
+            result = run_cross_anatomy(
+                options.cross_anatomy, database, options.out, mass_effect=options.mass_effect, progress=progress
+            )
+        print(describe(result))
+        return
     from TumorQueryLib.evaluation import evaluate
 
     chosen = {} if options.strategies is None else {"strategies": options.strategies}
