@@ -16,7 +16,7 @@ ALLOWED = {"slicer", "vtk", "qt", "ctk", "SimpleITK", "numpy", "scipy", "TumorQu
 WITHOUT_PACKAGES = """
 import sys
 
-BLOCKED = {"numba", "h5py", "torch", "radiomics", "matplotlib", "cma", "platformdirs"}
+BLOCKED = {"numba", "h5py", "torch", "radiomics", "matplotlib", "platformdirs"}
 
 
 class Blocker:
