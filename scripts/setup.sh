@@ -13,6 +13,13 @@ cd "$(dirname "$0")/.."
 
 say() { printf 'setup: %s\n' "$*" >&2; }
 
+# pyenv's shims name versions that they do not run unasked; the interpreter itself lies beside them.
+if ! "$python" -c "" >/dev/null 2>&1; then
+    for candidate in "${PYENV_ROOT:-$HOME/.pyenv}"/versions/*/bin/"$python"; do
+        if [ -x "$candidate" ]; then python=$candidate; fi
+    done
+fi
+
 # System packages first, all that are missing in one sentence.
 missing=""
 if ! command -v "$python" >/dev/null 2>&1; then
