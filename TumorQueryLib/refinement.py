@@ -3,7 +3,7 @@
 A query costs milliseconds and a solve a tenth of a second, so a match is a start.
 Downhill simplexes (Nelder and Mead 1965, doi 10.1093/comjnl/7.4.308) move the seed and
 the infiltration length sqrt(D/rho); every solve is scored at all its moments, so the
-age rho T costs nothing. With CMA-ES the same budget of solves ends lower.
+age rho T costs nothing.
 The tumour grows in the atlas, or in the patient's own anatomy: the atlas's tissue
 maps carried over by the registration.
 """
