@@ -33,7 +33,7 @@ def start_sample_run(panel):
 
 
 def wait_for_progress(panel, value):
-    wait_until(lambda: panel.ui.progressBar.value >= value or is_idle(panel), 120, status(panel))
+    wait_until(lambda: panel.ui.progressBar.value >= value or is_idle(panel), 600, status(panel))
     assert not is_idle(panel), status(panel)()
 
 
@@ -261,7 +261,7 @@ def test_another_module_can_be_opened_during_a_run(panel):
     wait_for_progress(panel, 5)
     panel.exit()
     before = panel.ui.progressBar.value
-    wait_until(lambda: panel.ui.progressBar.value > before or is_idle(panel), 120, status(panel))
+    wait_until(lambda: panel.ui.progressBar.value > before or is_idle(panel), 600, status(panel))
     assert not is_idle(panel)
     panel.enter()
     click(panel.ui.cancelButton)
