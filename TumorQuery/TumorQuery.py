@@ -808,7 +808,7 @@ class TumorQueryLogic(ScriptedLoadableModuleLogic):
         """A new worker process, not started yet."""
         if self._processFactory:
             return self._processFactory()
-        return WorkerProcess(pythonExecutable(), workerEnvironment(Dependencies.libraryFolder()))
+        return WorkerProcess(pythonExecutable(), workerEnvironment(Dependencies.parentOfLibrary()))
 
     @staticmethod
     def requirementsFile() -> str:

@@ -23,7 +23,7 @@ class TumorQueryLibraryTest(unittest.TestCase):
             )
             ended = subprocess.run(
                 [pythonExecutable(), "-m", "TumorQueryLib.worker", str(job)],
-                env=workerEnvironment(Dependencies.libraryFolder()),
+                env=workerEnvironment(Dependencies.parentOfLibrary()),
                 capture_output=True,
                 text=True,
                 timeout=300,

@@ -23,7 +23,7 @@ class DependencyError(RuntimeError):
     """Packages are missing and were not installed; the text says what to do."""
 
 
-def libraryFolder() -> Path:
+def parentOfLibrary() -> Path:
     """The folder that holds TumorQueryLib: beside the installed module, in the checkout, or where pip put it.
 
     :raises DependencyError: when it is nowhere.
@@ -43,7 +43,7 @@ def libraryFolder() -> Path:
 def importLibrary() -> None:
     """Make TumorQueryLib importable in Slicer's own interpreter."""
     if importlib.util.find_spec("TumorQueryLib") is None:
-        sys.path.append(str(libraryFolder()))
+        sys.path.append(str(parentOfLibrary()))
 
 
 def resourcesFolder() -> Path:
