@@ -71,12 +71,12 @@ def test_the_solver_gives_every_stored_entry_again(grown):
 def test_the_file_can_be_read_without_this_package(grown):
     path = grown[1][0]
     with h5py.File(path) as file:
-        assert file.attrs["schema"] == "tumorquery-database"
+        assert file.attrs["schema"] == b"tumorquery-database"
         assert int(file.attrs["schema_version"]) == 1
         assert bool(file.attrs["complete"])
         assert json.loads(file.attrs["prior"])["name"] == "trajectory"
         assert json.loads(file.attrs["initial_condition"])["mass_mm3"] > 0
-        assert file["parameters/diffusivity"].attrs["unit"] == "mm^2/day"
+        assert file["parameters/diffusivity"].attrs["unit"] == b"mm^2/day"
         masks = file["masks/flair"]
         entry = 7
         begin, end = masks["offsets"][entry : entry + 2]

@@ -360,7 +360,7 @@ def write_database(
     with h5py.File(path, "w", libver=("v110", "v110")) as file:
         for name in ATTRIBUTES:
             value = attributes[name]
-            file.attrs[name] = json.dumps(value, sort_keys=True) if isinstance(value, dict) else value
+            write_attribute(file, name, json.dumps(value, sort_keys=True) if isinstance(value, dict) else value)
         tables: dict[str, _Column] = {}
 
         def column(name: str, rows: int, dtype: str, page: int, width: tuple[int, ...] = ()) -> None:
@@ -371,7 +371,7 @@ def write_database(
             column(f"parameters/{name}", entries, "<f8", TABLE_PAGE)
         column("parameters/trajectory", entries, "<i8", TABLE_PAGE)
         for name, unit in PARAMETERS.items():
-            file[f"parameters/{name}"].attrs["unit"] = unit
+            write_attribute(file[f"parameters/{name}"], "unit", unit)
         for region in REGIONS:
             column(f"masks/{region}/offsets", entries + 1, "<i8", TABLE_PAGE)
             column(f"masks/{region}/starts", run_counts[region], "<u4", PAGE)
@@ -415,8 +415,28 @@ def write_database(
                 tables[f"blocks/{region}/{name}"].append(values)
         file["blocks"].attrs["edge"] = BLOCK_EDGE
         digests = {name: (table.dataset, table.digest.digest()) for name, table in tables.items()}
-        file.attrs["content_sha256"] = _combined_digest(file, digests)
+        write_attribute(file, "content_sha256", _combined_digest(file, digests))
         file.attrs["complete"] = True
+
+
+def write_attribute(item: h5py.HLObject, name: str, value: Any) -> None:
+    """Set an attribute of an HDF5 object; text in fixed length.
+
+    HDF5 keeps text of variable length in a heap without a checksum, and a damaged heap
+    can keep it reading for ever; fixed-length text lies where damage is noticed.
+    """
+    if isinstance(value, str):
+        item.attrs.create(name, value, dtype=h5py.string_dtype("utf-8", max(1, len(value.encode()))))
+    else:
+        item.attrs[name] = value
+
+
+def read_attribute(item: h5py.HLObject, name: str) -> Any:
+    """Attribute of an HDF5 object as a Python value; None where there is no such attribute."""
+    value = item.attrs.get(name)
+    if isinstance(value, bytes):
+        return value.decode()
+    return value.tolist() if isinstance(value, np.generic | np.ndarray) else value
 
 
 class _Column:
@@ -448,8 +468,7 @@ def _combined_digest(file: h5py.File, digests: Mapping[str, tuple[h5py.Dataset, 
     """SHA-256 over the root attributes and the digest, type and shape of every dataset."""
     total = hashlib.sha256()
     for name in ATTRIBUTES:
-        value = file.attrs[name]
-        total.update(f"{name}={value.tolist() if isinstance(value, np.generic | np.ndarray) else value}\n".encode())
+        total.update(f"{name}={read_attribute(file, name)}\n".encode())
     total.update(f"edge={int(file['blocks'].attrs['edge'])}\n".encode())
     for name, unit in PARAMETERS.items():
         total.update(f"{name}={unit}\n".encode())
@@ -494,7 +513,7 @@ def _reading(path: Path) -> Iterator[None]:
 
 
 def _read_attributes(file: h5py.File) -> dict[str, Any]:
-    if file.attrs.get("schema") != SCHEMA:
+    if read_attribute(file, "schema") != SCHEMA:
         raise DatabaseError(f"{file.filename} is an HDF5 file, but no database of simulated tumours.")
     version = int(file.attrs["schema_version"])
     if version != SCHEMA_VERSION:
@@ -506,9 +525,9 @@ def _read_attributes(file: h5py.File) -> dict[str, Any]:
         raise DatabaseError(f"{file.filename} was not finished; build it again, with --resume to continue.")
     attributes: dict[str, Any] = {}
     for name in (*ATTRIBUTES, "content_sha256"):
-        value = file.attrs[name]
-        if isinstance(value, np.generic | np.ndarray):
-            value = value.tolist()
+        value = read_attribute(file, name)
+        if value is None:
+            raise ValueError(f"it has no attribute {name}")
         attributes[name] = json.loads(value) if name in ("prior", "tissue", "initial_condition") else value
     return attributes
 
