@@ -34,7 +34,19 @@ if TYPE_CHECKING:
     from TumorQueryLib.registration import Registration
 
 #: In the order of the paper's Table 1, then the untrained baseline.
-STRATEGIES = ("direct", "ds64", "ds32", "vae", "ae", "bihash", "radiomics", "random-projection")
+STRATEGIES = (
+    "direct",
+    "ds64",
+    "ds32",
+    "vae",
+    "ae",
+    "bihash",
+    "radiomics",
+    "radiomics-standardised",
+    "random-projection",
+)
+#: Rows of the tables that are a strategy with options.
+VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {"radiomics-standardised": ("radiomics", {"standardised": True})}
 TOP = (1, 5, 15)
 #: Matches that are put in the order of their exact Dice where a strategy is re-ranked.
 RERANKED = 100
@@ -126,7 +138,7 @@ def evaluate(
         Folder for results.json, tables.md, table1.csv, table2.csv, cases.csv, figure2.png
         (patients), figure3.png (synthetic) and figure4.png.
     strategies : sequence of str
-        Names; the exact query is always run, it is what the others are measured by.
+        Names, of strategies or of `VARIANTS`; the exact query is always run, it is what the others are measured by.
     synthetic : int
         Number of synthetic queries; from the database's prior, in no database, with a
         core of at least 0.2 ml.
@@ -163,8 +175,10 @@ def evaluate(
         for number, name in enumerate(names):
             report = part(progress, 0.2 * number / len(names), 0.2 * (number + 1) / len(names))
             report(0.0, f"Preparing {name}")
-            takes_progress = name not in ("direct", "brute-force")
-            engines[name] = create_strategy(name, database, **({"progress": report} if takes_progress else {}))
+            strategy, options = VARIANTS.get(name, (name, {}))
+            if strategy not in ("direct", "brute-force"):
+                options = {**options, "progress": report}
+            engines[name] = create_strategy(strategy, database, **options)
         failed: dict[str, str] = {}
         cases = {
             "real": _real_cases(cohort, atlas, registration, failed, part(progress, 0.2, 0.5)),

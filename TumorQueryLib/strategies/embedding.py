@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -16,6 +18,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from TumorQueryLib.database.sampling import available_cores
 from TumorQueryLib.errors import DatabaseError, InputError, OutputError
 from TumorQueryLib.progress import Progress, no_progress
 from TumorQueryLib.resources import cache_folder
@@ -169,8 +172,16 @@ def negative_distances(codes: NDArray[np.float32], query: NDArray[np.float32]) -
     Equal codes get equal distances to the last bit, which a matrix product would not give.
     """
     squared = np.empty(len(codes), np.float32)
-    _squared_distances(codes, query, squared)
+    in_slices(lambda rows: _squared_distances(codes[rows], query, squared[rows]), len(codes))
     return -np.sqrt(squared.astype(np.float64))
+
+
+def in_slices(work: Callable[[slice], object], count: int) -> None:
+    """Call `work` with slices that cover 0 to count - 1, one on each core; it has to release the interpreter."""
+    cores = available_cores()
+    slices = [slice(count * n // cores, count * (n + 1) // cores) for n in range(cores)]
+    with ThreadPoolExecutor(cores) as executor:
+        list(executor.map(work, slices))
 
 
 @njit(cache=True, nogil=True, fastmath=True)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from TumorQueryLib.progress import Progress, no_progress
 from TumorQueryLib.strategies.base import TumorMasks, register_strategy
-from TumorQueryLib.strategies.embedding import Codes, EmbeddedStrategy
+from TumorQueryLib.strategies.embedding import Codes, EmbeddedStrategy, in_slices
 from TumorQueryLib.strategies.pooling import Pooling
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ def soft_dice(
     `squares` is a.a, shape (N,).
     """
     products = np.empty(len(codes), np.float32)
-    _products(codes, query, products)
+    in_slices(lambda rows: _products(codes[rows], query, products[rows]), len(codes))
     total = squares.astype(np.float64) + float(query @ query)
     return np.where(total == 0, 1.0, 2.0 * products / np.where(total == 0, 1.0, total))
 

@@ -1,0 +1,140 @@
+"""Tables and plot of docs/query.md from results of `tumorquery bench query --json`.
+
+    python scripts/make_query_page.py NAME=RESULT.json [NAME=RESULT.json ...]
+
+Copies each result to docs/query/NAME.json, draws docs/figures/query-growth.png, and
+replaces what stands between the page's markers.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from pathlib import Path
+
+DOCS = Path(__file__).resolve().parent.parent / "docs"
+WAYS = {
+    "paper_recipe": "(a) the paper's recipe: a Python loop over dense arrays",
+    "dense_numpy": "(b) dense boolean NumPy",
+    "packed_numpy": "(c) packed bits, `numpy.bitwise_count`",
+    "faiss": "(d) faiss `IndexBinaryFlat`",
+    "brute_force": "(e) `brute-force`",
+    "direct": "(f) `direct`",
+}
+
+
+def tables(results: dict[str, dict]) -> str:
+    """The page's tables in Markdown."""
+    lines: list[str] = []
+    for name, result in results.items():
+        queries, direct, opening = result["queries"], result["direct"], result["opening"]
+        lines += [
+            f"### {name}: {result['database']['entries']:,} entries, `{result['database']['prior']}` sampling",
+            "",
+            f"{queries['synthetic']} synthetic and {queries['cohort']} real queries, top {result['top']}, "
+            f"{result['cores']} cores; ids and scores identical on every query: "
+            f"{'yes' if result['identical'] else 'NO'}.",
+            "",
+            "| way | median ms | 95 % | 99 % | times `direct` |",
+            "|---|---|---|---|---|",
+        ]
+        for way, title in WAYS.items():
+            row = result[way]
+            if row is None:
+                lines.append(f"| {title} | not installed | | | |")
+                continue
+            mark = " *" if row.get("extrapolated") else ""
+            ratio = result["ratio_to_direct"].get(way, 1.0)
+            lines.append(
+                f"| {title}{mark} | {row['median_ms']:,.1f} | {row['p95_ms']:,.1f} | {row['p99_ms']:,.1f} "
+                f"| {ratio:,.0f} |"
+            )
+        sampled = next(result[way] for way in WAYS if result[way] and result[way].get("extrapolated"))
+        cohort = result["dice_sum"]["cohort_mean"]
+        lines += [
+            "",
+            f"\\* extrapolated from {sampled['sample_entries']:,} entries and {sampled['sample_queries']} queries.",
+            "",
+            f"`direct` compared {direct['compared_median']:,.0f} entries exactly (median; at most "
+            f"{direct['compared_most']:,}) "
+            f"and read {direct['bytes_read_median'] / 1e6:.2f} MB (median). A new process opened the file and "
+            f"answered in {opening['seconds']:.2f} s, {opening['resident_mb']:,.0f} MB resident (imports before that: "
+            f"{opening['import_s']:.2f} s). Mean Dice sum of the best match: synthetic "
+            f"{result['dice_sum']['synthetic_mean']:.3f}"
+            + (f", patients {cohort:.3f}." if cohort is not None else "."),
+            "",
+            "| entries | `direct` median ms | 95 % | 99 % | compared exactly | `brute-force` median ms |",
+            "|---|---|---|---|---|---|",
+        ]
+        lines += [
+            f"| {row['entries']:,}{' (shifted copies)' if row['shifted_copies'] else ''} "
+            f"| {row['direct']['median_ms']:.2f} | {row['direct']['p95_ms']:.2f} | {row['direct']['p99_ms']:.2f} "
+            f"| {row['direct']['compared_median']:,.0f} | {row['brute_force']['median_ms']:,.1f} |"
+            for row in result["growth"]
+        ]
+        lines.append("")
+    return "\n".join(lines)
+
+
+def draw(results: dict[str, dict], path: Path) -> None:
+    """Time against the number of entries, both axes logarithmic."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7.5, 4.5), dpi=120, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    for (name, result), marker in zip(results.items(), "osD^"):
+        entries = [row["entries"] for row in result["growth"]]
+        for way, colour in (("direct", "#0284c7"), ("brute_force", "#ea580c")):
+            style = "-" if marker == "o" else "--"
+            label = f"{way.replace('_', '-')}, {name}"
+            axes.plot(
+                entries,
+                [row[way]["median_ms"] for row in result["growth"]],
+                style,
+                marker=marker,
+                color=colour,
+                label=label,
+            )
+            if way == "direct":
+                axes.plot(
+                    entries,
+                    [row[way]["p99_ms"] for row in result["growth"]],
+                    ":",
+                    marker=marker,
+                    markerfacecolor="white",
+                    color=colour,
+                    label=f"{label}, 99 %",
+                )
+    axes.set(
+        xscale="log",
+        yscale="log",
+        xlabel="entries (ten times the database: shifted copies)",
+        ylabel="ms a query, median",
+    )
+    axes.grid(True, which="major", alpha=0.3)
+    axes.legend(fontsize=8)
+    figure.savefig(path, metadata={"Software": "TumorQuery"})
+
+
+def main() -> None:
+    results = {}
+    (DOCS / "query").mkdir(exist_ok=True)
+    for argument in sys.argv[1:]:
+        name, _, file = argument.partition("=")
+        results[name] = json.loads(Path(file).read_text(encoding="utf-8"))
+        text = json.dumps(results[name], indent=1, sort_keys=True) + "\n"
+        (DOCS / "query" / f"{name}.json").write_text(text, encoding="utf-8")
+    draw(results, DOCS / "figures" / "query-growth.png")
+    page = DOCS / "query.md"
+    block = f"<!-- figures -->\n{tables(results)}<!-- end figures -->"
+    text = page.read_text(encoding="utf-8")
+    page.write_text(
+        re.sub(r"<!-- figures -->.*<!-- end figures -->", lambda _: block, text, flags=re.DOTALL), encoding="utf-8"
+    )
+
+
+if __name__ == "__main__":
+    main()
