@@ -13,8 +13,10 @@ import csv
 import math
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Event
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,7 +24,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from TumorQueryLib.atlas import Atlas
-from TumorQueryLib.errors import InputError
+from TumorQueryLib.errors import Cancelled, InputError
 from TumorQueryLib.grid import Grid, Volume, place_image, ras_to_lps, resample
 from TumorQueryLib.output import staged_folder, write_json
 from TumorQueryLib.progress import Progress, no_progress, part
@@ -179,6 +181,7 @@ def run_cross_anatomy(
         When `count` is below 1 or the database is not of SRI24.
     """
     from TumorQueryLib.database import TumorDatabase, sample_synthetic
+    from TumorQueryLib.database.sampling import available_cores, in_order
     from TumorQueryLib.refinement import DEFAULT_SOLVES
     from TumorQueryLib.registration import register
     from TumorQueryLib.strategies import create_strategy
@@ -193,15 +196,26 @@ def run_cross_anatomy(
     thresholds = (database.threshold_t1gd, database.threshold_flair)
     engine = create_strategy("direct", database)
     between = register(anatomy.t1, atlas, progress=part(progress, 0, 0.02))
+    tumours = [tumour.parameters for tumour in sample_synthetic(anatomy, count, seed=seed, with_visible_core=True)]
+    stopped = Event()
+
+    def stop_here(value: float, message: str = "") -> None:
+        if stopped.is_set():
+            raise Cancelled("The experiment was cancelled.")
+
+    def measure(number: int) -> list[dict[str, Any]]:
+        case = make_case(anatomy, tumours[number], thresholds, seed=seed + number, mass_effect=mass_effect)
+        solves = budget_solves or DEFAULT_SOLVES
+        return measure_case(case, anatomy, atlas, database, engine, between, solves, progress=stop_here)
+
     rows: list[dict[str, Any]] = []
-    tumours = sample_synthetic(anatomy, count, seed=seed, with_visible_core=True)
-    for number, tumour in enumerate(tumours):
-        step = part(progress, 0.02 + 0.98 * number / count, 0.02 + 0.98 * (number + 1) / count)
-        case = make_case(anatomy, tumour.parameters, thresholds, seed=seed + number, mass_effect=mass_effect)
-        for row in measure_case(
-            case, anatomy, atlas, database, engine, between, budget_solves or DEFAULT_SOLVES, progress=step
-        ):
-            rows.append({"tumour": number, **row})
+    with ThreadPoolExecutor(available_cores()) as executor:
+        try:
+            for number, found in enumerate(in_order(executor, measure, range(count), available_cores())):
+                rows += [{"tumour": number, **row} for row in found]
+                progress(0.02 + 0.98 * (number + 1) / count, f"Tumour {number + 1} of {count}")
+        finally:
+            stopped.set()
     result = {"count": count, "seed": seed, "mass_effect": mass_effect, "summary": summarise(rows), "cases": rows}
     if out is not None:
         with staged_folder(out) as stage:
