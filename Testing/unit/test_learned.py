@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from TumorQueryLib import training
+from TumorQueryLib.database import TumorDatabase
 from TumorQueryLib.database.masks import RunLengthMasks
 from TumorQueryLib.errors import Cancelled, DatabaseError, InputError, MissingDependencyError
 from TumorQueryLib.strategies import TumorMasks, create_strategy
@@ -281,3 +282,18 @@ def test_a_trained_model_is_found_in_the_cache_and_a_missing_one_is_explained(mo
     path.parent.mkdir(parents=True)
     shutil.copy(models["bihash"], path)
     assert create_strategy("bihash", small_database).model.path == path
+
+
+@pytest.mark.parametrize("name", training.LEARNED_STRATEGIES)
+def test_the_bundled_models_find_what_the_exact_query_finds(name, torch, user_cache):
+    with TumorDatabase.open("starter") as database:
+        strategy = create_strategy(name, database)
+        assert strategy.model.path.name == f"SRI24-{name}.safetensors"
+        assert strategy.query(entry_as_query(database, 1234))[0].entry == 1234
+        direct = create_strategy("direct", database)
+        found = 0
+        for number in range(10):
+            one, other = (entry_as_query(database, 7 * number + n) for n in (300, 301))
+            between = TumorMasks(one.core & other.core, one.whole | other.whole, database.grid)
+            found += direct.query(between, 1)[0].entry in [match.entry for match in strategy.query(between, 100)]
+        assert found >= 8

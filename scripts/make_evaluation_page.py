@@ -1,0 +1,48 @@
+"""Tables of docs/evaluation.md from folders written by `tumorquery evaluate`.
+
+    python scripts/make_evaluation_page.py NAME=FOLDER [NAME=FOLDER ...]
+
+Copies tables and figures 2 and 3 to docs/evaluation/NAME (figure 4 shows patients' images where the queries were
+patients, so it stays out) and replaces what stands between `<!-- NAME -->` and `<!-- end NAME -->`.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import sys
+from pathlib import Path
+
+DOCS = Path(__file__).resolve().parent.parent / "docs"
+TITLES = {
+    "starter": "Results: the bundled database (5,000 entries, default sampling)",
+    "default": "Results: 50,000 entries, default sampling",
+    "independent": "Results: 50,000 entries, the paper's sampling",
+}
+COPIED = ("results.json", "tables.md", "table1.csv", "table2.csv", "cases.csv", "figure2.png", "figure3.png")
+
+
+def main() -> None:
+    page = DOCS / "evaluation.md"
+    text = page.read_text(encoding="utf-8")
+    for argument in sys.argv[1:]:
+        name, _, source = argument.partition("=")
+        folder = DOCS / "evaluation" / name
+        folder.mkdir(parents=True, exist_ok=True)
+        for file in COPIED:
+            shutil.copyfile(Path(source) / file, folder / file)
+        tables = (folder / "tables.md").read_text(encoding="utf-8")
+        block = (
+            f"<!-- {name} -->\n## {TITLES[name]}\n\n{tables}\nFigures [2](evaluation/{name}/figure2.png) and "
+            f"[3](evaluation/{name}/figure3.png): Dice of the best match for patients and for synthetic tumours, as in "
+            f"the paper. All numbers: [evaluation/{name}](evaluation/{name}).\n<!-- end {name} -->"
+        )
+        pattern = f"<!-- {name} -->.*<!-- end {name} -->"
+        text, found = re.subn(pattern, lambda _, block=block: block, text, flags=re.DOTALL)
+        if not found:
+            raise SystemExit(f"{page} has no place for {name}.")
+    page.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
