@@ -100,6 +100,18 @@ def test_description_says_what_is_held(grown):
     assert described["whole_volume_ml"]["min"] >= 2
 
 
+def test_a_file_with_text_of_variable_length_is_read_as_well(grown, tmp_path):
+    older = shutil.copy(grown[1][0], tmp_path / "older.h5")
+    with h5py.File(older, "r+") as file:
+        for name, value in file.attrs.items():
+            if isinstance(value, bytes):
+                file.attrs[name] = value.decode()
+    with TumorDatabase.open(older) as database, TumorDatabase.open(grown[1][0]) as newer:
+        database.verify()
+        assert database.sha256 == newer.sha256
+        assert database.attributes == newer.attributes
+
+
 def test_another_atlas_is_refused(grown):
     with TumorDatabase.open(grown[1][0]) as database, pytest.raises(DatabaseError, match="use that atlas"):
         database.check_atlas(small_brain(size=22))

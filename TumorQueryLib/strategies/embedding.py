@@ -19,6 +19,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from TumorQueryLib.database.sampling import available_cores
+from TumorQueryLib.database.store import read_attribute, write_attribute
 from TumorQueryLib.errors import DatabaseError, InputError, OutputError
 from TumorQueryLib.progress import Progress, no_progress
 from TumorQueryLib.resources import cache_folder
@@ -131,7 +132,7 @@ class EmbeddedStrategy(ApproximateStrategy):
             path.parent.mkdir(parents=True, exist_ok=True)
             with h5py.File(partial, "w", track_order=False) as file:
                 for key, value in self._identity().items():
-                    file.attrs[key] = value
+                    write_attribute(file, key, value)
                 for entries in batches(count):
                     progress(entries[0] / count, f"Codes of {self.name}: {entries[0]:,} of {count:,} tumours")
                     for name, codes in self.encode_entries(entries).items():
@@ -202,10 +203,11 @@ def _read_codes(path: Path, identity: dict[str, Any]) -> Codes:
     try:
         with h5py.File(path, "r") as file:
             for key, expected in identity.items():
-                if file.attrs.get(key) != expected:
+                found = read_attribute(file, key)
+                if found != expected:
                     raise DatabaseError(
                         f"The codes in the cache were made by another {key} than the one in use "
-                        f"({file.attrs.get(key)}, not {expected}); {advice}"
+                        f"({found}, not {expected}); {advice}"
                     )
             return {name: file[name][()] for name in file}
     except OSError as error:
