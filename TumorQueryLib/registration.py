@@ -9,6 +9,7 @@ their names say from where to where.
 from __future__ import annotations
 
 import itertools
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -455,6 +456,9 @@ def _optimised(images, masks, start, stage: _OptimiserStage, progress: Progress)
 
     def report() -> None:
         # An exception must not pass through SimpleITK's C++ frames: stop, and raise it afterwards.
+        if raised:
+            method.StopRegistration()
+            return
         try:
             share = (method.GetCurrentLevel() + method.GetOptimizerIteration() / stage.iterations) / levels
             progress(share, "Affine registration")
@@ -464,7 +468,15 @@ def _optimised(images, masks, start, stage: _OptimiserStage, progress: Progress)
 
     method.AddCommand(sitk.sitkIterationEvent, report)
     try:
-        method.Execute(*images)
+        # In a thread of its own: an interrupt that reached the callback would be lost there.
+        with ThreadPoolExecutor(1) as executor:
+            execution = executor.submit(method.Execute, *images)
+            try:
+                while wait([execution], timeout=0.2).not_done:
+                    pass
+            except BaseException as error:
+                raised.append(error)
+        execution.result()
     except RuntimeError:
         # Samples ran out of the moving image: this start leads nowhere.
         if not raised:

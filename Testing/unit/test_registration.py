@@ -1,6 +1,7 @@
 """The registration finds where a patient lies, both ways, whatever the header, the intensities or the tumour."""
 
 import os
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -221,6 +222,22 @@ def test_cancelling_ends_the_registration_at_once(mni):
         register(mni.t1, mni, "deformable", progress=cancel)
     assert calls == sorted(calls)
     assert calls[-1] < 0.1
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="this system has no interval timers")
+@pytest.mark.parametrize("delay", [0.8, 1.3, 1.8])
+def test_an_interrupt_is_not_lost_in_the_affine_search(mni, sri, delay):
+    def interrupt(number, frame):
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, delay)
+        with pytest.raises(KeyboardInterrupt):
+            register(mni.t1, sri, "affine")
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def head_around(atlas):
