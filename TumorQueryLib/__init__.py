@@ -9,50 +9,50 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from TumorQueryLib.base.version import __version__ as __version__
 
 _PUBLIC = {
-    "Grid": "grid",
-    "Volume": "grid",
-    "Atlas": "atlas",
-    "Patient": "patient",
+    "Grid": "geometry.grid",
+    "Volume": "geometry.grid",
+    "Atlas": "anatomy.atlas",
+    "Patient": "inputs.patient",
     "Inference": "inference",
     "infer": "inference",
     "Registration": "registration",
     "register": "registration",
     "GrowthParameters": "growth",
-    "Tissue": "growth",
+    "Tissue": "anatomy.tissue",
     "simulate": "growth",
     "grow_trajectory": "growth",
     "TumorDatabase": "database",
     "build_database": "database",
     "Match": "strategies",
-    "TumorMasks": "strategies",
+    "TumorMasks": "geometry.regions",
     "create_strategy": "strategies",
     "strategy_names": "strategies",
-    "TumorQueryError": "errors",
+    "TumorQueryError": "base.errors",
 }
 
 __all__ = ["__version__", *_PUBLIC]
 
 if TYPE_CHECKING:
-    from TumorQueryLib.atlas import Atlas as Atlas
+    from TumorQueryLib.anatomy.atlas import Atlas as Atlas
+    from TumorQueryLib.anatomy.tissue import Tissue as Tissue
+    from TumorQueryLib.base.errors import TumorQueryError as TumorQueryError
     from TumorQueryLib.database import TumorDatabase as TumorDatabase
     from TumorQueryLib.database import build_database as build_database
-    from TumorQueryLib.errors import TumorQueryError as TumorQueryError
-    from TumorQueryLib.grid import Grid as Grid
-    from TumorQueryLib.grid import Volume as Volume
+    from TumorQueryLib.geometry.grid import Grid as Grid
+    from TumorQueryLib.geometry.grid import Volume as Volume
+    from TumorQueryLib.geometry.regions import TumorMasks as TumorMasks
     from TumorQueryLib.growth import GrowthParameters as GrowthParameters
-    from TumorQueryLib.growth import Tissue as Tissue
     from TumorQueryLib.growth import grow_trajectory as grow_trajectory
     from TumorQueryLib.growth import simulate as simulate
     from TumorQueryLib.inference import Inference as Inference
     from TumorQueryLib.inference import infer as infer
-    from TumorQueryLib.patient import Patient as Patient
+    from TumorQueryLib.inputs.patient import Patient as Patient
     from TumorQueryLib.registration import Registration as Registration
     from TumorQueryLib.registration import register as register
     from TumorQueryLib.strategies import Match as Match
-    from TumorQueryLib.strategies import TumorMasks as TumorMasks
     from TumorQueryLib.strategies import create_strategy as create_strategy
     from TumorQueryLib.strategies import strategy_names as strategy_names
 

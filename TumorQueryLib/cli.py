@@ -17,10 +17,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
-from TumorQueryLib import __version__
-from TumorQueryLib.errors import Cancelled, InputError, TumorQueryError
+from TumorQueryLib.base.errors import Cancelled, InputError, TumorQueryError
+from TumorQueryLib.base.progress import Progress
+from TumorQueryLib.base.version import __version__
 from TumorQueryLib.inference import METHOD_OPTIONS
-from TumorQueryLib.progress import Progress
 from TumorQueryLib.registration import MODES
 
 DONE, DEFECT, WRONG_INPUT, CANCELLED = 0, 1, 2, 130
@@ -82,7 +82,7 @@ def terminated_as_cancelled() -> Iterator[None]:
 
 def write_log(text: str) -> str:
     """Keep a traceback in the user's cache; says where."""
-    from TumorQueryLib.resources import cache_folder
+    from TumorQueryLib.base.resources import cache_folder
 
     try:
         path = cache_folder() / "last-error.log"
@@ -130,7 +130,7 @@ def make_parser() -> Parser:
         default="trajectory",
         help="several moments of each solve, or the paper's six parameters for each entry (trajectory)",
     )
-    build.add_argument("--seed", type=int, default=0, metavar="S", help="of the random numbers (0)")
+    build.add_argument("--random-seed", type=int, default=0, metavar="S", help="of the random numbers (0)")
     build.add_argument("--atlas", default="SRI24", metavar="NAME|DIR", help="bundled atlas or an atlas folder (SRI24)")
     where = build.add_mutually_exclusive_group()
     where.add_argument("--workers", type=whole_number, metavar="N", help="threads; by default one a core")
@@ -146,7 +146,7 @@ def make_parser() -> Parser:
     train = commands.add_parser("train", help="train the networks of a learned strategy on a database")
     train.add_argument("database", metavar="DB.h5", help="a file, or the name of a bundled database")
     train.add_argument("--strategy", choices=("ae", "vae", "bihash"), required=True)
-    train.add_argument("--seed", type=int, default=0, metavar="S", help="of the random numbers (0)")
+    train.add_argument("--random-seed", type=int, default=0, metavar="S", help="of the random numbers (0)")
     train.set_defaults(run=run_train, when_cancelled="the same call goes on with it")
 
     embed = commands.add_parser("embed", help="encode a database for an approximate strategy, into the user's cache")
@@ -320,7 +320,7 @@ def print_summary(inference, out: Path) -> None:
         print(f"Warning: {warning}")
     print(
         f"Best match: entry {best.entry} of {inference.database['entries']:,}, "
-        f"Dice core {best.dice_t1gd:.3f} + whole {best.dice_flair:.3f} = {best.dice_sum:.3f} in the atlas, "
+        f"Dice core {best.dice_core:.3f} + whole {best.dice_whole:.3f} = {best.dice_sum:.3f} in the atlas, "
         f"{space['dice_core']:.3f} + {space['dice_whole']:.3f} in the patient."
     )
     steps = ", ".join(f"{name.replace('_', ' ')} {seconds:.2f}" for name, seconds in inference.timings.items())
@@ -338,7 +338,7 @@ def print_summary(inference, out: Path) -> None:
 def run_demo(options: argparse.Namespace) -> None:
     """`tumorquery demo`: the sample case, whose true density is known."""
     from TumorQueryLib.inference import infer_files
-    from TumorQueryLib.sample import compare_with_truth, sample_files
+    from TumorQueryLib.studies.sample import compare_with_truth, sample_files
 
     with progress_bar() as progress:
         inference = infer_files(sample_files(), {}, options.out, progress)
@@ -350,7 +350,7 @@ def run_demo(options: argparse.Namespace) -> None:
 
 def run_build(options: argparse.Namespace) -> None:
     """`tumorquery build`."""
-    from TumorQueryLib.atlas import Atlas
+    from TumorQueryLib.anatomy.atlas import Atlas
     from TumorQueryLib.database import build_database
 
     with progress_bar() as progress:
@@ -359,7 +359,7 @@ def run_build(options: argparse.Namespace) -> None:
             Atlas.load(options.atlas),
             options.entries,
             sampling=options.sampling,
-            seed=options.seed,
+            random_seed=options.random_seed,
             workers=options.workers,
             dask=options.dask,
             resume=options.resume,
@@ -380,17 +380,17 @@ def run_info(options: argparse.Namespace) -> None:
 def run_train(options: argparse.Namespace) -> None:
     """`tumorquery train`."""
     from TumorQueryLib.database import TumorDatabase
-    from TumorQueryLib.training import train_strategy
+    from TumorQueryLib.strategies.training import train_strategy
 
     with TumorDatabase.open(options.database) as database, progress_bar() as progress:
-        path = train_strategy(database, options.strategy, seed=options.seed, progress=progress)
+        path = train_strategy(database, options.strategy, random_seed=options.random_seed, progress=progress)
     print(f"Trained: {path}")
 
 
 def run_embed(options: argparse.Namespace) -> None:
     """`tumorquery embed`."""
     from TumorQueryLib.database import TumorDatabase
-    from TumorQueryLib.training import embed_database
+    from TumorQueryLib.strategies.training import embed_database
 
     with TumorDatabase.open(options.database) as database, progress_bar() as progress:
         path = embed_database(database, options.strategy, progress)
@@ -402,7 +402,7 @@ def run_evaluate(options: argparse.Namespace) -> None:
     from TumorQueryLib.database import TumorDatabase
 
     if options.cross_anatomy is not None:
-        from TumorQueryLib.cross_anatomy import describe, run_cross_anatomy
+        from TumorQueryLib.studies.cross_anatomy import describe, run_cross_anatomy
 
         with TumorDatabase.open(options.database) as database, progress_bar() as progress:
             result = run_cross_anatomy(
@@ -410,7 +410,7 @@ def run_evaluate(options: argparse.Namespace) -> None:
             )
         print(describe(result))
         return
-    from TumorQueryLib.evaluation import evaluate
+    from TumorQueryLib.studies.strategies import evaluate
 
     chosen = {} if options.strategies is None else {"strategies": options.strategies}
     with TumorDatabase.open(options.database) as database, progress_bar() as progress:
@@ -430,9 +430,9 @@ def run_bench(options: argparse.Namespace) -> None:
     """`tumorquery bench`."""
     import importlib
 
-    from TumorQueryLib.output import output_errors, write_json
+    from TumorQueryLib.base.files import output_errors, write_json
 
-    module = importlib.import_module(f"TumorQueryLib.benchmarks.{options.benchmark}")
+    module = importlib.import_module(f"TumorQueryLib.studies.benchmarks.{options.benchmark}")
     given = {name: getattr(options, name) for name in ("cohort", "database") if hasattr(options, name)}
     if given.get("cohort") is not None and not given["cohort"].is_file():
         raise InputError(f"There is no cohort file {given['cohort']}; it is a CSV with a row for each patient.")

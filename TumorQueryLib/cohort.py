@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from TumorQueryLib.errors import Cancelled, InputError, MissingDependencyError, TumorQueryError
-from TumorQueryLib.output import output_errors
-from TumorQueryLib.progress import Progress, no_progress
+from TumorQueryLib.base.errors import Cancelled, InputError, MissingDependencyError, TumorQueryError
+from TumorQueryLib.base.files import output_errors
+from TumorQueryLib.base.progress import Progress, no_progress
 
 FILE_COLUMNS = ("t1gd", "flair", "t1", "segmentation", "core", "whole", "brain_mask")
 COLUMNS = ("patient", *FILE_COLUMNS, "labels")
@@ -27,8 +27,8 @@ SUMMARY_COLUMNS = (
     "patient",
     "status",
     "entry",
-    "dice_t1gd",
-    "dice_flair",
+    "dice_core",
+    "dice_whole",
     "dice_sum",
     "patient_dice_core",
     "patient_dice_whole",
@@ -56,7 +56,7 @@ class CohortRow:
 
     def load(self):
         """The patient, read and checked (see `Patient.load` for what it raises)."""
-        from TumorQueryLib.patient import Patient
+        from TumorQueryLib.inputs.patient import Patient
 
         return Patient.load(**self.files)
 
@@ -128,8 +128,8 @@ def infer_row(row: CohortRow, method: dict[str, Any], out: str, progress: Progre
         "patient": row.patient,
         "status": "done",
         "entry": best["entry"],
-        "dice_t1gd": best["dice_t1gd"],
-        "dice_flair": best["dice_flair"],
+        "dice_core": best["dice_core"],
+        "dice_whole": best["dice_whole"],
         "dice_sum": best["dice_sum"],
         "patient_dice_core": space["dice_core"],
         "patient_dice_whole": space["dice_whole"],

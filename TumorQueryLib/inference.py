@@ -19,18 +19,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from TumorQueryLib.atlas import Atlas
-from TumorQueryLib.grid import Volume, resample, resample_mask
-from TumorQueryLib.output import staged_folder, write_json, write_volume
-from TumorQueryLib.progress import Progress, no_progress, part
+from TumorQueryLib.anatomy.atlas import Atlas
+from TumorQueryLib.base.files import staged_folder, write_json, write_volume
+from TumorQueryLib.base.progress import Progress, no_progress, part
+from TumorQueryLib.geometry.grid import Volume, resample, resample_mask
+from TumorQueryLib.geometry.regions import threshold_density
 
 if TYPE_CHECKING:
     from TumorQueryLib.database import TumorDatabase
+    from TumorQueryLib.estimates.refine import Refinement
+    from TumorQueryLib.geometry.regions import TumorMasks
     from TumorQueryLib.growth import GrowthParameters
-    from TumorQueryLib.patient import Patient
-    from TumorQueryLib.refinement import Refinement
+    from TumorQueryLib.inputs.patient import Patient
     from TumorQueryLib.registration import Registration
-    from TumorQueryLib.strategies import Match, TumorMasks
+    from TumorQueryLib.strategies import Match
 
 RESULT_VERSION = 1
 
@@ -98,7 +100,7 @@ class Inference:
     @property
     def patient_space(self) -> dict[str, Any]:
         """Dice and volumes (ml) in the patient's own space, from `density` and the segmentation."""
-        from TumorQueryLib.strategies import dice
+        from TumorQueryLib.geometry.regions import dice
 
         voxel = self.density.grid.voxel_volume_ml
         regions = {"core": (self.observed_core, self.core), "whole": (self.observed_whole, self.whole)}
@@ -113,7 +115,7 @@ class Inference:
 
     def to_json(self) -> dict[str, Any]:
         """The content of result.json, version 1."""
-        from TumorQueryLib import __version__
+        from TumorQueryLib.base.version import __version__
 
         scale = self.registration.length_scale(self.observed_whole)
         return {
@@ -126,8 +128,8 @@ class Inference:
             "matches": [
                 {
                     "entry": match.entry,
-                    "dice_t1gd": match.dice_t1gd,
-                    "dice_flair": match.dice_flair,
+                    "dice_core": match.dice_core,
+                    "dice_whole": match.dice_whole,
                     "dice_sum": match.dice_sum,
                     "parameters": describe_parameters(parameters, self.registration, scale),
                 }
@@ -147,8 +149,8 @@ class Inference:
             for parameters in refinement.parameters
         ]
         return {
-            "dice_t1gd": refinement.dice_core,
-            "dice_flair": refinement.dice_whole,
+            "dice_core": refinement.dice_core,
+            "dice_whole": refinement.dice_whole,
             "dice_sum": refinement.dice_sum,
             "match_dice_sum": refinement.match_dice_sum,
             "parameters": described[0],
@@ -177,7 +179,7 @@ class Inference:
 
     def write_into(self, folder: Path, progress: Progress = no_progress) -> None:
         """Write every output file straight into an existing folder."""
-        from TumorQueryLib.report import write_report
+        from TumorQueryLib.results.report import write_report
 
         progress(0.0, "Writing the results")
         write_volume(self.density, folder / OUTPUTS["density"])
@@ -289,8 +291,8 @@ def infer(
     DatabaseError
         When the database cannot be used with the atlas.
     """
+    from TumorQueryLib.base.errors import InputError
     from TumorQueryLib.database import TumorDatabase
-    from TumorQueryLib.errors import InputError
     from TumorQueryLib.growth import simulate
     from TumorQueryLib.registration import register
     from TumorQueryLib.strategies import create_strategy
@@ -342,7 +344,7 @@ def infer(
     refinement_warnings: tuple[str, ...] = ()
     timings["refine"] = 0.0
     if refine is not None:
-        from TumorQueryLib import refinement as refining
+        from TumorQueryLib.estimates import refine as refining
 
         with timed(timings, "refine"):
             refinement = refining.refine(
@@ -365,13 +367,13 @@ def infer(
             )
         match_density = density
         observed = (observed_core, observed_whole)
-        thresholds = (database.threshold_t1gd, database.threshold_flair)
+        thresholds = (database.threshold_core, database.threshold_whole)
         refinement_warnings = tuple(refinement_sentences(refinement))
         if _dice_sum(refined, observed, thresholds) >= _dice_sum(match_density, observed, thresholds):
             density = refined
         else:
             refinement_warnings += ("On the T1Gd image's grid the match fits better than its refinement and is kept.",)
-    core, whole = threshold_density(density, database.threshold_t1gd, database.threshold_flair)
+    core, whole = threshold_density(density, database.threshold_core, database.threshold_whole)
 
     timings["total"] = time.perf_counter() - started
     progress(1.0, "Inference done")
@@ -404,7 +406,7 @@ def infer_files(
     The output folder is opened first, so that a folder that cannot be written fails
     before the work and not after it.
     """
-    from TumorQueryLib.patient import Patient
+    from TumorQueryLib.inputs.patient import Patient
 
     with staged_folder(out) as stage:
         progress(0.0, "Reading the patient's files")
@@ -416,14 +418,6 @@ def infer_files(
         inference.timings["total"] += seconds
         inference.write_into(stage, part(progress, 0.93, 1.0))
     return inference
-
-
-def threshold_density(density: Volume, threshold_t1gd: float, threshold_flair: float) -> tuple[Volume, Volume]:
-    """Core and whole tumour of a density: where it strictly exceeds the thresholds."""
-    return (
-        Volume(density.array > threshold_t1gd, density.grid),
-        Volume(density.array > threshold_flair, density.grid),
-    )
 
 
 def query_warnings(query: TumorMasks, matches: tuple[Match, ...]) -> Iterator[str]:
@@ -454,7 +448,7 @@ def refinement_sentences(refinement: Refinement) -> Iterator[str]:
 
 def _dice_sum(density: Volume, observed: tuple[Volume, Volume], thresholds: tuple[float, float]) -> float:
     """Dice of core and whole tumour, summed, against the segmentation on the same grid."""
-    from TumorQueryLib.strategies import dice
+    from TumorQueryLib.geometry.regions import dice
 
     predicted = threshold_density(density, *thresholds)
     return sum(dice(seen.array, found.array) for seen, found in zip(observed, predicted))
@@ -467,8 +461,8 @@ def describe_identity(database: TumorDatabase) -> dict[str, Any]:
         "entries": len(database),
         "atlas": database.atlas_name,
         "atlas_sha256": database.atlas_sha256,
-        "threshold_t1gd": database.threshold_t1gd,
-        "threshold_flair": database.threshold_flair,
+        "threshold_core": database.threshold_core,
+        "threshold_whole": database.threshold_whole,
     }
 
 
@@ -504,8 +498,8 @@ def density_of_match(folder: str | os.PathLike, rank: int, progress: Progress = 
 
     import SimpleITK as sitk
 
-    from TumorQueryLib.errors import InputError
-    from TumorQueryLib.grid import grid_from_image
+    from TumorQueryLib.base.errors import InputError
+    from TumorQueryLib.geometry.grid import grid_from_image
     from TumorQueryLib.growth import GrowthParameters, simulate
 
     folder = Path(folder)

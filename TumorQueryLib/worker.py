@@ -20,8 +20,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TextIO
 
-from TumorQueryLib.errors import Cancelled, InputError, TumorQueryError
-from TumorQueryLib.progress import Progress
+from TumorQueryLib.base.errors import Cancelled, InputError, TumorQueryError
+from TumorQueryLib.base.progress import Progress
 
 #: Seconds that a cancelled job has to end by itself.
 GRACE = 2.0
@@ -68,7 +68,7 @@ def watch_standard_input(cancelled: threading.Event) -> None:
                 cancelled.set()
         time.sleep(GRACE)
         # Still here: in one long call of a library. End without it, and leave no file.
-        from TumorQueryLib.output import unfinished_folders
+        from TumorQueryLib.base.files import unfinished_folders
 
         for folder in list(unfinished_folders):
             shutil.rmtree(folder, ignore_errors=True)
@@ -106,7 +106,7 @@ def run_match(job: dict[str, Any], progress: Progress) -> Path:
 
 def run_build(job: dict[str, Any], progress: Progress) -> Path:
     """Job "build"."""
-    from TumorQueryLib.atlas import Atlas
+    from TumorQueryLib.anatomy.atlas import Atlas
     from TumorQueryLib.database import build_database
 
     arguments = dict(job["arguments"])
@@ -117,8 +117,8 @@ def run_build(job: dict[str, Any], progress: Progress) -> Path:
 
 def run_info(job: dict[str, Any], progress: Progress) -> Path:
     """Job "info": what a database holds, as a JSON file."""
+    from TumorQueryLib.base.files import staged_folder, write_json
     from TumorQueryLib.database import describe_database
-    from TumorQueryLib.output import staged_folder, write_json
 
     out = Path(job["out"])
     with staged_folder(out) as stage:

@@ -22,7 +22,7 @@ import numpy as np
 import SimpleITK as sitk
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from TumorQueryLib.grid import Grid, Volume, image_from_volume, resample, volume_from_image
+from TumorQueryLib.geometry.grid import Grid, Volume, image_from_volume, resample, volume_from_image
 
 SIZE = 128
 SPACING = 1.5

@@ -24,8 +24,8 @@ from scipy.spatial.transform import Rotation
 
 PROJECT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(PROJECT))
-from TumorQueryLib.atlas import Atlas, find_atlas_folder
-from TumorQueryLib.grid import Grid, Volume, image_from_volume, ras_to_lps, resample
+from TumorQueryLib.anatomy.atlas import Atlas, find_atlas_folder
+from TumorQueryLib.geometry.grid import Grid, Volume, image_from_volume, ras_to_lps, resample
 from TumorQueryLib.growth import GrowthParameters, simulate
 
 ATLAS = "MNI152"
@@ -109,20 +109,20 @@ class Anatomy:
         self.t1 = moved(t1, atlas.t1.grid)
 
 
-def tumor_parts(anatomy: Anatomy, coarse: NDArray, fine: NDArray) -> tuple[NDArray, NDArray, NDArray]:
+def tumour_parts(anatomy: Anatomy, coarse: NDArray, fine: NDArray) -> tuple[NDArray, NDArray, NDArray]:
     """Shares in [0, 1] of oedema, enhancing rim and necrosis in each voxel."""
     u = anatomy.density + 0.03 * coarse * (anatomy.density > 0.05)
-    tumor = step(u, THRESHOLD_FLAIR - 0.07, THRESHOLD_FLAIR + 0.07)
+    tumour = step(u, THRESHOLD_FLAIR - 0.07, THRESHOLD_FLAIR + 0.07)
     core = step(u, THRESHOLD_T1GD - 0.06, THRESHOLD_T1GD + 0.06)
     # The rim is 3 to 8 mm thick: distance from the core's edge, uneven.
     depth = ndimage.distance_transform_edt(u > THRESHOLD_T1GD, sampling=anatomy.grid.spacing)
     necrosis = core * step(depth + 1.6 * coarse + 0.8 * fine, 4.0, 6.5)
-    return tumor * (1 - core), core - necrosis, necrosis
+    return tumour * (1 - core), core - necrosis, necrosis
 
 
 def paint_t1gd(anatomy: Anatomy, coarse: NDArray, fine: NDArray) -> NDArray:
     """T1Gd without noise; white matter is about 1, and the tumour's rim takes up contrast agent."""
-    oedema, rim, necrosis = tumor_parts(anatomy, coarse, fine)
+    oedema, rim, necrosis = tumour_parts(anatomy, coarse, fine)
     return (
         (1 - oedema - rim - necrosis) * anatomy.t1
         + oedema * anatomy.t1 * (0.80 - 0.08 * anatomy.white)
@@ -133,7 +133,7 @@ def paint_t1gd(anatomy: Anatomy, coarse: NDArray, fine: NDArray) -> NDArray:
 
 def paint_flair(anatomy: Anatomy, coarse: NDArray, fine: NDArray) -> NDArray:
     """FLAIR without noise: oedema bright, in white matter most, free fluid dark."""
-    oedema, rim, necrosis = tumor_parts(anatomy, coarse, fine)
+    oedema, rim, necrosis = tumour_parts(anatomy, coarse, fine)
     total = np.maximum(anatomy.white + anatomy.grey + anatomy.csf, 0.05)
     white, grey, csf = anatomy.white / total, anatomy.grey / total, anatomy.csf / total
     # What the T1 shows darker than its tissue's mean is fluid in a fine sulcus, dark in FLAIR too.
@@ -227,8 +227,8 @@ def main() -> None:
     write(true_density, target / "density_true.nrrd")
 
     voxel = t1gd_grid.voxel_volume_ml
-    tumor = t1gd_grid.to_ras(np.argwhere(true_density.array > THRESHOLD_FLAIR))
-    scale = length_scale(tumor[::50], transform)
+    tumour = t1gd_grid.to_ras(np.argwhere(true_density.array > THRESHOLD_FLAIR))
+    scale = length_scale(tumour[::50], transform)
     notice = find_atlas_folder(ATLAS) / "NOTICE.txt"
     shutil.copyfile(notice, target / notice.name)
     sample = {
@@ -240,7 +240,7 @@ def main() -> None:
             "density_true.nrrd": "true tumour cell density, a fraction in [0, 1], on the T1Gd's grid",
         },
         "truth": {
-            "seed_patient_mm": np.round(from_atlas(PARAMETERS.seed, transform, tumor.mean(axis=0)), 2).tolist(),
+            "seed_patient_mm": np.round(from_atlas(PARAMETERS.seed, transform, tumour.mean(axis=0)), 2).tolist(),
             "infiltration_length_patient_mm": round(PARAMETERS.infiltration_length * scale, 3),
             "rho_t": round(PARAMETERS.rho_t, 4),
             "threshold_t1gd": THRESHOLD_T1GD,

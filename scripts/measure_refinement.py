@@ -16,9 +16,9 @@ from pathlib import Path
 
 import numpy as np
 
-from TumorQueryLib.atlas import Atlas
+from TumorQueryLib.anatomy.atlas import Atlas
 from TumorQueryLib.database import TumorDatabase, sample_synthetic
-from TumorQueryLib.refinement import refine
+from TumorQueryLib.estimates.refine import refine
 from TumorQueryLib.strategies import create_strategy
 
 SEED = 11
@@ -31,7 +31,7 @@ def main() -> None:
         atlas = Atlas.load(database.atlas_name)
         database.check_atlas(atlas)
         engine = create_strategy("direct", database)
-        for tumour in sample_synthetic(atlas, count, seed=SEED, with_visible_core=True):
+        for tumour in sample_synthetic(atlas, count, random_seed=SEED, with_visible_core=True):
             matches = engine.query(tumour.masks)
             wall, cpu = time.perf_counter(), time.process_time()
             refined = refine(matches, database, atlas, tumour.masks)

@@ -8,8 +8,8 @@ writes OUT.json, OUT.md and OUT.png; `tumorquery bench query` measures the same.
 import argparse
 from pathlib import Path
 
-from TumorQueryLib.benchmarks import query
-from TumorQueryLib.output import write_json
+from TumorQueryLib.base.files import write_json
+from TumorQueryLib.studies.benchmarks import query
 
 
 def draw_growth(result: dict, path: Path) -> None:

@@ -10,10 +10,11 @@ import time
 
 import numpy as np
 
-from TumorQueryLib.atlas import Atlas
-from TumorQueryLib.growth import GrowthParameters, Tissue, grow_trajectory, simulate
+from TumorQueryLib.anatomy.atlas import Atlas
+from TumorQueryLib.anatomy.tissue import Tissue
+from TumorQueryLib.geometry.regions import dice
+from TumorQueryLib.growth import GrowthParameters, grow_trajectory, simulate
 from TumorQueryLib.growth.solver import time_step
-from TumorQueryLib.strategies import dice
 
 LENGTHS = (0.5, 1.0, 2.0, 4.0, 8.0)
 SHARES = (4.0, 2.0, 1.0, 0.5)

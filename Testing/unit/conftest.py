@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from awkward_grids import AWKWARD_AFFINES, synthetic_volumes
 
-from TumorQueryLib.grid import Grid
+from TumorQueryLib.geometry.grid import Grid
 
 
 @pytest.fixture(scope="session")
@@ -21,7 +21,7 @@ def test_data() -> Path:
 @pytest.fixture(scope="session")
 def atlas():
     """The bundled SRI24."""
-    from TumorQueryLib.atlas import Atlas
+    from TumorQueryLib.anatomy.atlas import Atlas
 
     return Atlas.load("SRI24")
 
@@ -32,7 +32,7 @@ def small_database(atlas, tmp_path_factory):
     from TumorQueryLib.database import TumorDatabase, build_database
 
     path = tmp_path_factory.mktemp("database") / "small.h5"
-    build_database(path, atlas, 64, seed=3)
+    build_database(path, atlas, 64, random_seed=3)
     with TumorDatabase.open(path) as database:
         yield database
 
@@ -54,11 +54,11 @@ def awkward_affine(request):
 @pytest.fixture(scope="session")
 def synthetic_patient():
     """A factory of small patients: an ellipsoid of brain with a ball of tumour, on any grid."""
-    from TumorQueryLib.patient import Patient
+    from TumorQueryLib.inputs.patient import Patient
 
     def make(
-        grid: Grid | None = None, tumor_centre=(20.0, 10.0, 5.0), core_radius=10.0, whole_radius=18.0, **changes
+        grid: Grid | None = None, tumour_centre=(20.0, 10.0, 5.0), core_radius=10.0, whole_radius=18.0, **changes
     ) -> Patient:
-        return Patient(**(synthetic_volumes(grid, tumor_centre, core_radius, whole_radius) | changes))
+        return Patient(**(synthetic_volumes(grid, tumour_centre, core_radius, whole_radius) | changes))
 
     return make

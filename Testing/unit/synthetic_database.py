@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from TumorQueryLib.atlas import Atlas
+from TumorQueryLib.anatomy.atlas import Atlas
 from TumorQueryLib.database.masks import encode_mask
 from TumorQueryLib.database.store import SCHEMA, SCHEMA_VERSION, Entries, write_database
-from TumorQueryLib.grid import Grid, Volume
+from TumorQueryLib.geometry.grid import Grid, Volume
 
 
 def small_brain(size=24, spacing=6.0):

@@ -129,7 +129,11 @@ def test_installed_tree_runs_the_demo(installed, tmp_path):
     result = json.loads((tmp_path / "demo" / "result.json").read_text(encoding="utf-8"))
     assert result["patient_space"]["dice_whole"] > 0.5
     used = subprocess.run(
-        [sys.executable, "-c", "import TumorQueryLib.resources as r; print(r.__file__); print(r.resources_folder())"],
+        [
+            sys.executable,
+            "-c",
+            "from TumorQueryLib.base import resources as r; print(r.__file__, r.resources_folder(), sep=chr(10))",
+        ],
         cwd=tmp_path,
         env=environment,
         capture_output=True,

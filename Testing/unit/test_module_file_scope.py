@@ -57,7 +57,7 @@ def test_no_numerics_of_the_library_in_the_module():
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("TumorQueryLib")
     }
-    assert used <= {"TumorQueryLib.resources", "TumorQueryLib.cohort", "TumorQueryLib.errors"}
+    assert used <= {"TumorQueryLib.base.resources", "TumorQueryLib.cohort", "TumorQueryLib.base.errors"}
 
 
 def values_of(enumeration: str) -> set[str]:
@@ -68,8 +68,8 @@ def values_of(enumeration: str) -> set[str]:
 
 
 def test_choices_of_the_panel_are_those_of_the_library():
-    from TumorQueryLib.labels import CONVENTIONS
-    from TumorQueryLib.refinement import FRAMES
+    from TumorQueryLib.estimates.refine import FRAMES
+    from TumorQueryLib.inputs.labels import CONVENTIONS
     from TumorQueryLib.registration import MODES
     from TumorQueryLib.strategies import strategy_names
 

@@ -67,7 +67,7 @@ def test_the_demo_runs_from_a_wheel_in_an_empty_environment(wheel, tmp_path):
     where = run(
         python,
         "-c",
-        "import TumorQueryLib.resources as r; print(r.resources_folder())",
+        "import TumorQueryLib.base.resources as r; print(r.resources_folder())",
         cwd=tmp_path,
         env=environment,
     )

@@ -49,7 +49,7 @@ def importLibrary() -> None:
 def resourcesFolder() -> Path:
     """The folder of the bundled data."""
     importLibrary()
-    from TumorQueryLib.resources import resources_folder
+    from TumorQueryLib.base.resources import resources_folder
 
     return resources_folder()
 

@@ -67,7 +67,7 @@ def cohortCases(path: Path) -> list[tuple[str, dict[str, str] | None]]:
 
     Dependencies.importLibrary()
     from TumorQueryLib.cohort import read_cohort
-    from TumorQueryLib.errors import TumorQueryError
+    from TumorQueryLib.base.errors import TumorQueryError
 
     try:
         return [(row.patient, row.files) for row in read_cohort(path)]

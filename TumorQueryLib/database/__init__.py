@@ -15,7 +15,7 @@ _MODULES = {
     "describe_database": "store",
     "build_database": "build",
     "sample_synthetic": "sampling",
-    "SyntheticTumor": "sampling",
+    "SyntheticTumour": "sampling",
 }
 
 __all__ = list(_MODULES)
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from TumorQueryLib.database.build import build_database as build_database
     from TumorQueryLib.database.masks import RunLengthMasks as RunLengthMasks
     from TumorQueryLib.database.masks import encode_mask as encode_mask
-    from TumorQueryLib.database.sampling import SyntheticTumor as SyntheticTumor
+    from TumorQueryLib.database.sampling import SyntheticTumour as SyntheticTumour
     from TumorQueryLib.database.sampling import sample_synthetic as sample_synthetic
     from TumorQueryLib.database.store import TumorDatabase as TumorDatabase
     from TumorQueryLib.database.store import describe_database as describe_database

@@ -28,16 +28,14 @@ from typing import Any
 
 import numpy as np
 
-from TumorQueryLib.atlas import Atlas
+from TumorQueryLib.anatomy.atlas import Atlas
+from TumorQueryLib.anatomy.tissue import Tissue
+from TumorQueryLib.base.errors import DatabaseError, InputError, MissingDependencyError, OutputError
+from TumorQueryLib.base.files import output_errors
+from TumorQueryLib.base.parallel import available_cores
+from TumorQueryLib.base.progress import Progress, no_progress, part
 from TumorQueryLib.database.masks import Runs
-from TumorQueryLib.database.sampling import (
-    THRESHOLD_FLAIR,
-    THRESHOLD_T1GD,
-    Prior,
-    SeedCells,
-    available_cores,
-    make_prior,
-)
+from TumorQueryLib.database.sampling import Prior, SeedCells, make_prior
 from TumorQueryLib.database.store import (
     REGIONS,
     SCHEMA,
@@ -46,10 +44,8 @@ from TumorQueryLib.database.store import (
     TumorDatabase,
     write_database,
 )
-from TumorQueryLib.errors import DatabaseError, InputError, MissingDependencyError, OutputError
-from TumorQueryLib.growth import INITIAL_CONDITION, SOLVER_VERSION, Tissue
-from TumorQueryLib.output import output_errors
-from TumorQueryLib.progress import Progress, no_progress, part
+from TumorQueryLib.geometry.regions import THRESHOLD_CORE, THRESHOLD_WHOLE
+from TumorQueryLib.growth import INITIAL_CONDITION, SOLVER_VERSION
 
 #: Solves that are grown, sent and kept together: a few seconds of work.
 SOLVES_PER_PIECE = 16
@@ -70,7 +66,7 @@ def build_database(
     entries: int,
     *,
     sampling: str = "trajectory",
-    seed: int = 0,
+    random_seed: int = 0,
     workers: int | None = None,
     dask: str | None = None,
     resume: bool = False,
@@ -88,7 +84,7 @@ def build_database(
         Number of tumours, at least 1.
     sampling : {"trajectory", "independent"}
         The prior; see `database.sampling`.
-    seed : int
+    random_seed : int
         The same seed gives the same bytes, whatever the workers.
     workers : int, optional
         Threads; by default one for each core.
@@ -122,8 +118,8 @@ def build_database(
     if workers is not None and workers < 1:
         raise InputError(f"A build needs at least one worker; {workers} were asked for.")
     tissue = Tissue.from_atlas(atlas)
-    prior = make_prior(sampling, SeedCells.of(atlas, tissue), entries, seed)
-    attributes = _attributes(atlas, tissue, prior, seed)
+    prior = make_prior(sampling, SeedCells.of(atlas, tissue), entries, random_seed)
+    attributes = _attributes(atlas, tissue, prior, random_seed)
     plan = {"entries": entries, "solves_per_piece": SOLVES_PER_PIECE, "attributes": attributes}
     if path.exists():
         _check_existing(path, attributes, entries, resume)
@@ -301,20 +297,20 @@ def _report(progress: Progress, side: _SideFile, pieces: int) -> Callable[[], No
     return report
 
 
-def _attributes(atlas: Atlas, tissue: Tissue, prior: Prior, seed: int) -> dict[str, Any]:
+def _attributes(atlas: Atlas, tissue: Tissue, prior: Prior, random_seed: int) -> dict[str, Any]:
     """The root attributes of the database."""
     return {
         "schema": SCHEMA,
         "schema_version": SCHEMA_VERSION,
         "solver_version": SOLVER_VERSION,
-        "rng_seed": seed,
+        "rng_seed": random_seed,
         "prior": prior.describe(),
         "tissue": dict(tissue.description),
         "initial_condition": dict(INITIAL_CONDITION),
         "licence": f"{atlas.licence} (derived from the atlas {atlas.name})",
         "attribution": atlas.attribution,
-        "threshold_t1gd": THRESHOLD_T1GD,
-        "threshold_flair": THRESHOLD_FLAIR,
+        "threshold_t1gd": THRESHOLD_CORE,
+        "threshold_flair": THRESHOLD_WHOLE,
         "grid_shape": list(tissue.grid.shape),
         "grid_affine": tissue.grid.affine.tolist(),
         "atlas_name": atlas.name,

@@ -15,7 +15,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from TumorQueryLib.errors import InputError
+from TumorQueryLib.base.errors import InputError
 
 LONGEST_RUN = 255
 #: Size of a run: its start and its length.

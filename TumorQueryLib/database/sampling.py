@@ -26,26 +26,24 @@ least 7.8 and the tumour is visible at all.
 from __future__ import annotations
 
 import math
-import os
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from TumorQueryLib.atlas import Atlas
+from TumorQueryLib.anatomy.atlas import Atlas
+from TumorQueryLib.anatomy.tissue import Tissue
+from TumorQueryLib.base.errors import InputError
+from TumorQueryLib.base.parallel import available_cores, in_order
+from TumorQueryLib.base.progress import Progress, no_progress
 from TumorQueryLib.database.masks import Runs, decode_runs, encode_mask
 from TumorQueryLib.database.store import Entries
-from TumorQueryLib.errors import InputError
-from TumorQueryLib.growth import GrowthParameters, Moment, Tissue, grow_trajectory
-from TumorQueryLib.progress import Progress, no_progress
-from TumorQueryLib.strategies.base import TumorMasks
+from TumorQueryLib.geometry.regions import THRESHOLD_CORE, THRESHOLD_WHOLE, TumorMasks
+from TumorQueryLib.growth import GrowthParameters, Moment, grow_trajectory
 
-THRESHOLD_T1GD = 0.6
-THRESHOLD_FLAIR = 0.2
 #: A core counts as visible from this volume on.
 VISIBLE_CORE_ML = 0.2
 INFILTRATION_LENGTHS_MM = (1.0, 8.0)
@@ -61,8 +59,6 @@ PAPER_PROLIFERATION = {0.0: 0.002, 0.01: 0.0084, 0.5: 0.079, 0.99: 0.197, 1.0: 0
 PAPER_FRONT_DISTANCE = {0.0: 26.0, 0.05: 44.0, 0.5: 91.0, 0.95: 176.0, 1.0: 315.0}
 PAPER_LEAST_RHO_T = 7.8
 SAMPLINGS = ("trajectory", "independent")
-
-Result = TypeVar("Result")
 
 
 class Prior(Protocol):
@@ -135,11 +131,11 @@ class TrajectoryPrior:
         Entries a trajectory; by default 2 below 20,000 entries, 3 from there.
     """
 
-    def __init__(self, cells: SeedCells, entries: int, seed: int, moments: int | None = None) -> None:
-        self.entries, self.seed = entries, seed
+    def __init__(self, cells: SeedCells, entries: int, random_seed: int, moments: int | None = None) -> None:
+        self.entries, self.random_seed = entries, random_seed
         self.moments = moments or (2 if entries < 20_000 else 3)
         self.solves = -(-entries // self.moments)
-        shift = np.random.default_rng(seed).random(6)
+        shift = np.random.default_rng(random_seed).random(6)
         points = self._points_in_cells(cells, shift)
         places, _ = cells.place(points[:, :3])
         # Neighbours follow each other, so that what a query reads lies together in the file.
@@ -201,8 +197,8 @@ class IndependentPrior:
     seed : int
     """
 
-    def __init__(self, cells: SeedCells, entries: int, seed: int) -> None:
-        self._cells, self.solves, self._seed = cells, entries, seed
+    def __init__(self, cells: SeedCells, entries: int, random_seed: int) -> None:
+        self._cells, self.solves, self._seed = cells, entries, random_seed
 
     def grow(self, number: int, tissue: Tissue) -> Entries:
         """The entry `number`."""
@@ -220,7 +216,7 @@ class IndependentPrior:
 
 
 @dataclass(frozen=True, eq=False)
-class SyntheticTumor:
+class SyntheticTumour:
     """A simulated tumour that is in no database.
 
     Parameters
@@ -238,11 +234,11 @@ def sample_synthetic(
     atlas: Atlas,
     count: int,
     *,
-    seed: int,
+    random_seed: int,
     sampling: str = "trajectory",
     with_visible_core: bool = False,
     progress: Progress = no_progress,
-) -> Iterator[SyntheticTumor]:
+) -> Iterator[SyntheticTumour]:
     """Tumours from a database's prior, one from each trajectory, none of them in any database.
 
     They are drawn at random, not quasi-randomly, and from other random numbers than any
@@ -252,7 +248,7 @@ def sample_synthetic(
     ----------
     atlas : Atlas
     count : int
-    seed : int
+    random_seed : int
         The same seed gives the same tumours.
     sampling : {"trajectory", "independent"}
     with_visible_core : bool
@@ -261,7 +257,7 @@ def sample_synthetic(
 
     Yields
     ------
-    SyntheticTumor
+    SyntheticTumour
         In the order of their numbers; grown on all cores, a few ahead of what is taken.
 
     Raises
@@ -276,7 +272,7 @@ def sample_synthetic(
 
     def grow(number: int) -> Entries:
         # The third number keeps these streams apart from those of the databases.
-        generator = np.random.default_rng([seed, number, 1])
+        generator = np.random.default_rng([random_seed, number, 1])
         while True:
             if sampling == "trajectory":
                 entries = _grow_random_moment(cells, generator, number, tissue)
@@ -296,7 +292,7 @@ def sample_synthetic(
                 grid=tissue.grid,
             )
             x, y, z = entries.seed[0].tolist()
-            yield SyntheticTumor(
+            yield SyntheticTumour(
                 GrowthParameters(
                     (x, y, z),
                     float(entries.diffusivity[0]),
@@ -307,31 +303,7 @@ def sample_synthetic(
             )
 
 
-def in_order(
-    executor: ThreadPoolExecutor, function: Callable[[int], Result], numbers: Iterable[int], ahead: int
-) -> Iterator[Result]:
-    """Results of function(number) in the order of the numbers, at most `ahead` of them computed in advance."""
-    waiting: deque[Future[Result]] = deque()
-    try:
-        for number in numbers:
-            waiting.append(executor.submit(function, number))
-            if len(waiting) >= ahead:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-    finally:
-        for future in waiting:
-            future.cancel()
-
-
-def available_cores() -> int:
-    """Cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-def make_prior(sampling: str, cells: SeedCells, entries: int, seed: int) -> Prior:
+def make_prior(sampling: str, cells: SeedCells, entries: int, random_seed: int) -> Prior:
     """The prior of that name.
 
     Raises
@@ -341,12 +313,12 @@ def make_prior(sampling: str, cells: SeedCells, entries: int, seed: int) -> Prio
     """
     if entries < 1:
         raise InputError(f"A database holds at least one entry; {entries} were asked for.")
-    if seed < 0:
-        raise InputError(f"The seed is a number from 0; it is {seed}.")
+    if random_seed < 0:
+        raise InputError(f"The random seed is a number from 0; it is {random_seed}.")
     if sampling == "trajectory":
-        return TrajectoryPrior(cells, entries, seed)
+        return TrajectoryPrior(cells, entries, random_seed)
     if sampling == "independent":
-        return IndependentPrior(cells, entries, seed)
+        return IndependentPrior(cells, entries, random_seed)
     raise InputError(f"There is no sampling {sampling!r}; choose one of {', '.join(SAMPLINGS)}.")
 
 
@@ -414,8 +386,8 @@ def encode_regions(moment: Moment, tissue: Tissue) -> tuple[Runs, Runs]:
     """Core and whole tumour of a moment, run-length coded."""
     shape = tissue.grid.shape
     # The thresholds in the density's own type, as `density > 0.6` compares in NumPy.
-    core = encode_mask(moment.density > np.float32(THRESHOLD_T1GD), shape, moment.start)
-    whole = encode_mask(moment.density > np.float32(THRESHOLD_FLAIR), shape, moment.start)
+    core = encode_mask(moment.density > np.float32(THRESHOLD_CORE), shape, moment.start)
+    whole = encode_mask(moment.density > np.float32(THRESHOLD_WHOLE), shape, moment.start)
     return core, whole
 
 
@@ -433,7 +405,7 @@ def _grow_moments(
     kept: list[tuple[float, Runs, Runs]] = []
     for moment in grow_trajectory(parameters.seed, parameters.infiltration_length, tissue, every_step=True):
         if lowest is None and moment.volume_ml >= smallest:
-            core_ml = np.count_nonzero(moment.density > np.float32(THRESHOLD_T1GD)) * voxel_ml
+            core_ml = np.count_nonzero(moment.density > np.float32(THRESHOLD_CORE)) * voxel_ml
             if core_ml >= VISIBLE_CORE_ML:
                 lowest = min(moment.volume_ml, largest)
                 kept.clear()
@@ -451,13 +423,13 @@ def _grow_moments(
             f"The atlas' tissue is too small: a tumour filled what it could reach before {largest:g} ml; "
             "the sampling 'trajectory' needs an adult brain."
         )
-    tumors = [
+    tumours = [
         GrowthParameters(
             parameters.seed, parameters.diffusivity, parameters.proliferation, rho_t / parameters.proliferation
         )
         for rho_t, _, _ in kept
     ]
-    return _entries(tumors, [core for _, core, _ in kept], [whole for _, _, whole in kept], number)
+    return _entries(tumours, [core for _, core, _ in kept], [whole for _, _, whole in kept], number)
 
 
 def _entries(parameters: list[GrowthParameters], core: list[Runs], whole: list[Runs], trajectory: int) -> Entries:

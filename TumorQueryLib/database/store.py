@@ -25,7 +25,11 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from TumorQueryLib.atlas import Atlas
+from TumorQueryLib.anatomy.atlas import Atlas
+from TumorQueryLib.base.errors import DatabaseError
+from TumorQueryLib.base.parallel import physical_memory
+from TumorQueryLib.base.progress import Progress, no_progress
+from TumorQueryLib.base.resources import resources_folder
 from TumorQueryLib.database.masks import (
     BLOCK_EDGE,
     RUN_BYTES,
@@ -34,10 +38,7 @@ from TumorQueryLib.database.masks import (
     block_counts,
     block_grid_shape,
 )
-from TumorQueryLib.errors import DatabaseError
-from TumorQueryLib.grid import Grid
-from TumorQueryLib.progress import Progress, no_progress
-from TumorQueryLib.resources import resources_folder
+from TumorQueryLib.geometry.grid import Grid
 
 if TYPE_CHECKING:
     from TumorQueryLib.growth import GrowthParameters
@@ -128,7 +129,7 @@ class TumorDatabase:
     grid : Grid
         The atlas grid, RAS mm.
     atlas_name, atlas_sha256 : str
-    threshold_t1gd, threshold_flair : float
+    threshold_core, threshold_whole : float
         Densities above which a voxel belongs to core and whole tumour.
     core, whole : RunLengthMasks
         What T1Gd and FLAIR show of every entry.
@@ -152,8 +153,8 @@ class TumorDatabase:
         self.sha256: str = self.attributes["content_sha256"]
         self.atlas_name: str = self.attributes["atlas_name"]
         self.atlas_sha256: str = self.attributes["atlas_sha256"]
-        self.threshold_t1gd: float = self.attributes["threshold_t1gd"]
-        self.threshold_flair: float = self.attributes["threshold_flair"]
+        self.threshold_core: float = self.attributes["threshold_t1gd"]
+        self.threshold_whole: float = self.attributes["threshold_flair"]
         self.seed = file["parameters/seed"][:]
         self.diffusivity = file["parameters/diffusivity"][:]
         self.proliferation = file["parameters/proliferation"][:]
@@ -655,14 +656,6 @@ class _StreamedRuns:
             self._pages.popitem(last=False)
         self._pages[number] = page
         return page
-
-
-def physical_memory() -> int:
-    """Bytes of memory that the machine has; 8 GiB where the system does not say."""
-    try:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, ValueError, OSError):
-        return 8 * 1024**3
 
 
 @njit(cache=True, nogil=True)

@@ -1,4 +1,4 @@
-"""The forward model of tumour growth: parameters, tissue, solver."""
+"""The forward model of tumour growth: parameters and solver."""
 
 from __future__ import annotations
 
@@ -11,14 +11,12 @@ from TumorQueryLib.growth.solver import (
     simulate,
     starting_field,
 )
-from TumorQueryLib.growth.tissue import Tissue
 
 __all__ = [
     "INITIAL_CONDITION",
     "SOLVER_VERSION",
     "GrowthParameters",
     "Moment",
-    "Tissue",
     "grow_trajectory",
     "simulate",
     "starting_field",

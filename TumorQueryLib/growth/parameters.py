@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from TumorQueryLib.errors import InputError
+from TumorQueryLib.base.errors import InputError
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from TumorQueryLib.anatomy.tissue import Tissue
 from TumorQueryLib.growth.parameters import GrowthParameters
 from TumorQueryLib.growth.solver import starting_field, time_step
-from TumorQueryLib.growth.tissue import Tissue
 
 
 def simulate(

@@ -24,11 +24,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from TumorQueryLib.atlas import Atlas
-from TumorQueryLib.errors import InputError
+from TumorQueryLib.anatomy.atlas import Atlas
+from TumorQueryLib.anatomy.tissue import Tissue
+from TumorQueryLib.base.errors import InputError
 from TumorQueryLib.growth import kernels
 from TumorQueryLib.growth.parameters import GrowthParameters, checked_seed
-from TumorQueryLib.growth.tissue import Tissue
 
 #: Changes whenever the solver's numbers do.
 SOLVER_VERSION = "1"

@@ -4,24 +4,12 @@ A strategy is a class with a `name` and `query(masks, top)`, made from a databas
 registered by name. `CONTRIBUTING.md` shows how to add one.
 """
 
-from TumorQueryLib.strategies.base import (
-    Match,
-    Strategy,
-    TumorMasks,
-    create_strategy,
-    dice,
-    dice_from_counts,
-    register_strategy,
-    strategy_names,
-)
+from TumorQueryLib.strategies.base import Match, Strategy, create_strategy, register_strategy, strategy_names
 
 __all__ = [
     "Match",
     "Strategy",
-    "TumorMasks",
     "create_strategy",
-    "dice",
-    "dice_from_counts",
     "register_strategy",
     "strategy_names",
 ]

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from TumorQueryLib.progress import Progress, no_progress
-from TumorQueryLib.strategies.base import TumorMasks, register_strategy
+from TumorQueryLib.base.progress import Progress, no_progress
+from TumorQueryLib.geometry.regions import TumorMasks
+from TumorQueryLib.strategies.base import register_strategy
 from TumorQueryLib.strategies.embedding import Codes, EmbeddedStrategy, negative_distances
 from TumorQueryLib.strategies.models import find_model, import_networks, load_encoders
 

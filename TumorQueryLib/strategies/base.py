@@ -7,11 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-import numpy as np
-from numpy.typing import ArrayLike, NDArray
-
-from TumorQueryLib.errors import InputError, MissingDependencyError
-from TumorQueryLib.grid import Grid
+from TumorQueryLib.base.errors import InputError, MissingDependencyError
+from TumorQueryLib.geometry.grid import Grid
+from TumorQueryLib.geometry.regions import TumorMasks
 
 if TYPE_CHECKING:
     from TumorQueryLib.database import TumorDatabase
@@ -20,7 +18,7 @@ if TYPE_CHECKING:
 #: Modules are imported when their strategy is asked for, so that none costs torch unasked.
 _BUNDLED: dict[str, tuple[str, str | None, str | None]] = {
     "direct": ("TumorQueryLib.strategies.direct", None, None),
-    "brute-force": ("TumorQueryLib.strategies.brute_force", None, None),
+    "brute-force": ("TumorQueryLib.strategies.exact", None, None),
     "ds64": ("TumorQueryLib.strategies.downsampled", None, None),
     "ds32": ("TumorQueryLib.strategies.downsampled", None, None),
     "ae": ("TumorQueryLib.strategies.autoencoder", "torch", "learned"),
@@ -33,42 +31,6 @@ _BUNDLED: dict[str, tuple[str, str | None, str | None]] = {
 _REGISTERED: dict[str, Callable[..., Strategy]] = {}
 
 
-@dataclass(frozen=True, eq=False)
-class TumorMasks:
-    """What a query compares: a tumour's two regions on the atlas grid.
-
-    Parameters
-    ----------
-    core : ndarray of bool, shape grid.shape
-        Tumour core, what T1Gd shows: cell density above 0.6. May be empty.
-    whole : ndarray of bool, shape grid.shape
-        Whole tumour, what FLAIR shows: cell density above 0.2.
-    grid : Grid
-        The atlas grid, RAS mm.
-
-    Raises
-    ------
-    InputError
-        When a mask is not boolean or not of the grid's shape.
-    """
-
-    core: NDArray[np.bool_]
-    whole: NDArray[np.bool_]
-    grid: Grid
-
-    def __post_init__(self) -> None:
-        for name, mask in (("core", self.core), ("whole", self.whole)):
-            if mask.dtype != np.bool_:
-                raise InputError(f"The {name} mask holds {mask.dtype}; a mask is a boolean array.")
-            if mask.shape != self.grid.shape:
-                raise InputError(f"The {name} mask has shape {mask.shape}, its grid {self.grid.shape}.")
-
-    def volumes_ml(self) -> tuple[float, float]:
-        """Volumes of core and whole tumour in millilitres."""
-        voxel = self.grid.voxel_volume_ml
-        return float(np.count_nonzero(self.core) * voxel), float(np.count_nonzero(self.whole) * voxel)
-
-
 @dataclass(frozen=True)
 class Match:
     """An entry of the database, compared with a query.
@@ -77,7 +39,7 @@ class Match:
     ----------
     entry : int
         Number of the entry in the database.
-    dice_t1gd, dice_flair : float
+    dice_core, dice_whole : float
         Dice of the core and of the whole tumour, in [0, 1], counted exactly on the
         atlas grid whatever the strategy ranks by.
     score : float
@@ -85,14 +47,14 @@ class Match:
     """
 
     entry: int
-    dice_t1gd: float
-    dice_flair: float
+    dice_core: float
+    dice_whole: float
     score: float
 
     @property
     def dice_sum(self) -> float:
         """Dice_T1Gd + Dice_FLAIR, in [0, 2]: the score of the paper (section 2.3)."""
-        return self.dice_t1gd + self.dice_flair
+        return self.dice_core + self.dice_whole
 
 
 class Strategy(Protocol):
@@ -107,23 +69,6 @@ class Strategy(Protocol):
         masks lie on another grid than the database's or `top` is below 1.
         """
         ...
-
-
-def dice_from_counts(intersection: ArrayLike, first: ArrayLike, second: ArrayLike) -> NDArray[np.float64]:
-    """Dice from voxel counts: 2 |A and B| / (|A| + |B|); 1 where both sets are empty.
-
-    All strategies compute their exact Dice here or with the same float64 operations
-    in the same order, so that equal counts give equal scores to the last bit.
-    """
-    total = np.asarray(first, dtype=np.float64) + np.asarray(second, dtype=np.float64)
-    both_empty = total == 0
-    return np.where(both_empty, 1.0, 2.0 * np.asarray(intersection) / np.where(both_empty, 1.0, total))
-
-
-def dice(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> float:
-    """Dice coefficient of two boolean arrays: 1 when both are empty, 0 when one is."""
-    intersection = np.count_nonzero(first & second)
-    return float(dice_from_counts(intersection, np.count_nonzero(first), np.count_nonzero(second)))
 
 
 def check_query(masks: TumorMasks, database: TumorDatabase, top: int) -> None:

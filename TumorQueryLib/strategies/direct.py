@@ -32,8 +32,9 @@ from numpy.typing import NDArray
 
 from TumorQueryLib.database.masks import BLOCK_EDGE, RUN_BYTES, RunLengthMasks, RunningCount, block_grid_shape
 from TumorQueryLib.database.store import BlockCounts, TumorDatabase
-from TumorQueryLib.strategies.base import Match, TumorMasks, check_query, register_strategy
-from TumorQueryLib.strategies.brute_force import best_matches, compare_entries
+from TumorQueryLib.geometry.regions import TumorMasks
+from TumorQueryLib.strategies.base import Match, check_query, register_strategy
+from TumorQueryLib.strategies.exact import best_matches, compare_entries
 
 #: Entries in a group. Fewer bound better, more are ruled out at once.
 GROUP_SIZE = 32
@@ -83,7 +84,7 @@ class Direct:
         rest = order[first:]
         self._search(rest[best.may_enter(group_bounds[rest], self._lowest_entry[rest])], core, whole, best)
         self.compared, self.bytes_read = best.compared, RUN_BYTES * best.runs_read
-        return best_matches(best.entries, best.dice_t1gd, best.dice_flair, top)
+        return best_matches(best.entries, best.dice_core, best.dice_whole, top)
 
     def _search(self, groups: NDArray[np.int64], core: RunningCount, whole: RunningCount, best: _Best) -> None:
         """Compare what may enter the best matches among the entries of the given groups."""
@@ -115,8 +116,8 @@ class _Best:
         self.top = top
         self.compared = self.runs_read = 0
         self.entries = np.empty(0, np.int64)
-        self.dice_t1gd = np.empty(0)
-        self.dice_flair = np.empty(0)
+        self.dice_core = np.empty(0)
+        self.dice_whole = np.empty(0)
         self._bar = (-1.0, 0)
 
     def may_enter(self, bounds: NDArray[np.float64], entries: NDArray[np.int64]) -> NDArray[np.bool_]:
@@ -124,15 +125,15 @@ class _Best:
         score, entry = self._bar
         return (bounds > score) | ((bounds == score) & (entries < entry))
 
-    def add(self, entries: NDArray[np.int64], dice_t1gd: NDArray[np.float64], dice_flair: NDArray[np.float64]) -> None:
+    def add(self, entries: NDArray[np.int64], dice_core: NDArray[np.float64], dice_whole: NDArray[np.float64]) -> None:
         """Take note of entries that were compared."""
         self.compared += len(entries)
         entries = np.concatenate([self.entries, entries])
-        dice_t1gd = np.concatenate([self.dice_t1gd, dice_t1gd])
-        dice_flair = np.concatenate([self.dice_flair, dice_flair])
-        score = dice_t1gd + dice_flair
+        dice_core = np.concatenate([self.dice_core, dice_core])
+        dice_whole = np.concatenate([self.dice_whole, dice_whole])
+        score = dice_core + dice_whole
         kept = np.lexsort((entries, -score))[: self.top]
-        self.entries, self.dice_t1gd, self.dice_flair = entries[kept], dice_t1gd[kept], dice_flair[kept]
+        self.entries, self.dice_core, self.dice_whole = entries[kept], dice_core[kept], dice_whole[kept]
         if len(kept) == self.top:
             self._bar = (float(score[kept[-1]]), int(self.entries[-1]))
 

@@ -14,11 +14,12 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from TumorQueryLib.base.progress import Progress, no_progress, part
 from TumorQueryLib.database.masks import RunLengthMasks, RunsInMemory, block_counts
 from TumorQueryLib.database.store import BlockCounts
-from TumorQueryLib.grid import Grid
-from TumorQueryLib.progress import Progress, no_progress, part
-from TumorQueryLib.strategies.base import TumorMasks, register_strategy
+from TumorQueryLib.geometry.grid import Grid
+from TumorQueryLib.geometry.regions import TumorMasks
+from TumorQueryLib.strategies.base import register_strategy
 from TumorQueryLib.strategies.direct import Direct
 from TumorQueryLib.strategies.embedding import ApproximateStrategy
 from TumorQueryLib.strategies.pooling import batches

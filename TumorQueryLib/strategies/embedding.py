@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -18,13 +16,14 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from TumorQueryLib.database.sampling import available_cores
+from TumorQueryLib.base.errors import DatabaseError, InputError, OutputError
+from TumorQueryLib.base.parallel import in_slices
+from TumorQueryLib.base.progress import Progress, no_progress
+from TumorQueryLib.base.resources import cache_folder
 from TumorQueryLib.database.store import read_attribute, write_attribute
-from TumorQueryLib.errors import DatabaseError, InputError, OutputError
-from TumorQueryLib.progress import Progress, no_progress
-from TumorQueryLib.resources import cache_folder
-from TumorQueryLib.strategies.base import Match, TumorMasks, check_query
-from TumorQueryLib.strategies.brute_force import exact_dice
+from TumorQueryLib.geometry.regions import TumorMasks
+from TumorQueryLib.strategies.base import Match, check_query
+from TumorQueryLib.strategies.exact import exact_dice
 from TumorQueryLib.strategies.pooling import batches
 
 if TYPE_CHECKING:
@@ -63,18 +62,18 @@ class ApproximateStrategy(ABC):
         """See `Strategy.query`; `Match.score` is the exact Dice sum where `rerank` is set."""
         check_query(masks, self.database, top)
         entries, ranked_by = self.best(masks, max(top, self.rerank))
-        dice_t1gd, dice_flair = exact_dice(self.database, masks, entries)
+        dice_core, dice_whole = exact_dice(self.database, masks, entries)
         if self.rerank:
-            ranked_by = dice_t1gd + dice_flair
+            ranked_by = dice_core + dice_whole
             # Only the first `rerank` are in play: more than that are asked for only where top is larger.
             head = np.lexsort((entries[: self.rerank], -ranked_by[: self.rerank]))
             order = np.concatenate([head, np.arange(len(head), len(entries))])
-            entries, dice_t1gd, dice_flair, ranked_by = (
-                values[order] for values in (entries, dice_t1gd, dice_flair, ranked_by)
+            entries, dice_core, dice_whole, ranked_by = (
+                values[order] for values in (entries, dice_core, dice_whole, ranked_by)
             )
         return [
             Match(int(entry), float(t1gd), float(flair), float(score))
-            for entry, t1gd, flair, score in zip(entries[:top], dice_t1gd, dice_flair, ranked_by)
+            for entry, t1gd, flair, score in zip(entries[:top], dice_core, dice_whole, ranked_by)
         ]
 
 
@@ -175,14 +174,6 @@ def negative_distances(codes: NDArray[np.float32], query: NDArray[np.float32]) -
     squared = np.empty(len(codes), np.float32)
     in_slices(lambda rows: _squared_distances(codes[rows], query, squared[rows]), len(codes))
     return -np.sqrt(squared.astype(np.float64))
-
-
-def in_slices(work: Callable[[slice], object], count: int) -> None:
-    """Call `work` with slices that cover 0 to count - 1, one on each core; it has to release the interpreter."""
-    cores = available_cores()
-    slices = [slice(count * n // cores, count * (n + 1) // cores) for n in range(cores)]
-    with ThreadPoolExecutor(cores) as executor:
-        list(executor.map(work, slices))
 
 
 @njit(cache=True, nogil=True, fastmath=True)

@@ -7,8 +7,9 @@ from numba import njit, types
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
+from TumorQueryLib.geometry.regions import TumorMasks
 from TumorQueryLib.strategies.autoencoder import LearnedStrategy
-from TumorQueryLib.strategies.base import TumorMasks, register_strategy
+from TumorQueryLib.strategies.base import register_strategy
 
 
 @register_strategy("bihash")

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from TumorQueryLib.errors import InputError, MissingDependencyError, OutputError
-from TumorQueryLib.resources import cache_folder, resources_folder
+from TumorQueryLib.base.errors import InputError, MissingDependencyError, OutputError
+from TumorQueryLib.base.resources import cache_folder, resources_folder
 from TumorQueryLib.strategies.pooling import Pooling
 
 if TYPE_CHECKING:
@@ -107,8 +107,8 @@ def database_traits(database: TumorDatabase) -> dict[str, Any]:
     """What a model and a database have to have in common."""
     return {
         "atlas_sha256": database.atlas_sha256,
-        "threshold_t1gd": database.threshold_t1gd,
-        "threshold_flair": database.threshold_flair,
+        "threshold_t1gd": database.threshold_core,
+        "threshold_flair": database.threshold_whole,
     }
 
 

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from TumorQueryLib.errors import InputError
+from TumorQueryLib.base.errors import InputError
 
 KINDS = ("ae", "vae", "bihash")
 

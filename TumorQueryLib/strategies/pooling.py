@@ -10,7 +10,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import ArrayLike, NDArray
 
-from TumorQueryLib.errors import InputError
+from TumorQueryLib.base.errors import InputError
 
 if TYPE_CHECKING:
     from TumorQueryLib.database import RunLengthMasks

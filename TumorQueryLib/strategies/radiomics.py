@@ -17,11 +17,12 @@ import numpy as np
 from numba import njit
 from numpy.typing import ArrayLike, NDArray
 
+from TumorQueryLib.base.errors import MissingDependencyError
+from TumorQueryLib.base.progress import Progress, no_progress
 from TumorQueryLib.database.masks import RunLengthMasks
-from TumorQueryLib.errors import MissingDependencyError
-from TumorQueryLib.grid import Grid, Volume, image_from_volume
-from TumorQueryLib.progress import Progress, no_progress
-from TumorQueryLib.strategies.base import TumorMasks, register_strategy
+from TumorQueryLib.geometry.grid import Grid, Volume, image_from_volume
+from TumorQueryLib.geometry.regions import TumorMasks
+from TumorQueryLib.strategies.base import register_strategy
 from TumorQueryLib.strategies.embedding import Codes, EmbeddedStrategy
 
 if TYPE_CHECKING:

@@ -16,9 +16,11 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from TumorQueryLib.progress import Progress, no_progress
-from TumorQueryLib.strategies.base import TumorMasks, register_strategy
-from TumorQueryLib.strategies.embedding import Codes, EmbeddedStrategy, in_slices
+from TumorQueryLib.base.parallel import in_slices
+from TumorQueryLib.base.progress import Progress, no_progress
+from TumorQueryLib.geometry.regions import TumorMasks
+from TumorQueryLib.strategies.base import register_strategy
+from TumorQueryLib.strategies.embedding import Codes, EmbeddedStrategy
 from TumorQueryLib.strategies.pooling import Pooling
 
 if TYPE_CHECKING:

@@ -1,0 +1,87 @@
+"""Run-length masks: without loss, and exact overlaps with a query."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from TumorQueryLib.base.errors import InputError
+from TumorQueryLib.database.masks import (
+    BLOCK_EDGE,
+    LONGEST_RUN,
+    RunLengthMasks,
+    RunningCount,
+    block_counts,
+    decode_runs,
+    encode_mask,
+)
+
+SHAPES = st.tuples(st.integers(1, 7), st.integers(1, 7), st.integers(1, 40))
+
+
+@st.composite
+def mask_pairs(draw):
+    shape = draw(SHAPES)
+    density = draw(st.sampled_from([0.0, 0.1, 0.5, 0.9, 1.0]))
+    generator = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    return generator.random(shape) < density, generator.random(shape) < draw(st.sampled_from([0.0, 0.3, 1.0]))
+
+
+@settings(deadline=None, max_examples=60)
+@given(arrays(np.bool_, SHAPES))
+def test_coding_loses_nothing(mask):
+    runs = encode_mask(mask)
+    assert np.array_equal(decode_runs(runs, mask.shape), mask)
+    assert runs.volume == np.count_nonzero(mask)
+    assert np.all(np.diff(runs.starts.astype(np.int64)) > 0)
+
+
+@settings(deadline=None, max_examples=60)
+@given(mask_pairs())
+def test_overlap_is_that_of_the_arrays(pair):
+    first, second = pair
+    coded = RunLengthMasks.from_masks([first, second], first.shape)
+    counts = coded.intersections(RunningCount(second), np.array([1, 0]))
+    assert counts.tolist() == [np.count_nonzero(second), np.count_nonzero(first & second)]
+
+
+def test_rows_longer_than_a_byte_are_split():
+    mask = np.zeros((1, 2, 700), dtype=bool)
+    mask[0, 0, 10:] = True
+    mask[0, 1, :] = True
+    runs = encode_mask(mask)
+    assert runs.lengths.max() == LONGEST_RUN
+    assert np.array_equal(decode_runs(runs, mask.shape), mask)
+    coded = RunLengthMasks.from_masks([mask], mask.shape)
+    assert coded.intersections(RunningCount(mask), np.array([0]))[0] == mask.sum()
+
+
+def test_a_box_is_coded_in_its_place():
+    generator = np.random.default_rng(1)
+    box = generator.random((5, 6, 7)) < 0.4
+    whole = np.zeros((12, 13, 14), dtype=bool)
+    whole[3:8, 4:10, 5:12] = box
+    assert np.array_equal(decode_runs(encode_mask(box, whole.shape, (3, 4, 5)), whole.shape), whole)
+    with pytest.raises(InputError, match="does not lie in a grid"):
+        encode_mask(box, whole.shape, (10, 0, 0))
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.tuples(*[st.integers(1, 2 * BLOCK_EDGE + 3)] * 3), st.integers(0, 2**32 - 1))
+def test_block_counts_are_sums_over_blocks(shape, seed):
+    mask = np.random.default_rng(seed).random(shape) < 0.3
+    edges = [np.arange(0, n, BLOCK_EDGE) for n in shape]
+    expected = mask.astype(np.int64)
+    for axis in range(3):
+        expected = np.add.reduceat(expected, edges[axis], axis=axis)
+    assert np.array_equal(block_counts(encode_mask(mask), shape), expected.ravel())
+    assert np.array_equal(RunningCount(mask).blocks, expected.ravel())
+
+
+def test_an_entry_that_does_not_exist_is_refused():
+    coded = RunLengthMasks.from_masks([np.ones((2, 2, 2), dtype=bool)], (2, 2, 2))
+    assert coded.decode(0).all()
+    for entry in (-1, 1):
+        with pytest.raises(IndexError):
+            coded.decode(entry)

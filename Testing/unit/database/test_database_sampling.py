@@ -1,0 +1,133 @@
+"""The priors: what is drawn, that it is drawn again alike, and that the starter database is what it says."""
+
+import numpy as np
+import pytest
+from synthetic_database import small_brain
+
+from TumorQueryLib.anatomy.tissue import Tissue
+from TumorQueryLib.base.errors import InputError
+from TumorQueryLib.base.resources import resources_folder
+from TumorQueryLib.database import TumorDatabase, sample_synthetic
+from TumorQueryLib.database import sampling as module
+from TumorQueryLib.database.masks import decode_runs
+from TumorQueryLib.geometry.regions import dice
+from TumorQueryLib.growth import simulate
+
+
+@pytest.fixture(scope="module")
+def brain():
+    return small_brain()
+
+
+@pytest.fixture(scope="module")
+def cells(brain):
+    return module.SeedCells.of(brain, Tissue.from_atlas(brain))
+
+
+def tumours_of(atlas, count, **options):
+    return list(sample_synthetic(atlas, count, **options))
+
+
+def test_the_starter_database_is_what_the_documented_command_makes(atlas):
+    tissue = Tissue.from_atlas(atlas)
+    prior = module.make_prior("trajectory", module.SeedCells.of(atlas, tissue), 5000, 0)
+    with TumorDatabase.open("starter") as database:
+        database.check_atlas(atlas)
+        assert database.attributes["prior"] == prior.describe()
+        for number in (0, 1, 2, 1200, prior.solves - 1):
+            grown = prior.grow(number, tissue)
+            entries = np.flatnonzero(database.trajectory == number)
+            assert np.allclose(database.seed[entries], grown.seed)
+            for name in ("diffusivity", "proliferation", "duration"):
+                assert np.allclose(getattr(database, name)[entries], getattr(grown, name), rtol=1e-6)
+            for region, masks in (("t1gd", database.core), ("flair", database.whole)):
+                for entry, runs in zip(entries, grown.runs[region]):
+                    # Bit for bit where it was made; other processors may round otherwise.
+                    assert dice(masks.decode(entry), decode_runs(runs, tissue.grid.shape)) >= 0.999
+
+
+def test_the_starter_database_keeps_its_promises(atlas):
+    assert (resources_folder() / "Databases" / "starter.h5").stat().st_size <= 20e6
+    with TumorDatabase.open("starter") as database:
+        voxel = atlas.grid.voxel_volume_ml
+        assert len(database) == 5000
+        assert len(np.unique(database.trajectory)) >= 2500
+        assert database.attributes["licence"].startswith("CC BY-SA 3.0")
+        assert "SRI24" in database.attributes["attribution"]
+        whole, core = database.whole.volume * voxel, database.core.volume * voxel
+        assert whole.min() >= module.WHOLE_VOLUMES_ML[0]
+        # Steps are coarse where tumours grow fast, so the last one may lead beyond the range.
+        assert np.quantile(whole, 0.99) <= 1.1 * module.WHOLE_VOLUMES_ML[1]
+        assert 0.01 < np.mean(core < module.VISIBLE_CORE_ML) < 0.1
+        entry = 1234
+        density = simulate(database.parameters(entry), atlas)
+        assert dice(density > 0.2, database.whole.decode(entry)) >= 0.999
+        assert dice(density > 0.6, database.core.decode(entry)) >= 0.999
+
+
+def test_places_and_lengths_fill_their_ranges_evenly(brain, cells):
+    prior = module.TrajectoryPrior(cells, 2000, random_seed=3)
+    lengths = np.sort(np.sqrt(prior._diffusivity / prior._proliferation))
+    expected = 8 ** ((np.arange(1000) + 0.5) / 1000)
+    assert np.abs(np.log(lengths / expected)).max() < 0.1
+    index = np.rint(brain.grid.to_index(prior._places)).astype(int)
+    assert cells.allowed[tuple(index.T)].all()
+    # Quasi-random: the share of places on each side of a plane is that of the cells, closer than chance has it.
+    allowed = np.argwhere(cells.allowed)
+    for axis in range(3):
+        for cut in (8, 12, 16):
+            share, wanted = np.mean(index[:, axis] < cut), np.mean(allowed[:, axis] < cut)
+            assert abs(share - wanted) < 0.02
+
+
+def test_moments_of_a_trajectory_grow_and_differ(brain, cells):
+    tissue = Tissue.from_atlas(brain)
+    prior = module.TrajectoryPrior(cells, 91, random_seed=0, moments=3)
+    volumes = [[runs.volume for runs in prior.grow(n, tissue).runs["flair"]] for n in range(prior.solves)]
+    assert [len(v) for v in volumes] == [3] * 30 + [1]
+    assert all(first < second < third for first, second, third in volumes[:-1])
+
+
+def test_independent_draws_follow_the_published_quantiles(cells):
+    generator = np.random.default_rng(0)
+    drawn = [module._draw_independent(cells, generator) for _ in range(4000)]
+    for name, (lowest, highest) in module.PAPER_BOX.items():
+        values = np.array([getattr(parameters, name) for parameters in drawn])
+        assert values.min() >= lowest
+        assert values.max() <= highest
+    distance = np.array([2 * np.sqrt(p.diffusivity * p.proliferation) * p.duration for p in drawn])
+    for level, expected in ((0.05, 44), (0.5, 91), (0.95, 176)):
+        assert np.quantile(distance, level) == pytest.approx(expected, rel=0.06)
+    assert distance.min() >= 26
+    assert distance.max() <= 315
+    rho_t = np.array([p.rho_t for p in drawn])
+    assert rho_t.min() >= 7.8
+    # What was not fitted comes out near the published figures too: 16.9 and 2.4 mm.
+    assert np.median(rho_t) == pytest.approx(16.9, rel=0.3)
+    assert np.median([p.infiltration_length for p in drawn]) == pytest.approx(2.4, rel=0.3)
+
+
+@pytest.mark.parametrize("sampling", module.SAMPLINGS)
+def test_held_out_tumours_repeat_and_have_their_core(brain, cells, sampling):
+    first = tumours_of(brain, 12, seed=4, sampling=sampling, with_visible_core=True)
+    again = tumours_of(brain, 12, seed=4, sampling=sampling, with_visible_core=True)
+    for one, other in zip(first, again):
+        assert one.parameters == other.parameters
+        assert np.array_equal(one.masks.core, other.masks.core)
+        assert one.masks.volumes_ml()[0] >= module.VISIBLE_CORE_ML
+        density = simulate(one.parameters, brain)
+        assert np.array_equal(density > 0.6, one.masks.core)
+        assert np.array_equal(density > 0.2, one.masks.whole)
+    prior = module.make_prior(sampling, cells, 12, 4)
+    tissue = Tissue.from_atlas(brain)
+    in_database = np.concatenate([prior.grow(n, tissue).seed for n in range(prior.solves)])
+    held_out = np.array([tumour.parameters.seed for tumour in first])
+    assert np.abs(held_out[:, None] - in_database).max(axis=2).min() > 1e-6
+
+
+def test_what_cannot_be_sampled_is_refused(brain):
+    with pytest.raises(InputError, match="choose one of"):
+        tumours_of(brain, 1, seed=0, sampling="uniform")
+    tiny = small_brain(spacing=1.0)
+    with pytest.raises(InputError, match="adult brain"):
+        tumours_of(tiny, 8, seed=0)

@@ -1,0 +1,219 @@
+"""The database file: what it holds, and that damage gives a sentence, never a wrong answer."""
+
+import json
+import shutil
+
+import h5py
+import numpy as np
+import pytest
+from synthetic_database import small_brain, write_masks
+
+from TumorQueryLib.base.errors import DatabaseError
+from TumorQueryLib.database import TumorDatabase, build_database, describe_database
+from TumorQueryLib.geometry.grid import Grid
+from TumorQueryLib.geometry.regions import TumorMasks
+from TumorQueryLib.growth import simulate
+from TumorQueryLib.strategies import create_strategy
+
+GRID = Grid.isotropic(24, 1.5, (0, 0, 0))
+
+
+@pytest.fixture(scope="module")
+def pairs():
+    generator = np.random.default_rng(3)
+    made = []
+    for _ in range(40):
+        whole = np.zeros(GRID.shape, dtype=bool)
+        corner = generator.integers(0, 12, 3)
+        i, j, k = (slice(a, a + n) for a, n in zip(corner, generator.integers(2, 12, 3)))
+        whole[i, j, k] = True
+        made.append((whole & (generator.random(GRID.shape) < 0.6), whole))
+    return made
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory, pairs):
+    return write_masks(tmp_path_factory.mktemp("database") / "pairs.h5", GRID, pairs)
+
+
+@pytest.fixture(scope="module")
+def grown(tmp_path_factory):
+    """A database grown in a small brain, by both priors."""
+    folder = tmp_path_factory.mktemp("grown")
+    brain = small_brain()
+    return brain, [
+        build_database(folder / f"{sampling}.h5", brain, 24, sampling=sampling, random_seed=5)
+        for sampling in ("trajectory", "independent")
+    ]
+
+
+def test_masks_come_back_as_they_were(path, pairs):
+    for limit in (None, 0):
+        with TumorDatabase.open(path, memory_limit=limit) as database:
+            assert len(database) == len(pairs)
+            assert database.grid == GRID
+            for entry, (core, whole) in enumerate(pairs):
+                assert np.array_equal(database.core.decode(entry), core)
+                assert np.array_equal(database.whole.decode(entry), whole)
+            assert database.whole.volume.tolist() == [int(whole.sum()) for _, whole in pairs]
+
+
+def test_the_solver_gives_every_stored_entry_again(grown):
+    brain, paths = grown
+    for path in paths:
+        with TumorDatabase.open(path) as database:
+            database.check_atlas(brain)
+            for entry in range(0, len(database), 5):
+                density = simulate(database.parameters(entry), brain)
+                assert np.array_equal(density > 0.6, database.core.decode(entry))
+                assert np.array_equal(density > 0.2, database.whole.decode(entry))
+
+
+def test_the_file_can_be_read_without_this_package(grown):
+    path = grown[1][0]
+    with h5py.File(path) as file:
+        assert file.attrs["schema"] == b"tumorquery-database"
+        assert int(file.attrs["schema_version"]) == 1
+        assert bool(file.attrs["complete"])
+        assert json.loads(file.attrs["prior"])["name"] == "trajectory"
+        assert json.loads(file.attrs["initial_condition"])["mass_mm3"] > 0
+        assert file["parameters/diffusivity"].attrs["unit"] == b"mm^2/day"
+        masks = file["masks/flair"]
+        entry = 7
+        begin, end = masks["offsets"][entry : entry + 2]
+        flat = np.zeros(int(np.prod(file.attrs["grid_shape"])), dtype=bool)
+        for start, length in zip(masks["starts"][begin:end].tolist(), masks["lengths"][begin:end].tolist()):
+            flat[start : start + length] = True
+        assert masks["volume"][entry] == flat.sum()
+    with TumorDatabase.open(path) as database:
+        assert np.array_equal(flat.reshape(database.grid.shape), database.whole.decode(entry))
+
+
+def test_description_says_what_is_held(grown):
+    brain, paths = grown
+    described = describe_database(paths[0], verify=True)
+    assert json.loads(json.dumps(described)) == described
+    assert (described["entries"], described["trajectories"]) == (24, 12)
+    assert described["verified"]
+    assert described["atlas_name"] == brain.name
+    assert brain.licence in described["licence"]
+    assert described["attribution"] == brain.attribution
+    assert described["whole_volume_ml"]["min"] >= 2
+
+
+def test_a_file_with_text_of_variable_length_is_read_as_well(grown, tmp_path):
+    older = shutil.copy(grown[1][0], tmp_path / "older.h5")
+    with h5py.File(older, "r+") as file:
+        for name, value in file.attrs.items():
+            if isinstance(value, bytes):
+                file.attrs[name] = value.decode()
+    with TumorDatabase.open(older) as database, TumorDatabase.open(grown[1][0]) as newer:
+        database.verify()
+        assert database.sha256 == newer.sha256
+        assert database.attributes == newer.attributes
+
+
+def test_another_atlas_is_refused(grown):
+    with TumorDatabase.open(grown[1][0]) as database, pytest.raises(DatabaseError, match="use that atlas"):
+        database.check_atlas(small_brain(size=22))
+
+
+def test_the_bundled_database_opens_by_name(tmp_path, monkeypatch, path):
+    (tmp_path / "Atlas").mkdir()
+    (tmp_path / "Databases").mkdir()
+    shutil.copy(path, tmp_path / "Databases" / "starter.h5")
+    monkeypatch.setenv("TUMORQUERY_RESOURCES", str(tmp_path))
+    with TumorDatabase.open("starter") as database:
+        assert len(database) == 40
+    with pytest.raises(DatabaseError, match="Bundled: starter"):
+        TumorDatabase.open("no such database")
+
+
+def test_what_is_no_database_is_refused(tmp_path, pairs):
+    text = tmp_path / "text.h5"
+    text.write_text("not HDF5")
+    other = tmp_path / "other.h5"
+    with h5py.File(other, "w") as file:
+        file["values"] = np.arange(3)
+    newer = write_masks(tmp_path / "newer.h5", GRID, pairs[:2], schema_version=2)
+    unfinished = write_masks(tmp_path / "unfinished.h5", GRID, pairs[:2])
+    with h5py.File(unfinished, "r+") as file:
+        file.attrs["complete"] = False
+    for path, words in (
+        (text, "not a usable database"),
+        (other, "no database of simulated tumours"),
+        (newer, "schema version 2"),
+        (unfinished, "not finished"),
+        (tmp_path, "no database"),
+    ):
+        with pytest.raises(DatabaseError, match=words) as error:
+            TumorDatabase.open(path)
+        assert "\n" not in str(error.value)
+
+
+def answers(path, pairs):
+    with TumorDatabase.open(path) as database:
+        found = [
+            [(match.entry, match.score) for match in create_strategy(name, database).query(masks, 5)]
+            for name in ("direct", "brute-force")
+            for masks in (TumorMasks(*pairs[1], GRID), TumorMasks(*pairs[20], GRID))
+        ]
+        return found, [database.parameters(entry) for entry in range(len(database))]
+
+
+def test_a_truncated_file_is_refused(path, pairs, tmp_path):
+    content = path.read_bytes()
+    short = tmp_path / "short.h5"
+    for size in np.linspace(0, len(content) - 1, 25).astype(int):
+        short.write_bytes(content[:size])
+        with pytest.raises(DatabaseError):
+            answers(short, pairs)
+
+
+def test_flipped_bytes_never_give_another_answer(path, pairs, tmp_path):
+    content = path.read_bytes()
+    expected = answers(path, pairs)
+    damaged = tmp_path / "damaged.h5"
+    refused = 0
+    for place in np.random.default_rng(11).integers(0, len(content), 150):
+        altered = bytearray(content)
+        altered[place] ^= 0xFF if place % 2 else 1 << (place % 8)
+        damaged.write_bytes(altered)
+        try:
+            found = answers(damaged, pairs)
+        except DatabaseError:
+            refused += 1
+            continue
+        assert found == expected
+        with TumorDatabase.open(damaged) as database:
+            try:
+                database.verify()
+            except DatabaseError:
+                refused += 1
+    assert refused > 75
+
+
+def test_verify_finds_content_that_does_not_belong_together(path, pairs, tmp_path):
+    """Checksums of HDF5 are renewed by whoever writes; the SHA-256 of the content is not."""
+    for name, value in (("parameters/diffusivity", 2.0), ("masks/flair/volume", 5)):
+        altered = tmp_path / "altered.h5"
+        shutil.copy(path, altered)
+        with h5py.File(altered, "r+") as file:
+            file[name][3] = value
+        with TumorDatabase.open(altered) as database, pytest.raises(DatabaseError, match="SHA-256"):
+            database.verify()
+
+
+def test_a_file_that_would_lead_out_of_the_grid_is_refused(path, pairs, tmp_path):
+    altered = tmp_path / "altered.h5"
+    for name, place, value in (
+        ("masks/flair/starts", 10, 2**31),
+        ("masks/flair/offsets", 3, 2**40),
+        ("masks/t1gd/lengths", 0, 255),
+        ("blocks/flair/index", 5, 60000),
+    ):
+        shutil.copy(path, altered)
+        with h5py.File(altered, "r+") as file:
+            file[name][place] = value
+        with pytest.raises(DatabaseError):
+            answers(altered, pairs)

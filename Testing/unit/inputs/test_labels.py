@@ -1,0 +1,215 @@
+"""What the labels of a segmentation mean, and how it is asked for where they do not say."""
+
+import nrrd
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from TumorQueryLib.base.errors import InputError
+from TumorQueryLib.inputs.image_files import read_image_file
+from TumorQueryLib.inputs.labels import CONVENTIONS, parse_labels, regions_from_label_map, regions_from_segments
+
+# From the data sets' own descriptions: necrosis, oedema, non-enhancing, enhancing, resection cavity.
+TISSUE = {
+    "brats2013": {1: "core", 2: "oedema", 3: "core", 4: "core"},
+    "brats2018": {1: "core", 2: "oedema", 4: "core"},
+    "brats2023": {1: "core", 2: "oedema", 3: "core"},
+    "brats2024": {1: "core", 2: "oedema", 3: "core", 4: "cavity"},
+    "decathlon": {1: "oedema", 2: "core", 3: "core"},
+}
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.float32, np.float64])
+@pytest.mark.parametrize("labels", sorted(CONVENTIONS))
+def test_each_convention_reads_its_labels(labels, dtype):
+    present = sorted(TISSUE[labels])
+    array = np.array([0, *present], dtype=dtype)
+    core, whole = regions_from_label_map(array, labels)
+    assert core.tolist() == [False, *(TISSUE[labels][label] == "core" for label in present)]
+    assert whole.tolist() == [False, *(TISSUE[labels][label] != "cavity" for label in present)]
+
+
+@given(st.sets(st.integers(1, 6), min_size=1))
+def test_only_1_2_4_speaks_for_itself(present):
+    array = np.array([0, *present])
+    if present == {1, 2, 4}:
+        core, whole = regions_from_label_map(array, None)
+        assert core.tolist() == [False, True, False, True]
+        assert whole.tolist() == [False, True, True, True]
+    else:
+        with pytest.raises(InputError, match=r"brats2013.*brats2018.*brats2023.*brats2024.*decathlon.*core=1,4/whole"):
+            regions_from_label_map(array, None)
+
+
+@given(st.sampled_from(sorted(CONVENTIONS)), st.sets(st.integers(1, 12), min_size=1))
+def test_a_label_that_the_convention_does_not_know_is_refused(labels, present):
+    array = np.array([0, *present])
+    if present <= set(TISSUE[labels]) and present & {k for k, v in TISSUE[labels].items() if v != "cavity"}:
+        core, whole = regions_from_label_map(array, labels)
+        assert not (core & ~whole).any()
+    else:
+        with pytest.raises(InputError, match="holds the labels"):
+            regions_from_label_map(array, labels)
+
+
+def test_the_free_form_takes_what_it_names_and_leaves_the_rest():
+    array = np.array([0, 1, 2, 4, 9])
+    core, whole = regions_from_label_map(array, "core=1,4/whole=1, 2,4")
+    assert core.tolist() == [False, True, False, True, False]
+    assert whole.tolist() == [False, True, True, True, False]
+    core, whole = regions_from_label_map(array, "core=/whole=2")
+    assert not core.any()
+    assert whole.sum() == 1
+
+
+@pytest.mark.parametrize(
+    ("labels", "said"),
+    [
+        ("brats2019", "'brats2019' is not known"),
+        ("core=1", "is not known"),
+        ("core=1,4/whole=2", "whole tumour includes the core"),
+        ("core=/whole=", "whole tumour includes the core"),
+        ("core=necrosis/whole=necrosis,edema", "names are for a Slicer segmentation"),
+        ("core=5/whole=5,6", "none of them is tumour"),
+    ],
+)
+def test_labels_that_fit_nothing_are_refused(labels, said):
+    with pytest.raises(InputError, match=said):
+        regions_from_label_map(np.array([0, 1, 2, 4]), labels)
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ([0, 0, 0], "every voxel is 0"),
+        ([0, 1.5, 2], "whole numbers"),
+        ([0, 1, 700], "Is this file an image"),
+        ([0, -1, 2], "Is this file an image"),
+        ([0, np.nan, 2], "NaN"),
+        ([0, np.inf, 2], "NaN"),
+    ],
+)
+def test_what_is_no_label_map_is_refused(values, said):
+    with pytest.raises(InputError, match=said):
+        regions_from_label_map(np.array(values), "brats2018")
+
+
+def segments(**masks):
+    return [(name.replace("_", " "), np.array(mask, dtype=bool)) for name, mask in masks.items()]
+
+
+@pytest.mark.parametrize(
+    ("named", "core", "whole"),
+    [
+        (segments(core=[1, 0, 0], whole_tumour=[1, 1, 0]), [1, 0, 0], [1, 1, 0]),
+        (segments(Necrosis=[1, 0, 0, 0], Enhancing=[0, 1, 0, 0], Edema=[0, 0, 1, 0]), [1, 1, 0, 0], [1, 1, 1, 0]),
+        (segments(TC=[1, 0, 0], WT=[0, 1, 0]), [1, 0, 0], [1, 1, 0]),
+        # Where core and whole tumour are both there, other segments do not matter.
+        (segments(core=[1, 0, 0], whole=[1, 1, 0], ventricles=[0, 0, 1]), [1, 0, 0], [1, 1, 0]),
+        (segments(oedema=[0, 1, 0]), [0, 0, 0], [0, 1, 0]),
+    ],
+)
+def test_segment_names_that_say_what_they_are(named, core, whole):
+    found = regions_from_segments(named, None)
+    assert np.array_equal(found[0], np.array(core, dtype=bool))
+    assert np.array_equal(found[1], np.array(whole, dtype=bool))
+
+
+@pytest.mark.parametrize(
+    "named",
+    [
+        segments(Segment_1=[1, 0], Segment_2=[0, 1]),
+        segments(core=[1, 0]),
+        segments(core=[1, 0], brain=[1, 1]),
+        # What "other" is might be part of the core.
+        segments(enhancing=[1, 0], edema=[0, 1], other=[1, 0]),
+        segments(whole=[1, 1], cavity=[1, 0]),
+    ],
+)
+def test_segment_names_that_do_not_say_are_refused_with_the_names(named):
+    with pytest.raises(InputError, match=f"'{named[-1][0]}'.*--labels"):
+        regions_from_segments(named, None)
+
+
+def test_segments_are_named_by_the_user():
+    named = segments(Segment_1=[1, 0, 0], Rand=[0, 1, 0], Ödem=[0, 0, 1])
+    core, whole = regions_from_segments(named, "core=segment 1,RAND/whole=Segment 1,Rand,ödem")
+    assert core.tolist() == [True, True, False]
+    assert whole.all()
+    with pytest.raises(InputError, match="no segment 'Edema'; it holds 'Segment 1', 'Rand', 'Ödem'"):
+        regions_from_segments(named, "core=Rand/whole=Rand,Edema")
+    with pytest.raises(InputError, match="brats2018 speaks of label numbers"):
+        regions_from_segments(named, "brats2018")
+
+
+def test_a_label_is_written_once_and_for_all():
+    assert parse_labels("brats2018").whole == ("1", "2", "4")
+    assert parse_labels("core=a b, c/whole=a b,c,d/e").whole == ("a b", "c", "d/e")
+
+
+CORE = np.zeros((12, 11, 10), dtype=np.uint8)
+CORE[4:7, 4:7, 4:7] = 1
+EDEMA = np.zeros_like(CORE)
+EDEMA[3:9, 3:9, 3:9] = 1
+SPACE = {"space": "left-posterior-superior", "space origin": [10.0, 20.0, 30.0]}
+
+
+def write_one_layer(path):
+    """As Slicer stores segments that do not overlap: one array, a value each."""
+    array = np.where(CORE, 2, np.where(EDEMA, 1, 0)).astype(np.uint8)
+    header = SPACE | {"space directions": np.diag([3.0, 3.0, 3.0])}
+    for n, (name, value) in enumerate((("Enhancing tumor", 2), ("Edema", 1))):
+        header |= {f"Segment{n}_Name": name, f"Segment{n}_LabelValue": str(value), f"Segment{n}_Layer": "0"}
+    nrrd.write(str(path), array, header)
+    return {"Enhancing tumor": CORE > 0, "Edema": (EDEMA > 0) & (CORE == 0)}
+
+
+def write_layers(path):
+    """As Slicer stores segments that overlap: a list of arrays in front of the axes of space."""
+    header = SPACE | {
+        "kinds": ["list", "domain", "domain", "domain"],
+        "space directions": np.array([[np.nan] * 3, [3.0, 0, 0], [0, 3.0, 0], [0, 0, 3.0]]),
+    }
+    for n, (name, layer) in enumerate((("whole tumor", 1), ("core", 0))):
+        header |= {f"Segment{n}_Name": name, f"Segment{n}_LabelValue": "1", f"Segment{n}_Layer": str(layer)}
+    nrrd.write(str(path), np.stack([CORE, EDEMA]), header)
+    return {"whole tumor": EDEMA > 0, "core": CORE > 0}
+
+
+def write_list_of_one(path):
+    """As Slicer 4.10 stores a single segment: a list of one, without layer or value."""
+    header = SPACE | {
+        "kinds": ["list", "domain", "domain", "domain"],
+        "space directions": np.array([[np.nan] * 3, [3.0, 0, 0], [0, 3.0, 0], [0, 0, 3.0]]),
+        "Segment0_Name": "edema",
+    }
+    nrrd.write(str(path), EDEMA[None], header)
+    return {"edema": EDEMA > 0}
+
+
+def test_a_segmentation_of_one_segment_is_read(tmp_path):
+    expected = write_list_of_one(tmp_path / "tumor.seg.nrrd")
+    ((name, mask),) = read_image_file(tmp_path / "tumor.seg.nrrd", "segmentation").segments
+    assert np.array_equal(mask, expected[name])
+
+
+@pytest.mark.parametrize("write", [write_one_layer, write_layers])
+def test_a_slicer_segmentation_is_read_by_name(tmp_path, write):
+    expected = write(tmp_path / "tumor.seg.nrrd")
+    file = read_image_file(tmp_path / "tumor.seg.nrrd", "segmentation")
+    assert [name for name, _ in file.segments] == list(expected)
+    for name, mask in file.segments:
+        assert np.array_equal(mask, expected[name])
+    assert np.allclose(file.volume.grid.to_ras([0, 0, 0]), [-10, -20, 30])
+    core, whole = regions_from_segments(file.segments, None)
+    assert np.array_equal(core, CORE > 0)
+    assert np.array_equal(whole, (CORE | EDEMA) > 0)
+
+
+def test_a_damaged_segment_header_is_refused(tmp_path):
+    header = SPACE | {"space directions": np.diag([3.0, 3.0, 3.0])}
+    header |= {"Segment0_Name": "core", "Segment0_LabelValue": "1", "Segment0_Layer": "3"}
+    nrrd.write(str(tmp_path / "tumor.seg.nrrd"), CORE, header)
+    with pytest.raises(InputError, match=r"'core' is in layer 3.*1 layers"):
+        read_image_file(tmp_path / "tumor.seg.nrrd", "segmentation")

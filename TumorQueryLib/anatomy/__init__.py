@@ -1,0 +1,1 @@
+"""Where a tumour grows: the atlas, its tissue, and that tissue carried into a patient."""

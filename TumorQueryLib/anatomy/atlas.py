@@ -1,0 +1,135 @@
+"""The brain atlas: tissue maps for the growth model, T1 for the registration.
+
+An atlas is a folder that holds `atlas.json` (name, licence, attribution) beside
+`wm.nii.gz`, `gm.nii.gz`, `csf.nii.gz` (uint8, 255 = probability 1, one grid) and
+`t1.nii.gz` (skull-stripped, 0 outside the brain, on a grid of its own).
+`scripts/make_atlas.py` makes the bundled ones.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from TumorQueryLib.base.errors import InputError
+from TumorQueryLib.base.resources import resources_folder
+from TumorQueryLib.geometry.grid import Grid, Volume, volume_from_image
+
+ATLAS_FILES = ("wm.nii.gz", "gm.nii.gz", "csf.nii.gz", "t1.nii.gz")
+
+
+@dataclass(frozen=True, eq=False)
+class Atlas:
+    """A brain atlas.
+
+    Parameters
+    ----------
+    name : str
+        Such as "SRI24".
+    grid : Grid
+        Grid of the tissue maps, RAS mm; the growth model's grid.
+    white_matter, grey_matter, csf : ndarray of float32, shape grid.shape
+        Probabilities in [0, 1], indexed [i, j, k]; their sum is at most 1.
+    t1 : Volume
+        Skull-stripped T1 (float32, arbitrary units, 0 outside the brain) for the
+        registration, on a grid of its own.
+    licence, attribution : str
+        Go with everything that is derived from the atlas.
+    """
+
+    name: str
+    grid: Grid
+    white_matter: NDArray[np.float32]
+    grey_matter: NDArray[np.float32]
+    csf: NDArray[np.float32]
+    t1: Volume
+    licence: str
+    attribution: str
+
+    @classmethod
+    def load(cls, name: str | Path = "SRI24") -> Atlas:
+        """Read a bundled atlas by name, or any folder of the same form by path.
+
+        Raises
+        ------
+        InputError
+            When there is no such atlas, a file is missing or unreadable, or the
+            maps' grids differ.
+        """
+        folder = find_atlas_folder(name)
+        missing = [file for file in ("atlas.json", *ATLAS_FILES) if not (folder / file).is_file()]
+        if missing:
+            raise InputError(
+                f"The atlas folder {folder} lacks {', '.join(missing)}; "
+                f"an atlas is atlas.json and {', '.join(ATLAS_FILES)}."
+            )
+        try:
+            about = json.loads((folder / "atlas.json").read_text(encoding="utf-8"))
+            described = {key: str(about[key]) for key in ("name", "licence", "attribution")}
+        except (ValueError, KeyError, TypeError) as error:
+            raise InputError(
+                f"{folder / 'atlas.json'} must be a JSON object with name, licence and attribution ({error})."
+            ) from error
+        volumes = [_read(folder / file) for file in ATLAS_FILES]
+        for file, volume in zip(ATLAS_FILES[1:3], volumes[1:3]):
+            if not volume.grid.matches(volumes[0].grid):
+                raise InputError(f"{file} of the atlas in {folder} is on another grid than wm.nii.gz.")
+        for file, volume in zip(ATLAS_FILES[:3], volumes[:3]):
+            if volume.array.dtype != np.uint8:
+                raise InputError(
+                    f"{file} of the atlas in {folder} holds {volume.array.dtype}; tissue maps are uint8 with 255 = 1."
+                )
+        maps = [volume.array.astype(np.float32) / np.float32(255) for volume in volumes[:3]]
+        total = np.maximum(maps[0] + maps[1] + maps[2], np.float32(1))
+        white_matter, grey_matter, csf = (m / total for m in maps)
+        t1 = Volume(volumes[3].array.astype(np.float32), volumes[3].grid)
+        return cls(
+            grid=volumes[0].grid, white_matter=white_matter, grey_matter=grey_matter, csf=csf, t1=t1, **described
+        )
+
+    @cached_property
+    def sha256(self) -> str:
+        """SHA-256 of what the growth model sees: grid and tissue maps, whatever file held them."""
+        digest = hashlib.sha256()
+        digest.update(np.array(self.grid.shape, "<i8").tobytes())
+        digest.update(self.grid.affine.astype("<f8").tobytes())
+        for tissue in (self.white_matter, self.grey_matter, self.csf):
+            # Through the stored eight bits, so that the sum does not hang on float rounding.
+            digest.update(np.rint(tissue * 255).astype(np.uint8).tobytes())
+        return digest.hexdigest()
+
+    @cached_property
+    def brain_mask(self) -> Volume:
+        """Where the T1 is above 0: the brain on the T1's grid (boolean)."""
+        return Volume(self.t1.array > 0, self.t1.grid)
+
+
+def find_atlas_folder(name: str | Path) -> Path:
+    """The folder of an atlas, by the name of a bundled one or by path.
+
+    Raises
+    ------
+    InputError
+        Naming the bundled atlases where there is no such folder.
+    """
+    bundled = resources_folder() / "Atlas"
+    for folder in (bundled / str(name), Path(name)):
+        if folder.is_dir():
+            return folder
+    names = ", ".join(sorted(path.name for path in bundled.iterdir() if path.is_dir()))
+    raise InputError(f"There is no atlas {name!s}; bundled are {names}, or give the path of an atlas folder.")
+
+
+def _read(path: Path) -> Volume:
+    import SimpleITK as sitk
+
+    try:
+        return volume_from_image(sitk.ReadImage(str(path)))
+    except RuntimeError as error:
+        raise InputError(f"{path} cannot be read as an image; install or copy the atlas again.") from error

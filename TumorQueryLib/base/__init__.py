@@ -1,0 +1,1 @@
+"""What every layer uses: errors, progress, files, resources of the machine; it imports no other layer."""

@@ -1,0 +1,1 @@
+"""Tumours proposed for a patient: the best match, and what fits better."""

@@ -1,0 +1,1 @@
+"""Grids in RAS millimetres, transforms between spaces, and regions on grids."""

@@ -1,0 +1,82 @@
+"""The two regions of a tumour, core and whole: on a grid, of a density, and how alike two of them are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from TumorQueryLib.base.errors import InputError
+from TumorQueryLib.geometry.grid import Grid, Volume
+
+#: Densities above which a voxel belongs to the core (seen in T1Gd) and to the whole tumour (seen in FLAIR).
+THRESHOLD_CORE = 0.6
+THRESHOLD_WHOLE = 0.2
+
+
+@dataclass(frozen=True, eq=False)
+class TumorMasks:
+    """What a query compares: a tumour's two regions on the atlas grid.
+
+    Parameters
+    ----------
+    core : ndarray of bool, shape grid.shape
+        Tumour core, what T1Gd shows: cell density above 0.6. May be empty.
+    whole : ndarray of bool, shape grid.shape
+        Whole tumour, what FLAIR shows: cell density above 0.2.
+    grid : Grid
+        The atlas grid, RAS mm.
+
+    Raises
+    ------
+    InputError
+        When a mask is not boolean or not of the grid's shape.
+    """
+
+    core: NDArray[np.bool_]
+    whole: NDArray[np.bool_]
+    grid: Grid
+
+    def __post_init__(self) -> None:
+        for name, mask in (("core", self.core), ("whole", self.whole)):
+            if mask.dtype != np.bool_:
+                raise InputError(f"The {name} mask holds {mask.dtype}; a mask is a boolean array.")
+            if mask.shape != self.grid.shape:
+                raise InputError(f"The {name} mask has shape {mask.shape}, its grid {self.grid.shape}.")
+
+    def volumes_ml(self) -> tuple[float, float]:
+        """Volumes of core and whole tumour in millilitres."""
+        voxel = self.grid.voxel_volume_ml
+        return float(np.count_nonzero(self.core) * voxel), float(np.count_nonzero(self.whole) * voxel)
+
+
+def dice_from_counts(intersection: ArrayLike, first: ArrayLike, second: ArrayLike) -> NDArray[np.float64]:
+    """Dice from voxel counts: 2 |A and B| / (|A| + |B|); 1 where both sets are empty.
+
+    All strategies compute their exact Dice here or with the same float64 operations
+    in the same order, so that equal counts give equal scores to the last bit.
+    """
+    total = np.asarray(first, dtype=np.float64) + np.asarray(second, dtype=np.float64)
+    both_empty = total == 0
+    return np.where(both_empty, 1.0, 2.0 * np.asarray(intersection) / np.where(both_empty, 1.0, total))
+
+
+def dice(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> float:
+    """Dice coefficient of two boolean arrays: 1 when both are empty, 0 when one is."""
+    intersection = np.count_nonzero(first & second)
+    return float(dice_from_counts(intersection, np.count_nonzero(first), np.count_nonzero(second)))
+
+
+def threshold_density(density: Volume, threshold_core: float, threshold_whole: float) -> tuple[Volume, Volume]:
+    """Core and whole tumour of a density: where it strictly exceeds the thresholds."""
+    return (
+        Volume(density.array > threshold_core, density.grid),
+        Volume(density.array > threshold_whole, density.grid),
+    )
+
+
+def bounding_box(mask: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """First and one past the last index of a mask's voxels along each axis; the mask must not be empty."""
+    spans = [np.flatnonzero(mask.any(axis=tuple(a for a in range(3) if a != axis))) for axis in range(3)]
+    return np.array([s[0] for s in spans]), np.array([s[-1] + 1 for s in spans])

@@ -1,0 +1,1 @@
+"""What goes in: image files, label conventions, the patient, the cohort file."""

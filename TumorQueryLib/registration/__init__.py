@@ -1,0 +1,7 @@
+"""Registration of a patient's brain to the atlas, with the tumour left out of the cost function."""
+
+from __future__ import annotations
+
+from TumorQueryLib.registration.registration import MODES, Registration, register
+
+__all__ = ["MODES", "Registration", "register"]

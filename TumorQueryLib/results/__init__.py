@@ -1,0 +1,1 @@
+"""What an inference gives back: the result, its files, the report."""
