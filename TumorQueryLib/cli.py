@@ -15,13 +15,15 @@ import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from TumorQueryLib.base.errors import Cancelled, InputError, TumorQueryError
+from TumorQueryLib.base.method import FOCI, REFINEMENTS, REGISTRATIONS, Method
 from TumorQueryLib.base.progress import Progress
 from TumorQueryLib.base.version import __version__
-from TumorQueryLib.inference import METHOD_OPTIONS
-from TumorQueryLib.registration import MODES
+
+if TYPE_CHECKING:
+    from TumorQueryLib.results.result import Result
 
 DONE, DEFECT, WRONG_INPUT, CANCELLED = 0, 1, 2, 130
 
@@ -159,7 +161,9 @@ def make_parser() -> Parser:
     evaluate.add_argument("--strategies", type=names, metavar="A,B,...", help="by default every one")
     evaluate.add_argument("--synthetic", type=whole_number, default=1000, metavar="N", help="synthetic queries (1000)")
     evaluate.add_argument("--cohort", type=Path, metavar="FILE.csv", help="real patients to query as well")
-    evaluate.add_argument("--registration", choices=MODES, default="deformable", help="of the cohort (deformable)")
+    evaluate.add_argument(
+        "--registration", choices=REGISTRATIONS, default="deformable", help="of the cohort (deformable)"
+    )
     evaluate.add_argument(
         "--cross-anatomy",
         type=whole_number,
@@ -235,18 +239,42 @@ def add_patient_options(parser: argparse.ArgumentParser) -> None:
 
 
 def add_method_options(parser: argparse.ArgumentParser) -> None:
-    """Options that choose how the inference is done."""
-    method = parser.add_argument_group("method")
-    method.add_argument("--database", default="starter", metavar="NAME|F", help="bundled database or a file (starter)")
-    method.add_argument("--strategy", default="direct", metavar="NAME", help="query strategy (direct, which is exact)")
-    method.add_argument("--registration", choices=MODES, default="deformable", help="(deformable)")
-    method.add_argument("--refine", choices=("atlas", "patient"), help="fit better than any entry, in that anatomy")
+    """Options that choose how the inference is done; the defaults are those of `Method`."""
+    method, usual = parser.add_argument_group("method"), Method()
+
+    def add(name: str, text: str, **details: Any) -> None:
+        default = getattr(usual, name)
+        shown = "" if default is None else f" ({default})"
+        method.add_argument(f"--{name.replace('_', '-')}", default=default, help=text + shown, **details)
+
+    add("database", "bundled database or a file", metavar="NAME|F")
+    add("atlas", "atlas of the database, where it is not bundled", metavar="NAME|DIR")
+    add("strategy", "query strategy; direct is exact", metavar="NAME")
     method.add_argument(
-        "--refine-solves", type=whole_number, metavar="N", help="budget of the refinement in solves (120)"
+        "--strategy-option",
+        dest="strategy_options",
+        action=NamedValue,
+        default={},
+        metavar="NAME=VALUE",
+        help="an option of that strategy; may be given several times",
     )
-    method.add_argument("--refine-seconds", type=positive_number, metavar="S", help="budget of the refinement in time")
-    method.add_argument("--foci", type=int, choices=(1, 2), default=1, help="with 2, try two tumours as well (1)")
-    method.add_argument("--top", type=whole_number, default=15, metavar="K", help="number of ranked matches (15)")
+    add("registration", "how the patient is mapped to the atlas", choices=REGISTRATIONS)
+    add("refine", "fit better than any entry, in that anatomy; none is the paper's answer", choices=REFINEMENTS)
+    add("refine_solves", "budget of the refinement in solves", type=whole_number, metavar="N")
+    add("refine_seconds", "budget of the refinement in time", type=positive_number, metavar="S")
+    add("foci", "tumours to fit; auto tries two where the core has two large parts", choices=FOCI)
+    add("top", "number of ranked matches", type=whole_number, metavar="K")
+
+
+class NamedValue(argparse.Action):
+    """Collects NAME=VALUE into a dict."""
+
+    def __call__(self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, *_: Any) -> None:
+        """Add one pair to those given before."""
+        name, equals, value = str(values).partition("=")
+        if not (name and equals):
+            parser.error(f"argument --strategy-option: {values!r} is not of the form NAME=VALUE")
+        setattr(namespace, self.dest, getattr(namespace, self.dest) | {name: value})
 
 
 @contextmanager
@@ -271,24 +299,24 @@ def progress_bar() -> Iterator[Progress]:
 
 def run_infer(options: argparse.Namespace) -> None:
     """`tumorquery infer`."""
-    from TumorQueryLib.inference import infer_files
+    from TumorQueryLib.jobs import infer_files
 
     with progress_bar() as progress:
-        inference = infer_files(
+        result = infer_files(
             {
                 name: getattr(options, name)
                 for name in ("t1gd", "flair", "t1", "segmentation", "core", "whole", "labels", "brain_mask")
             },
             method_of(options),
             options.out,
-            progress,
+            progress=progress,
         )
-    print_summary(inference, options.out)
+    print_summary(result, options.out)
 
 
-def method_of(options: argparse.Namespace) -> dict[str, Any]:
-    """The options of `add_method_options` as keyword arguments of `infer`."""
-    return {name: getattr(options, name) for name in METHOD_OPTIONS}
+def method_of(options: argparse.Namespace) -> Method:
+    """The method that the options of `add_method_options` choose."""
+    return Method(**{name: getattr(options, name) for name in Method().as_json()})
 
 
 def run_cohort_command(options: argparse.Namespace) -> None:
@@ -312,39 +340,42 @@ def run_cohort_command(options: argparse.Namespace) -> None:
         raise InputError(f"{len(failed)} of {len(rows)} patients failed; {options.out / 'summary.csv'} says why.")
 
 
-def print_summary(inference, out: Path) -> None:
-    """The figures of an inference and where its files are."""
-    best = inference.matches[0]
-    space = inference.patient_space
-    for warning in inference.warnings:
+def print_summary(result: Result, out: Path) -> None:
+    """The figures of the estimate whose density was written, and where its files are."""
+    estimate, best = result.estimate, result.matches[0]
+    for warning in result.warnings:
         print(f"Warning: {warning}")
     print(
-        f"Best match: entry {best.entry} of {inference.database['entries']:,}, "
-        f"Dice core {best.dice_core:.3f} + whole {best.dice_whole:.3f} = {best.dice_sum:.3f} in the atlas, "
-        f"{space['dice_core']:.3f} + {space['dice_whole']:.3f} in the patient."
+        f"Best match: entry {best.entry} of {result.database.entries:,}, "
+        f"Dice core {best.dice_core:.3f} + whole {best.dice_whole:.3f} = {best.dice_sum:.3f} in the atlas."
     )
-    steps = ", ".join(f"{name.replace('_', ' ')} {seconds:.2f}" for name, seconds in inference.timings.items())
-    print(f"Seconds: {steps}.")
-    if inference.refinement is not None:
-        refined = inference.refinement
+    if result.refinement is not None:
+        anatomy = result.estimates["refined"].anatomy.name
         print(
-            f"Refined in the {refined.frame} in {len(refined.path)} solves ({refined.stopped}): "
-            f"Dice {refined.dice_core:.3f} + {refined.dice_whole:.3f} = {refined.dice_sum:.3f}, "
-            f"the match there {refined.match_dice_sum:.3f}."
+            f"Refined in the {anatomy}'s anatomy in {len(result.refinement.path)} solves ({result.refinement.stopped})."
         )
+    lengths = " and ".join(f"{length:.2f} mm" for length in estimate.infiltration_lengths_mm)
+    ages = " and ".join(f"{parameters.rho_t:.1f}" for parameters in estimate.parameters)
+    print(
+        f"Density shown: {estimate.name}, Dice core {estimate.fit.dice_core:.3f} + whole "
+        f"{estimate.fit.dice_whole:.3f} = {estimate.fit.dice_sum:.3f} in the patient, "
+        f"infiltration length {lengths}, rho T {ages}."
+    )
+    steps = ", ".join(f"{name} {seconds:.2f}" for name, seconds in result.timings.items())
+    print(f"Seconds: {steps}.")
     print(f"Results: {out / 'result.json'}, density.nrrd and report.png beside it.")
 
 
 def run_demo(options: argparse.Namespace) -> None:
     """`tumorquery demo`: the sample case, whose true density is known."""
-    from TumorQueryLib.inference import infer_files
+    from TumorQueryLib.jobs import infer_files
     from TumorQueryLib.studies.sample import compare_with_truth, sample_files
 
     with progress_bar() as progress:
-        inference = infer_files(sample_files(), {}, options.out, progress)
-    print_summary(inference, options.out)
+        result = infer_files(sample_files(), Method(), options.out, progress=progress)
+    print_summary(result, options.out)
     print("The sample's tumour was simulated in another brain, so the truth is known:")
-    for line in compare_with_truth(inference):
+    for line in compare_with_truth(result):
         print(f"  {line}")
 
 

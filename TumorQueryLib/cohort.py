@@ -1,151 +1,89 @@
-"""Many patients in one go, from a CSV file with a row for each.
-
-Columns: `patient` (a name, unique, also the name of the output folder), `t1gd`, and
-as far as they apply `flair`, `t1`, `segmentation`, `core`, `whole`, `labels`,
-`brain_mask`. Paths are relative to the CSV file. One patient's failure never stops
-the rest; `summary.csv` says what failed and why.
-"""
+"""Many patients in one go. One patient's failure never stops the rest; `summary.csv` says what failed and why."""
 
 from __future__ import annotations
 
 import csv
-import io
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from TumorQueryLib.base.errors import Cancelled, InputError, MissingDependencyError, TumorQueryError
+from TumorQueryLib.base.errors import InputError, MissingDependencyError, TumorQueryError
 from TumorQueryLib.base.files import output_errors
+from TumorQueryLib.base.method import Method
 from TumorQueryLib.base.progress import Progress, no_progress
+from TumorQueryLib.inputs.cohort_file import FILE_COLUMNS, CohortRow, read_cohort
+from TumorQueryLib.jobs import infer_files
 
-FILE_COLUMNS = ("t1gd", "flair", "t1", "segmentation", "core", "whole", "brain_mask")
-COLUMNS = ("patient", *FILE_COLUMNS, "labels")
 SUMMARY_COLUMNS = (
     "patient",
     "status",
-    "entry",
+    "estimate",
     "dice_core",
     "dice_whole",
     "dice_sum",
-    "patient_dice_core",
-    "patient_dice_whole",
     "infiltration_length_patient_mm",
     "rho_t",
+    "entry",
+    "match_dice_sum",
     "seconds",
     "warnings",
     "error",
 )
 
 
-@dataclass(frozen=True)
-class CohortRow:
-    """One patient of a cohort file.
+def summary_row(patient: str, content: Mapping[str, Any]) -> dict[str, Any]:
+    """The row of summary.csv for a patient that is done.
 
     Parameters
     ----------
     patient : str
-    files : dict
-        Arguments of `Patient.load`: paths as strings, and `labels`.
-    """
-
-    patient: str
-    files: dict[str, str]
-
-    def load(self):
-        """The patient, read and checked (see `Patient.load` for what it raises)."""
-        from TumorQueryLib.inputs.patient import Patient
-
-        return Patient.load(**self.files)
-
-
-def read_cohort(path: str | os.PathLike) -> list[CohortRow]:
-    """Read a cohort file.
-
-    Raises
-    ------
-    InputError
-        When the file cannot be read, has unknown columns or no `patient` and `t1gd`, no
-        rows, or names a patient twice. Files that it names are not looked at here.
-    """
-    path = Path(path)
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"The cohort file {path} cannot be read: it must be a CSV file in UTF-8.") from error
-    reader = csv.DictReader(io.StringIO(text))
-    columns = list(reader.fieldnames or [])
-    unknown = [column for column in columns if column not in COLUMNS]
-    if unknown or not {"patient", "t1gd"} <= set(columns):
-        raise InputError(
-            f"The cohort file {path} has the columns {', '.join(columns) or '(none)'}; "
-            f"accepted are {', '.join(COLUMNS)}, of which patient and t1gd are needed."
-        )
-    rows = []
-    for line, row in enumerate(reader, start=2):
-        name = (row["patient"] or "").strip()
-        if not name or name in (".", "..") or any(character in name for character in '/\\:*?"<>|\0'):
-            raise InputError(f"Line {line} of {path} has the patient {name!r}, which cannot be the name of a folder.")
-        files = {column: value.strip() for column in COLUMNS[1:] if (value := row.get(column)) and value.strip()}
-        if "t1gd" not in files:
-            raise InputError(f"Line {line} of {path} (patient {name}) names no t1gd file.")
-        for column in FILE_COLUMNS:
-            if column in files:
-                files[column] = str(path.parent / files[column])
-        rows.append(CohortRow(name, files))
-    names = [row.patient for row in rows]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise InputError(f"The cohort file {path} names {', '.join(twice)} more than once; patients have unique names.")
-    if not rows:
-        raise InputError(f"The cohort file {path} has no row below its heading.")
-    return rows
-
-
-def infer_row(row: CohortRow, method: dict[str, Any], out: str, progress: Progress = no_progress) -> dict[str, Any]:
-    """Infer one patient into the folder `out`/patient; a failure becomes a row, not an exception.
+    content : mapping
+        What the patient's result.json holds.
 
     Returns
     -------
     dict
-        A row of summary.csv; status is "done" or "failed".
+        Dice, length (mm in the patient) and rho T of the chosen estimate, counted on the T1Gd image's grid; of
+        several foci the first one's. `entry` and `match_dice_sum` are the best match's, in the atlas.
     """
-    from TumorQueryLib.inference import infer_files
-
-    try:
-        inference = infer_files(row.files, method, Path(out) / row.patient, progress)
-    except Cancelled:
-        raise
-    except TumorQueryError as error:
-        return {"patient": row.patient, "status": "failed", "error": str(error)}
-    except Exception as error:
-        return {"patient": row.patient, "status": "failed", "error": f"defect: {type(error).__name__}: {error}"}
-    best = inference.to_json()["matches"][0]
-    space = inference.patient_space
+    estimate = content["estimates"][content["chosen"]]
+    best = content["query"]["matches"][0]
     return {
-        "patient": row.patient,
+        "patient": patient,
         "status": "done",
+        "estimate": content["chosen"],
+        **{name: estimate["fit"][name] for name in ("dice_core", "dice_whole", "dice_sum")},
+        **{name: estimate["parameters"][0][name] for name in ("infiltration_length_patient_mm", "rho_t")},
         "entry": best["entry"],
-        "dice_core": best["dice_core"],
-        "dice_whole": best["dice_whole"],
-        "dice_sum": best["dice_sum"],
-        "patient_dice_core": space["dice_core"],
-        "patient_dice_whole": space["dice_whole"],
-        "infiltration_length_patient_mm": best["parameters"]["infiltration_length_patient_mm"],
-        "rho_t": best["parameters"]["rho_t"],
-        "seconds": inference.timings["total"],
-        "warnings": " ".join(inference.warnings),
+        "match_dice_sum": best["dice_sum"],
+        "seconds": content["timings_s"]["total"],
+        "warnings": " ".join(content["warnings"]),
         "error": "",
     }
+
+
+def failed_row(patient: str, error: Exception) -> dict[str, Any]:
+    """The row of summary.csv for a patient that failed: the sentence of the error, or that it is a defect."""
+    sentence = str(error) if isinstance(error, TumorQueryError) else f"defect: {type(error).__name__}: {error}"
+    return {"patient": patient, "status": "failed", "error": sentence}
+
+
+def infer_row(row: CohortRow, method: Method, out: str, *, progress: Progress = no_progress) -> dict[str, Any]:
+    """Infer one patient into the folder `out`/patient; a failure becomes a row of summary.csv, not an exception."""
+    try:
+        result = infer_files(row.files, method, Path(out) / row.patient, progress=progress)
+    except Exception as error:
+        return failed_row(row.patient, error)
+    return summary_row(row.patient, result.to_json())
 
 
 def run_cohort(
     path: str | os.PathLike,
     out: str | os.PathLike,
     *,
-    method: dict[str, Any] | None = None,
+    method: Method | None = None,
     workers: int = 1,
     dask: str | None = None,
     progress: Progress = no_progress,
@@ -158,8 +96,7 @@ def run_cohort(
         The cohort file.
     out : path
         Gets a folder for each patient, and summary.csv, which grows as patients end.
-    method : dict, optional
-        Keyword arguments of `infer`: database, strategy, registration, top.
+    method : Method, optional
     workers : int
         Patients at a time on this machine; each keeps its own images in memory.
     dask : str, optional
@@ -180,7 +117,7 @@ def run_cohort(
         When `out` cannot be written.
     """
     rows = read_cohort(path)
-    method = dict(method or {})
+    method = Method() if method is None else method
     out = Path(out).absolute()
     with output_errors(out):
         out.mkdir(parents=True, exist_ok=True)
@@ -194,13 +131,13 @@ def run_cohort(
     for summary in ended:
         finished[summary["patient"]] = summary
         ordered = [finished[row.patient] for row in rows if row.patient in finished]
-        _write_summary(ordered, out / "summary.csv")
+        write_summary(ordered, out / "summary.csv")
         progress(len(finished) / len(rows), f"{len(finished)} of {len(rows)} patients")
     return [finished[row.patient] for row in rows]
 
 
 def _ended_on_threads(
-    rows: list[CohortRow], method: dict[str, Any], out: str, workers: int, progress: Progress
+    rows: list[CohortRow], method: Method, out: str, workers: int, progress: Progress
 ) -> Iterator[dict[str, Any]]:
     """Rows of the summary as patients end, several patients at a time on this machine."""
     done = 0
@@ -210,7 +147,7 @@ def _ended_on_threads(
         progress(done / len(rows), message)
 
     with ThreadPoolExecutor(max_workers=workers) as pool:
-        futures = [pool.submit(infer_row, row, method, out, watched) for row in rows]
+        futures = [pool.submit(infer_row, row, method, out, progress=watched) for row in rows]
         try:
             for future in as_completed(futures):
                 done += 1
@@ -219,7 +156,7 @@ def _ended_on_threads(
             pool.shutdown(cancel_futures=True)
 
 
-def _ended_on_dask(rows: list[CohortRow], method: dict[str, Any], out: str, address: str) -> Iterator[dict[str, Any]]:
+def _ended_on_dask(rows: list[CohortRow], method: Method, out: str, address: str) -> Iterator[dict[str, Any]]:
     """Rows of the summary as patients end, on the workers of a Dask cluster."""
     try:
         from distributed import Client
@@ -251,7 +188,7 @@ def _with_absolute_paths(files: dict[str, str]) -> dict[str, str]:
     return {name: os.path.abspath(value) if name in FILE_COLUMNS else value for name, value in files.items()}
 
 
-def _write_summary(rows: list[dict[str, Any]], path: Path) -> None:
+def write_summary(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     """Write summary.csv aside and rename it, so that it is whole at any moment."""
     with output_errors(path):
         aside = path.with_suffix(".csv.partial")

@@ -16,12 +16,10 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TextIO
 
 from TumorQueryLib.base.errors import Cancelled, InputError, TumorQueryError
-from TumorQueryLib.base.progress import Progress
 
 #: Seconds that a cancelled job has to end by itself.
 GRACE = 2.0
@@ -86,52 +84,7 @@ def is_cancel_command(line: str) -> bool:
     return isinstance(command, dict) and command.get("command") == "cancel"
 
 
-def run_infer(job: dict[str, Any], progress: Progress) -> Path:
-    """Job "infer"."""
-    from TumorQueryLib.inference import METHOD_OPTIONS, infer_files
-
-    arguments = dict(job["arguments"])
-    method = {name: arguments.pop(name) for name in METHOD_OPTIONS if name in arguments}
-    out = Path(job["out"])
-    infer_files(arguments, method, out, progress)
-    return out / "result.json"
-
-
-def run_match(job: dict[str, Any], progress: Progress) -> Path:
-    """Job "match": the density of another match of an earlier result."""
-    from TumorQueryLib.inference import density_of_match
-
-    return density_of_match(job["arguments"]["result"], int(job["arguments"]["rank"]), progress)
-
-
-def run_build(job: dict[str, Any], progress: Progress) -> Path:
-    """Job "build"."""
-    from TumorQueryLib.anatomy.atlas import Atlas
-    from TumorQueryLib.database import build_database
-
-    arguments = dict(job["arguments"])
-    path = Path(arguments.pop("path"))
-    build_database(path, Atlas.load(arguments.pop("atlas", "SRI24")), progress=progress, **arguments)
-    return path
-
-
-def run_info(job: dict[str, Any], progress: Progress) -> Path:
-    """Job "info": what a database holds, as a JSON file."""
-    from TumorQueryLib.base.files import staged_folder, write_json
-    from TumorQueryLib.database import describe_database
-
-    out = Path(job["out"])
-    with staged_folder(out) as stage:
-        write_json(describe_database(job["arguments"]["database"]), stage / "info.json")
-    return out / "info.json"
-
-
-COMMANDS: dict[str, Callable[[dict[str, Any], Progress], Path]] = {
-    "infer": run_infer,
-    "match": run_match,
-    "build": run_build,
-    "info": run_info,
-}
+COMMANDS = ("infer", "match", "build", "info")
 
 
 def read_job(path: str) -> dict[str, Any]:
@@ -170,7 +123,9 @@ def main(arguments: list[str] | None = None) -> int:
         job = read_job(arguments[0])
         if job.get("watch_stdin"):
             watch_standard_input(cancelled)
-        path = COMMANDS[job["command"]](job, progress)
+        from TumorQueryLib.jobs import JOBS
+
+        path = JOBS[job["command"]](job, progress=progress)
     except (Cancelled, KeyboardInterrupt):
         events.send(event="error", kind="Cancelled", message="The run was cancelled.")
         return 130

@@ -66,8 +66,8 @@ def cohortCases(path: Path) -> list[tuple[str, dict[str, str] | None]]:
     from TumorQueryModule import Dependencies
 
     Dependencies.importLibrary()
-    from TumorQueryLib.cohort import read_cohort
     from TumorQueryLib.base.errors import TumorQueryError
+    from TumorQueryLib.cohort import read_cohort
 
     try:
         return [(row.patient, row.files) for row in read_cohort(path)]

@@ -26,5 +26,9 @@ class MissingDependencyError(TumorQueryError):
     """An optional package is needed; the text names it and how to install it."""
 
 
-class Cancelled(TumorQueryError):
-    """The user cancelled the run; the command line exits with status 130."""
+class Cancelled(BaseException):
+    """The user cancelled the run; raised by a `progress` to stop the work, wherever it is.
+
+    Like KeyboardInterrupt it is no `Exception`, so that no handler of errors takes it for one. The command line
+    exits with status 130.
+    """

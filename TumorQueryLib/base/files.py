@@ -12,10 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from TumorQueryLib.base.errors import OutputError
-from TumorQueryLib.geometry.grid import Volume, image_from_volume
 
 #: Folders that are being written now; the worker removes them when it has to end at once.
 unfinished_folders: set[Path] = set()
@@ -87,29 +84,6 @@ def output_errors(target: Path) -> Iterator[None]:
         if error.errno not in reasons:
             raise
         raise OutputError(f"Nothing could be written to {target}: {reasons[error.errno]}.") from error
-
-
-def write_volume(volume: Volume, path: Path) -> None:
-    """Write a compressed image file and read it back: a full disk can go unnoticed otherwise.
-
-    Raises
-    ------
-    OutputError
-        When the file does not hold afterwards what was written.
-    """
-    import SimpleITK as sitk
-
-    image = image_from_volume(volume)
-    try:
-        sitk.WriteImage(image, str(path), useCompression=True)
-        intact = np.array_equal(sitk.GetArrayFromImage(sitk.ReadImage(str(path))), sitk.GetArrayFromImage(image))
-    except RuntimeError:
-        intact = False
-    if not intact:
-        raise OutputError(
-            f"{path.name} could not be written whole: the disk is full or the folder cannot be written; "
-            "free some space or name another folder."
-        )
 
 
 def write_json(content: Any, path: Path) -> None:

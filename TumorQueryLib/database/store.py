@@ -234,6 +234,20 @@ class TumorDatabase:
             duration=float(self.duration[entry]),
         )
 
+    def load_atlas(self, atlas: Atlas | str | os.PathLike | None = None) -> Atlas:
+        """The atlas that the entries were grown in: the bundled one, or the given one if it is that.
+
+        Raises
+        ------
+        InputError
+            When there is no such atlas.
+        DatabaseError
+            When it is another one.
+        """
+        loaded = atlas if isinstance(atlas, Atlas) else Atlas.load(self.atlas_name if atlas is None else Path(atlas))
+        self.check_atlas(loaded)
+        return loaded
+
     def check_atlas(self, atlas: Atlas) -> None:
         """Refuse another atlas than the one that the entries were grown in.
 

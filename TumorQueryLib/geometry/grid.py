@@ -72,6 +72,24 @@ class Grid:
         affine[:3, 3] = np.asarray(centre, dtype=float) - spacing * (size - 1) / 2
         return cls((size, size, size), affine)
 
+    @classmethod
+    def around(cls, points: ArrayLike, spacing: float, padding: float) -> Grid:
+        """A grid of `spacing` mm along the RAS axes that holds points (n, 3; RAS mm) and `padding` mm around them."""
+        points = np.asarray(points, dtype=float)
+        low, high = points.min(axis=0) - padding, points.max(axis=0) + padding
+        i, j, k = (int(n) for n in np.ceil((high - low) / spacing) + 1)
+        affine = np.diag([spacing, spacing, spacing, 1.0])
+        affine[:3, 3] = low
+        return cls((i, j, k), affine)
+
+    def isotropic_like(self, spacing: float, size: ArrayLike) -> Grid:
+        """A grid of `spacing` mm and `size` (3 numbers) voxels along this grid's own axes, around its centre."""
+        i, j, k = (int(n) for n in np.asarray(size))
+        affine = self.affine.copy()
+        affine[:3, :3] = self.affine[:3, :3] / self.spacing * spacing
+        affine[:3, 3] = self.centre - affine[:3, :3] @ ((np.array([i, j, k]) - 1) / 2)
+        return Grid((i, j, k), affine)
+
     @property
     def spacing(self) -> NDArray[np.float64]:
         """Voxel edge lengths along i, j, k in mm, shape (3,)."""

@@ -5,11 +5,89 @@ A transform is SimpleITK's: it maps points in LPS millimetres. Points here are i
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import SimpleITK as sitk
 from numpy.typing import ArrayLike, NDArray
 
-from TumorQueryLib.geometry.grid import Grid, place_image, ras_to_lps
+from TumorQueryLib.base.errors import InputError
+from TumorQueryLib.geometry.grid import Grid, Volume, place_image, ras_to_lps, resample, resample_mask
+from TumorQueryLib.geometry.regions import TumorMasks, bounding_box
+
+#: Spacing (mm) at which a map's change of lengths is measured.
+LENGTH_SPACING = 2.0
+
+
+@dataclass(frozen=True, eq=False)
+class SpaceMap:
+    """The way between a patient's space and an atlas's.
+
+    Parameters
+    ----------
+    patient_to_atlas : SimpleITK.Transform
+        Maps points of the patient to points of the atlas (LPS mm); it resamples an atlas image onto a patient grid.
+    atlas_to_patient : SimpleITK.Transform
+        The other way; it resamples a patient image onto an atlas grid.
+    """
+
+    patient_to_atlas: sitk.Transform
+    atlas_to_patient: sitk.Transform
+
+    def masks_in_atlas(self, core: Volume, whole: Volume, grid: Grid) -> TumorMasks:
+        """A patient's regions on an atlas grid.
+
+        Parameters
+        ----------
+        core, whole : Volume
+            Boolean masks in the patient's space, each on any grid.
+        grid : Grid
+            In the atlas.
+
+        Returns
+        -------
+        TumorMasks
+            Small regions keep their volume (`grid.resample_mask`); the core lies within the whole.
+        """
+        moved_core = resample_mask(core, grid, self.atlas_to_patient).array
+        moved_whole = resample_mask(whole, grid, self.atlas_to_patient).array
+        return TumorMasks(core=moved_core, whole=moved_whole | moved_core, grid=grid)
+
+    def in_patient(self, volume: Volume, grid: Grid) -> Volume:
+        """A volume of the atlas (a density, a tissue map) at the voxels of a patient grid, float32, 0 outside."""
+        return resample(volume, grid, self.patient_to_atlas)
+
+    def point_in_patient(self, point: ArrayLike) -> NDArray[np.float64]:
+        """A point of the atlas in the patient, both RAS mm, shape (3,)."""
+        return map_points(self.atlas_to_patient, np.asarray(point, dtype=float)[None])[0]
+
+    def length_scale(self, tumour: Volume) -> float:
+        """Patient millimetres per atlas millimetre in the tumour.
+
+        Parameters
+        ----------
+        tumour : Volume
+            Boolean mask in the patient's space.
+
+        Returns
+        -------
+        float
+            |det J|^(-1/3), J of patient_to_atlas, averaged over the tumour.
+
+        Raises
+        ------
+        InputError
+            When the tumour is empty.
+        """
+        if not tumour.array.any():
+            raise InputError("The tumour mask is empty, so there is no tumour over which to average the length scale.")
+        box = tumour.grid.cropped(*bounding_box(tumour.array))
+        # Thick slices and single-voxel tumours alike: differences are taken on a grid of about 2 mm around the box.
+        size = np.maximum(np.ceil(box.spacing * box.shape / LENGTH_SPACING).astype(int), 3) + 2
+        grid = box.isotropic_like(LENGTH_SPACING, size)
+        inside = resample_mask(tumour, grid).array
+        determinant = np.abs(jacobian_determinant(self.patient_to_atlas, grid)[inside])
+        return float(np.mean(np.maximum(determinant, 1e-3) ** (-1 / 3)))
 
 
 def map_points(transform, points: ArrayLike) -> NDArray[np.float64]:

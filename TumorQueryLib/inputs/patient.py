@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from TumorQueryLib.base.errors import InputError
 from TumorQueryLib.geometry.grid import Grid, Volume, resample, resample_mask
+from TumorQueryLib.geometry.regions import TumorMasks
 from TumorQueryLib.inputs.image_files import ImageFile, check_plausible_grid, read_image_file
 from TumorQueryLib.inputs.labels import regions_from_label_map, regions_from_segments
 
@@ -39,6 +40,8 @@ class Patient:
     flair, t1 : Volume, optional
         Each on a grid of its own, in the same space as the T1Gd.
     brain_mask : Volume of bool, optional
+    labels : str, optional
+        The convention by which the segmentation was read, where it was named.
     inputs : tuple of dict
         What went in, as result.json holds it: role, SHA-256 and grid (affine to RAS
         mm), no name and no path. Made from the arrays where it is not given.
@@ -62,6 +65,7 @@ class Patient:
     flair: Volume | None = None
     t1: Volume | None = None
     brain_mask: Volume | None = None
+    labels: str | None = None
     inputs: tuple[dict[str, Any], ...] = ()
     warnings: tuple[str, ...] = ()
 
@@ -137,7 +141,7 @@ class Patient:
         if "core" not in images:
             grid = images["whole"].grid
             images["core"] = Volume(np.zeros(grid.shape, dtype=bool), grid)
-        return cls(**images, inputs=tuple(inputs), warnings=tuple(warnings))
+        return cls(**images, labels=labels, inputs=tuple(inputs), warnings=tuple(warnings))
 
     def __post_init__(self) -> None:
         warnings = list(self.warnings)
@@ -167,14 +171,10 @@ class Patient:
         return self.t1gd if self.t1 is None else self.t1
 
     @cached_property
-    def core_on_t1gd(self) -> Volume:
-        """The core on the T1Gd's grid (boolean)."""
-        return self.core if self.core.grid.matches(self.t1gd.grid) else resample_mask(self.core, self.t1gd.grid)
-
-    @cached_property
-    def whole_on_t1gd(self) -> Volume:
-        """The whole tumour on the T1Gd's grid (boolean)."""
-        return self.whole if self.whole.grid.matches(self.t1gd.grid) else resample_mask(self.whole, self.t1gd.grid)
+    def regions_on_t1gd(self) -> TumorMasks:
+        """Core and whole tumour on the T1Gd image's grid."""
+        grid = self.t1gd.grid
+        return TumorMasks(resample_mask(self.core, grid).array, resample_mask(self.whole, grid).array, grid)
 
     def _check_places(self, warnings: list[str]) -> None:
         """Refuse images and masks that do not lie over one another."""
@@ -205,7 +205,7 @@ class Patient:
         else:
             brain = _imaged_tissue(self.t1gd.array)
             where = "the imaged tissue of the T1Gd"
-        tumour = self.whole_on_t1gd.array
+        tumour = self.regions_on_t1gd.whole
         inside = float(brain[tumour].mean()) if tumour.any() else 0.0
         if inside < 0.5:
             raise InputError(

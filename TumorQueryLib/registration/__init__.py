@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from TumorQueryLib.registration.registration import MODES, Registration, register
+from TumorQueryLib.registration.registration import Registration, register
 
-__all__ = ["MODES", "Registration", "register"]
+__all__ = ["Registration", "register"]

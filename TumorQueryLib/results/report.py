@@ -8,9 +8,10 @@ axial slice and on the left of a sagittal one.
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,15 +19,27 @@ from numpy.typing import NDArray
 from TumorQueryLib.geometry.grid import Grid, Volume, resample, resample_mask
 
 if TYPE_CHECKING:
-    from TumorQueryLib.inference import Inference
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.gridspec import SubplotSpec
+
+    from TumorQueryLib.results.result import Result
 
 DISPLAY_SPACING = 1.0
 MARGIN = 4.0
 SCALE_BAR = 50.0
-ISOLINES: dict[float, Any] = {0.2: "--", 0.6: "-"}
+ISOLINE_STYLES: dict[str, Literal["-", "--"]] = {"core": "-", "whole": "--"}
 OBSERVED_COLOURS = {"whole": "#4ade80", "core": "#38bdf8"}
 LIGHTBOX_SLICES = 8
 TEXT = "#e5e7eb"
+WARNING_TEXT = "#fde047"
+
+FIGURE_WIDTH, FIGURE_HEIGHT = 17.0, 12.6  # inches, without warnings
+#: Warnings stand below the pictures in columns; the page grows with them.
+WARNING_COLUMNS = 2
+WARNING_CHARACTERS = 98  # of a line
+WARNING_LINE = 0.19  # inches
+MOST_WARNINGS = 20
 
 #: The array axis that each plane is cut across.
 NORMAL_AXIS = {"axial": 2, "coronal": 1, "sagittal": 0}
@@ -62,23 +75,19 @@ def display_grid(image: Volume) -> Grid:
         content[...] = True
     # Every other voxel is enough for a box, and a row of voxels more on each side makes up for it.
     points = image.grid.to_ras(2 * np.argwhere(content[::2, ::2, ::2]))
-    margin = MARGIN + image.grid.spacing.max()
-    start = points.min(axis=0) - margin
-    shape = np.ceil((points.max(axis=0) + margin - start) / DISPLAY_SPACING).astype(int) + 1
-    affine = np.diag([DISPLAY_SPACING] * 3 + [1.0])
-    affine[:3, 3] = start
-    return Grid((int(shape[0]), int(shape[1]), int(shape[2])), affine)
+    return Grid.around(points, DISPLAY_SPACING, MARGIN + image.grid.spacing.max())
 
 
 @dataclass(frozen=True, eq=False)
 class Scene:
-    """What is drawn, all of it on one display grid; arrays are indexed [i, j, k]."""
+    """What is drawn, all of it on one display grid; arrays are indexed [i, j, k], isolines are at `thresholds`."""
 
     grid: Grid
     images: dict[str, NDArray[np.float32]]
     windows: dict[str, tuple[float, float]]
     density: NDArray[np.float32]
     observed: dict[str, NDArray[np.bool_]]
+    thresholds: dict[str, float]
 
     @property
     def centre(self) -> tuple[int, int, int]:
@@ -91,9 +100,9 @@ class Scene:
         return i // 2, j // 2, k // 2
 
 
-def scene_of(inference: Inference) -> Scene:
-    """Put images, density and segmentation of an inference on one display grid."""
-    patient = inference.patient
+def scene_of(result: Result) -> Scene:
+    """Put images, density and segmentation of a result on one display grid."""
+    patient = result.patient
     grid = display_grid(patient.t1gd)
     given = {"T1Gd": patient.t1gd, "FLAIR": patient.flair}
     images, windows = {}, {}
@@ -107,11 +116,12 @@ def scene_of(inference: Inference) -> Scene:
         grid=grid,
         images=images,
         windows=windows,
-        density=resample(inference.density, grid).array,
+        density=resample(result.density, grid).array,
         observed={
             "core": resample_mask(patient.core, grid).array,
             "whole": resample_mask(patient.whole, grid).array,
         },
+        thresholds=dict(zip(("core", "whole"), result.database.thresholds)),
     )
 
 
@@ -125,18 +135,29 @@ def grey_window(image: NDArray[np.float32]) -> tuple[float, float]:
     return float(low), float(max(high, low + 1e-6))
 
 
-def write_report(inference: Inference, path: Path) -> None:
-    """Draw the report of an inference into a PNG file."""
+def write_report(result: Result, path: Path) -> None:
+    """Draw the report of a result into a PNG file."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    scene = scene_of(inference)
-    figure = Figure(figsize=(17, 12.6), dpi=100, facecolor="black")
+    scene = scene_of(result)
+    warnings = warning_columns(result.warnings)
+    strip = WARNING_LINE * max(len(column) for column in warnings)
+    height = FIGURE_HEIGHT + strip
+    figure = Figure(figsize=(FIGURE_WIDTH, height), dpi=100, facecolor="black")
     FigureCanvasAgg(figure)
     rows = figure.add_gridspec(
-        2, 1, height_ratios=(1.0, 0.52), left=0.01, right=0.99, top=0.945, bottom=0.03, hspace=0.09
+        2,
+        1,
+        height_ratios=(1.0, 0.52),
+        left=0.01,
+        right=0.99,
+        top=1 - 0.7 / height,
+        bottom=(strip + 0.35) / height,
+        hspace=0.09,
     )
     columns = rows[0].subgridspec(1, 2, width_ratios=(1.0, 0.36), wspace=0.04)
+    title = 1 - 0.4 / height
     planes = columns[0].subgridspec(len(scene.images), 3, wspace=0.02, hspace=0.04)
     for row, name in enumerate(scene.images):
         for column, plane in enumerate(ORIENTATION_LETTERS):
@@ -155,7 +176,7 @@ def write_report(inference: Inference, path: Path) -> None:
                 )
     figure.text(
         0.01,
-        0.968,
+        title,
         "TumorQuery: tumour cell density",
         color="white",
         fontsize=17,
@@ -165,20 +186,31 @@ def write_report(inference: Inference, path: Path) -> None:
     )
     figure.text(
         0.99,
-        0.968,
+        title,
         "Research software, not a medical device. Patient's right is on the viewer's left.",
         color=TEXT,
         fontsize=11,
         ha="right",
         va="center",
     )
-    draw_figures(figure, columns[1], inference)
+    draw_figures(figure, columns[1], result)
+    for number, lines in enumerate(warnings):
+        figure.text(
+            0.01 + number * 0.98 / WARNING_COLUMNS,
+            (strip + 0.15) / height,
+            "\n".join(lines),
+            color=WARNING_TEXT,
+            fontsize=10,
+            family="monospace",
+            va="top",
+            linespacing=1.15,
+        )
     figure.savefig(path, format="png", facecolor="black")
 
 
 def lightbox_indices(scene: Scene) -> list[int]:
     """Axial slices spread evenly over the segmented and the predicted tumour."""
-    shown = scene.observed["whole"] | (scene.density > min(ISOLINES))
+    shown = scene.observed["whole"] | (scene.density > scene.thresholds["whole"])
     slices = np.flatnonzero(shown.any(axis=(0, 1)))
     if slices.size == 0:
         slices = np.arange(scene.grid.shape[2])
@@ -186,7 +218,7 @@ def lightbox_indices(scene: Scene) -> list[int]:
 
 
 def draw_plane(
-    axes, scene: Scene, name: str, plane: str, index: int, *, density: bool = True, letters: bool = True
+    axes: Axes, scene: Scene, name: str, plane: str, index: int, *, density: bool = True, letters: bool = True
 ) -> None:
     """Draw one slice: the image, the density over it, isolines, outlines, letters and a scale bar."""
     low, high = scene.windows[name]
@@ -197,8 +229,8 @@ def draw_plane(
     if density:
         values = plane_of(scene.density, plane, index)
         axes.imshow(density_colours(values), interpolation="nearest")
-        for level, style in ISOLINES.items():
-            outline(axes, values, level, "white", style)
+        for region, level in scene.thresholds.items():
+            outline(axes, values, level, "white", ISOLINE_STYLES[region])
     for region, colour in OBSERVED_COLOURS.items():
         outline(axes, plane_of(scene.observed[region], plane, index).astype(np.float32), 0.5, colour, "-")
     rows, columns = background.shape
@@ -244,14 +276,14 @@ def density_colours(values: NDArray[np.float32]) -> NDArray[np.float64]:
     return colours
 
 
-def outline(axes, values: NDArray, level: float, colour: str, style: str) -> None:
+def outline(axes: Axes, values: NDArray, level: float, colour: str, style: str) -> None:
     """A contour line, where the level is reached in this slice."""
     if values.min() < level < values.max():
         axes.contour(values, levels=[level], colors=[colour], linestyles=[style], linewidths=1.3)
 
 
-def draw_figures(figure, place, inference: Inference) -> None:
-    """The match in figures, the legend and the warnings, right of the planes."""
+def draw_figures(figure: Figure, place: SubplotSpec, result: Result) -> None:
+    """The estimate in figures and the legend, right of the planes."""
     from matplotlib.colors import ListedColormap
     from matplotlib.lines import Line2D
 
@@ -261,7 +293,7 @@ def draw_figures(figure, place, inference: Inference) -> None:
     axes.text(
         0,
         1.0,
-        "\n".join(figures_of(inference)),
+        "\n".join(figures_of(result)),
         color=TEXT,
         fontsize=11.5,
         family="monospace",
@@ -274,8 +306,8 @@ def draw_figures(figure, place, inference: Inference) -> None:
         Line2D([], [], color=OBSERVED_COLOURS["core"], label="segmented core"),
         Line2D([], [], color=OBSERVED_COLOURS["whole"], label="segmented whole tumour"),
         *[
-            Line2D([], [], color="white", linestyle=style, label=f"density {level}")
-            for level, style in ISOLINES.items()
+            Line2D([], [], color="white", linestyle=ISOLINE_STYLES[region], label=f"density {level:g}")
+            for region, level in zip(("core", "whole"), result.database.thresholds)
         ],
     ]
     legend.legend(handles=handles, loc="center left", ncols=2, frameon=False, labelcolor=TEXT, fontsize=10.5)
@@ -290,36 +322,55 @@ def draw_figures(figure, place, inference: Inference) -> None:
     bar.set_title("tumour cell density (fraction)", color=TEXT, fontsize=10.5, pad=3)
 
 
-def figures_of(inference: Inference) -> list[str]:
-    """The lines of text beside the pictures."""
-    best, parameters = inference.matches[0], inference.matched_parameters[0]
-    space = inference.patient_space
-    observed, predicted = space["volumes_ml"]["observed"], space["volumes_ml"]["predicted"]
-    scale = inference.registration.length_scale(inference.observed_whole)
+def figures_of(result: Result) -> list[str]:
+    """The lines of text beside the pictures: the figures of the estimate that they show."""
+    estimate, best = result.estimate, result.matches[0]
+    fit, match = estimate.fit, result.estimates["match"]
+    place = "the patient's anatomy" if estimate.anatomy.name == "patient" else "the atlas"
+    lengths = ", ".join(f"{length:.2f}" for length in estimate.infiltration_lengths_mm)
+    ages = ", ".join(f"{parameters.rho_t:.1f}" for parameters in estimate.parameters)
     lines = [
-        f"Strategy          {inference.strategy}",
-        f"Database          {inference.database['entries']:,} entries, {inference.database['atlas']}",
-        f"Registration      {inference.registration.mode}",
-        "",
-        f"Best match        entry {best.entry}",
-        "Dice in the atlas",
-        f"  core   (T1Gd)   {best.dice_core:.3f}",
-        f"  whole  (FLAIR)  {best.dice_whole:.3f}",
-        f"  sum             {best.dice_sum:.3f} of 2",
-        "Dice in the patient",
-        f"  core            {space['dice_core']:.3f}",
-        f"  whole           {space['dice_whole']:.3f}",
+        f"Density shown     {estimate.name}, grown in",
+        f"                  {place}",
+        "Agreement with the segmentation",
+        f"  Dice core       {fit.dice_core:.3f}",
+        f"  Dice whole      {fit.dice_whole:.3f}",
+        f"  sum             {fit.dice_sum:.3f} of 2",
+    ]
+    if result.chosen != "match":
+        lines.append(f"  (best match     {match.fit.dice_sum:.3f})")
+    lines += [
         "",
         "Volume, ml        segmented  predicted",
-        f"  core            {observed['core']:9.1f}  {predicted['core']:9.1f}",
-        f"  whole           {observed['whole']:9.1f}  {predicted['whole']:9.1f}",
+        f"  core            {fit.observed_ml[0]:9.1f}  {fit.predicted_ml[0]:9.1f}",
+        f"  whole           {fit.observed_ml[1]:9.1f}  {fit.predicted_ml[1]:9.1f}",
         "",
         "Infiltration length sqrt(D/rho)",
-        f"  in the patient  {parameters.infiltration_length * scale:.2f} mm",
-        f"rho T             {parameters.rho_t:.1f}",
+        f"  in the patient  {lengths} mm",
+        f"rho T             {ages}",
         "",
-        f"Time              {inference.timings['total']:.1f} s",
+        f"Best match        entry {best.entry}",
+        f"  Dice in atlas   {best.dice_core:.3f} + {best.dice_whole:.3f}",
+        f"Strategy          {result.method.strategy}",
+        f"Database          {result.database.entries:,} entries, {result.database.atlas}",
+        f"Registration      {result.registration.mode}",
+        f"Time              {result.timings['total']:.1f} s",
     ]
-    for warning in inference.warnings:
-        lines += ["", *textwrap.wrap("! " + warning, 42)]
+    if result.warnings:
+        lines += ["", f"{len(result.warnings)} warning{'s' if len(result.warnings) > 1 else ''}, see below"]
     return lines
+
+
+def warning_columns(warnings: Sequence[str]) -> list[list[str]]:
+    """The warnings as columns of wrapped lines, about equally long; what is too much is named with its file."""
+    shown = list(warnings[:MOST_WARNINGS])
+    if len(warnings) > len(shown):
+        shown.append(f"{len(warnings) - len(shown)} more warnings stand in result.json.")
+    blocks = [[*textwrap.wrap(f"! {warning}", WARNING_CHARACTERS, subsequent_indent="  "), ""] for warning in shown]
+    half = sum(len(block) for block in blocks) / WARNING_COLUMNS
+    columns: list[list[str]] = [[] for _ in range(WARNING_COLUMNS)]
+    filled = 0
+    for block in blocks:
+        columns[min(int(filled / half), WARNING_COLUMNS - 1)].extend(block)
+        filled += len(block)
+    return columns

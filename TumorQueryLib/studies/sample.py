@@ -11,14 +11,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from TumorQueryLib.base.errors import InputError
 from TumorQueryLib.base.resources import resources_folder
 from TumorQueryLib.geometry.grid import Volume, volume_from_image
+from TumorQueryLib.geometry.regions import dice
 
 if TYPE_CHECKING:
-    from TumorQueryLib.inference import Inference
+    from TumorQueryLib.results.result import Result
 
 #: Densities whose isolines are compared.
 LEVELS = (0.2, 0.4, 0.6, 0.8)
@@ -64,8 +66,6 @@ def sample_files() -> dict[str, Path]:
 
 def load_truth() -> Truth:
     """The sample's true density and parameters."""
-    import SimpleITK as sitk
-
     folder = resources_folder() / "SampleData"
     try:
         about = json.loads((folder / "sample.json").read_text(encoding="utf-8"))["truth"]
@@ -98,8 +98,6 @@ def density_agreement(
         `mean_absolute_error_brain`; `mean_absolute_error_tumour`, where either density
         exceeds 0.01; and `dice_0.2` to `dice_0.8` of what exceeds each of `LEVELS`.
     """
-    from TumorQueryLib.geometry.regions import dice
-
     error = np.abs(np.asarray(density, dtype=float) - truth)
     tumour = (density > 0.01) | (truth > 0.01)
     return {
@@ -109,22 +107,29 @@ def density_agreement(
     }
 
 
-def compare_with_truth(inference: Inference) -> list[str]:
-    """Sentences that say how close an inference of the sample comes to its truth."""
+def compare_with_truth(result: Result) -> list[str]:
+    """Sentences that say how close the chosen estimate of the sample comes to its truth.
+
+    Raises
+    ------
+    InputError
+        When the result is not of the sample case.
+    """
     truth = load_truth()
-    if not inference.density.grid.matches(truth.density.grid):
-        raise InputError("This inference is not of the sample case, so there is no truth to compare it with.")
-    brain = inference.patient.t1gd.array > 0
-    figures = density_agreement(inference.density.array, truth.density.array, brain)
-    parameters = inference.matched_parameters[0]
-    seed = np.asarray(inference.registration.seed_in_patient(parameters.seed))
-    length = parameters.infiltration_length * inference.registration.length_scale(inference.observed_whole)
+    if not result.density.grid.matches(truth.density.grid):
+        raise InputError("This result is not of the sample case, so there is no truth to compare it with.")
+    brain = result.patient.t1gd.array > 0
+    figures = density_agreement(result.density.array, truth.density.array, brain)
+    estimate = result.estimate
+    parameters = estimate.parameters[0]
+    seed = estimate.anatomy.point_in_patient(parameters.seed)
     dices = ", ".join(f"{figures[f'dice_{level}']:.3f} above {level}" for level in LEVELS)
     return [
         f"mean absolute error of the density: {figures['mean_absolute_error_brain']:.4f} in the brain, "
         f"{figures['mean_absolute_error_tumour']:.3f} where there is tumour",
         f"Dice of the density: {dices}",
         f"seed: {np.linalg.norm(seed - truth.seed_patient_mm):.1f} mm from the true one",
-        f"infiltration length: {length:.2f} mm, the true one is {truth.infiltration_length_patient_mm:.2f} mm",
+        f"infiltration length: {estimate.infiltration_lengths_mm[0]:.2f} mm, "
+        f"the true one is {truth.infiltration_length_patient_mm:.2f} mm",
         f"rho T: {parameters.rho_t:.2f}, the true one is {truth.rho_t:.2f}",
     ]

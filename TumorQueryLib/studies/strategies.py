@@ -228,7 +228,7 @@ class _Measured:
 
 def _real_cases(cohort, atlas: Atlas, mode: str, failed: dict[str, str], progress: Progress) -> Iterable[Case]:
     """Cases of a cohort; a patient who cannot be used is noted in `failed`."""
-    from TumorQueryLib.cohort import read_cohort
+    from TumorQueryLib.inputs.cohort_file import read_cohort
     from TumorQueryLib.registration import register
 
     if cohort is None:

@@ -43,7 +43,7 @@ def benchmark(cohort: str | os.PathLike | None = None, progress: Progress = no_p
     steps = 2
     rows = []
     if cohort is not None:
-        from TumorQueryLib.cohort import read_cohort
+        from TumorQueryLib.inputs.cohort_file import read_cohort
 
         rows = read_cohort(cohort)
         steps += len(rows)

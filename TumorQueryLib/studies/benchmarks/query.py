@@ -176,7 +176,7 @@ def _cohort_masks(
     failed: dict[str, str] = {}
     if cohort is None:
         return masks, failed
-    from TumorQueryLib.cohort import read_cohort
+    from TumorQueryLib.inputs.cohort_file import read_cohort
     from TumorQueryLib.registration import register
 
     rows = read_cohort(cohort)

@@ -1,0 +1,64 @@
+"""The place a tumour grows in: a tissue, and how it lies in the patient."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from TumorQueryLib.anatomy.atlas import Atlas
+from TumorQueryLib.anatomy.tissue import Tissue
+from TumorQueryLib.geometry.grid import Grid, Volume, resample
+from TumorQueryLib.geometry.transforms import SpaceMap
+
+
+@dataclass(frozen=True, eq=False)
+class Anatomy:
+    """Where a tumour grows, and how that place lies in the patient.
+
+    Parameters
+    ----------
+    name : {"atlas", "patient"}
+        Whose anatomy it is.
+    tissue : Tissue
+        On this anatomy's grid.
+    space : SpaceMap, optional
+        The way to the patient; None where points of this anatomy are the patient's own.
+    length_scale : float
+        Millimetres in the patient for one here, averaged over the tumour.
+    tissue_voxels_added : int
+        Voxels of the tumour that the maps call CSF or background, made tissue.
+    """
+
+    name: str
+    tissue: Tissue
+    space: SpaceMap | None = None
+    length_scale: float = 1.0
+    tissue_voxels_added: int = 0
+
+    @classmethod
+    def of_atlas(cls, atlas: Atlas, space: SpaceMap, tumour: Volume) -> Anatomy:
+        """The atlas as the place of a patient's tumour.
+
+        Parameters
+        ----------
+        atlas : Atlas
+        space : SpaceMap
+        tumour : Volume
+            Boolean mask in the patient's space; over it the length scale is averaged.
+        """
+        return cls("atlas", Tissue.from_atlas(atlas), space, space.length_scale(tumour))
+
+    @property
+    def grid(self) -> Grid:
+        """The grid on which tumours grow here."""
+        return self.tissue.grid
+
+    def in_patient(self, density: Volume, grid: Grid) -> Volume:
+        """A density of this anatomy at the voxels of a grid in the patient's space, float32, 0 beyond it."""
+        return resample(density, grid) if self.space is None else self.space.in_patient(density, grid)
+
+    def point_in_patient(self, point: ArrayLike) -> NDArray[np.float64]:
+        """A point of this anatomy in the patient, both RAS mm, shape (3,)."""
+        return np.array(point, dtype=float) if self.space is None else self.space.point_in_patient(point)

@@ -1,0 +1,97 @@
+"""How an inference is done: every choice with its default, in one place.
+
+Python, command line, worker, cohort and the Slicer module take their choices and
+defaults from here. This module imports nothing heavy, so that a parser or a panel can.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+from TumorQueryLib.base.errors import InputError
+
+REGISTRATIONS = ("none", "affine", "deformable")
+REFINEMENTS = ("none", "atlas", "patient")
+FOCI = ("auto", "1", "2")
+DEFAULT_SOLVES = 120
+
+
+@dataclass(frozen=True)
+class Method:
+    """The choices of an inference; checked on construction.
+
+    Parameters
+    ----------
+    database : str
+        Name of a bundled database, or the path of a file.
+    atlas : str, optional
+        Name of a bundled atlas or the path of an atlas folder; by default the bundled one that the database names.
+    strategy : str
+        Name of a query strategy; "direct" is exact.
+    strategy_options : dict
+        Options of that strategy by name, as text or as values.
+    registration : {"deformable", "affine", "none"}
+        How the patient is mapped to the atlas; "none" where the images are in the atlas space already.
+    top : int
+        Number of matches to rank, at least 1.
+    refine : {"patient", "atlas", "none"}
+        Fit better than any entry, in the patient's own anatomy or in the atlas; "none" is the paper's answer.
+    refine_solves : int
+        Budget of the refinement; with a budget in solves alone the result is deterministic.
+    refine_seconds : float, optional
+        Seconds after which the refinement ends with the best so far.
+    foci : {"auto", "1", "2"}
+        Whether two tumours are tried: "auto" where the core has two components of at least 1 ml.
+
+    Raises
+    ------
+    InputError
+        When a value is not one of those above.
+    """
+
+    database: str = "starter"
+    atlas: str | None = None
+    strategy: str = "direct"
+    strategy_options: Mapping[str, Any] = field(default_factory=dict)
+    registration: str = "deformable"
+    top: int = 15
+    refine: str = "patient"
+    refine_solves: int = DEFAULT_SOLVES
+    refine_seconds: float | None = None
+    foci: str = "auto"
+
+    def __post_init__(self) -> None:
+        for name, accepted in (("registration", REGISTRATIONS), ("refine", REFINEMENTS), ("foci", FOCI)):
+            value = getattr(self, name)
+            if value not in accepted:
+                raise InputError(f"There is no {name} {value!r}; choose one of {', '.join(accepted)}.")
+        for name in ("top", "refine_solves"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise InputError(f"{name} is a whole number from 1, not {value!r}.")
+        seconds = self.refine_seconds
+        if seconds is not None and (not isinstance(seconds, int | float) or not 0 < seconds < float("inf")):
+            raise InputError(f"refine_seconds is a number of seconds above 0, not {seconds!r}.")
+        if not isinstance(self.strategy_options, Mapping):
+            raise InputError(f"strategy_options are values by name, not {self.strategy_options!r}.")
+
+    @classmethod
+    def from_json(cls, choices: Mapping[str, Any]) -> Method:
+        """A method from the choices of a job file; what is absent keeps its default.
+
+        Raises
+        ------
+        InputError
+            Naming the choices that there are, when one is unknown.
+        """
+        known = [one.name for one in fields(cls)]
+        unknown = sorted(set(choices) - set(known))
+        if unknown:
+            raise InputError(f"There is no choice {', '.join(unknown)} of a method; there are {', '.join(known)}.")
+        return cls(**choices)
+
+    def as_json(self) -> dict[str, Any]:
+        """All choices by name, JSON-ready."""
+        return asdict(self)

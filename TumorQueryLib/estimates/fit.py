@@ -1,0 +1,76 @@
+"""How well a density agrees with a segmentation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from TumorQueryLib.base.errors import InputError
+from TumorQueryLib.geometry.grid import Volume
+from TumorQueryLib.geometry.regions import TumorMasks, dice, threshold_density
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A density's core and whole tumour against the segmented ones, on one grid.
+
+    Parameters
+    ----------
+    dice_core, dice_whole : float
+        In [0, 1].
+    observed_ml, predicted_ml : tuple of float
+        Volumes of core and whole tumour, of the segmentation and of the density.
+    """
+
+    dice_core: float
+    dice_whole: float
+    observed_ml: tuple[float, float]
+    predicted_ml: tuple[float, float]
+
+    @classmethod
+    def of(cls, density: Volume, observed: TumorMasks, thresholds: tuple[float, float]) -> Fit:
+        """Count the fit of a density.
+
+        Parameters
+        ----------
+        density : Volume
+        observed : TumorMasks
+            On the density's grid.
+        thresholds : tuple of float
+            Densities above which a voxel belongs to core and whole tumour.
+
+        Raises
+        ------
+        InputError
+            When the two lie on different grids.
+        """
+        if not density.grid.matches(observed.grid):
+            raise InputError("A density and a segmentation are compared on one grid, and these lie on two.")
+        core, whole = threshold_density(density, *thresholds)
+        voxel = density.grid.voxel_volume_ml
+        return cls(
+            dice_core=dice(observed.core, core.array),
+            dice_whole=dice(observed.whole, whole.array),
+            observed_ml=observed.volumes_ml(),
+            predicted_ml=(
+                float(np.count_nonzero(core.array) * voxel),
+                float(np.count_nonzero(whole.array) * voxel),
+            ),
+        )
+
+    @property
+    def dice_sum(self) -> float:
+        """Dice of core and whole tumour, summed, in [0, 2]."""
+        return self.dice_core + self.dice_whole
+
+    def as_json(self) -> dict[str, Any]:
+        """As result.json holds it."""
+        return {
+            "dice_core": self.dice_core,
+            "dice_whole": self.dice_whole,
+            "dice_sum": self.dice_sum,
+            "observed_ml": dict(zip(("core", "whole"), self.observed_ml)),
+            "predicted_ml": dict(zip(("core", "whole"), self.predicted_ml)),
+        }

@@ -1,0 +1,133 @@
+"""The jobs that command line, worker and cohort have done: from file names to files."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from TumorQueryLib.anatomy.atlas import Atlas
+from TumorQueryLib.base.errors import InputError
+from TumorQueryLib.base.files import staged_folder, write_json
+from TumorQueryLib.base.method import Method
+from TumorQueryLib.base.progress import Progress, no_progress, part
+from TumorQueryLib.database import build_database, describe_database
+from TumorQueryLib.geometry.grid import Volume
+from TumorQueryLib.growth import simulate
+from TumorQueryLib.inference import infer, timed
+from TumorQueryLib.inputs.patient import Patient
+from TumorQueryLib.results.files import OUTPUTS, RESULT_FILE, read_result, write_result_files, write_volume
+from TumorQueryLib.results.result import Result
+
+
+def infer_files(
+    patient_files: Mapping[str, Any], method: Method, out: str | os.PathLike, *, progress: Progress = no_progress
+) -> Result:
+    """Load a patient, infer and write the results to a folder.
+
+    The output folder is opened first, so that a folder that cannot be written fails
+    before the work and not after it.
+
+    Parameters
+    ----------
+    patient_files : mapping
+        Arguments of `Patient.load`.
+    method : Method
+    out : path
+        Folder of the results.
+    progress : Progress
+
+    Raises
+    ------
+    TumorQueryError
+        When the input, the method or the folder is not what is accepted.
+    """
+    with staged_folder(out) as stage:
+        progress(0.0, "Reading the patient's files")
+        reading: dict[str, float] = {}
+        with timed(reading, "load"):
+            patient = Patient.load(**patient_files)
+        result = infer(patient, method, progress=part(progress, 0.03, 0.93))
+        added = {name: result.timings[name] + reading["load"] for name in ("load", "total")}
+        result = replace(result, timings=result.timings | added)
+        write_result_files(result, stage, progress=part(progress, 0.93, 1.0))
+    return result
+
+
+def show_match(
+    folder: str | os.PathLike, rank: int, *, atlas: str | None = None, progress: Progress = no_progress
+) -> Path:
+    """Grow another match of an earlier result and map it to the patient.
+
+    Parameters
+    ----------
+    folder : path
+        Where an earlier `Result.write` put its files.
+    rank : int
+        0 for the best match.
+    atlas : str, optional
+        Name or folder of the atlas, where the result's is not bundled.
+    progress : Progress
+
+    Returns
+    -------
+    Path
+        `match_<rank>/density.nrrd` below `folder`; rank counts from 0.
+
+    Raises
+    ------
+    InputError
+        When the folder holds no result, the result no such match, or the atlas is another one.
+    """
+    folder = Path(folder)
+    result = read_result(folder)
+    if not 0 <= rank < len(result.matches):
+        raise InputError(f"The result in {folder} ranks {len(result.matches)} matches; there is none of rank {rank}.")
+    made_in = result.content["database"]
+    loaded = Atlas.load(made_in["atlas"] if atlas is None else atlas)
+    if loaded.sha256 != made_in["atlas_sha256"]:
+        raise InputError(f"The result in {folder} was made in another atlas than this version of {loaded.name}.")
+    progress(0.1, f"Growing match {rank + 1}")
+    density = Volume(simulate(result.matched_parameters[rank], loaded), loaded.grid)
+    progress(0.6, "Mapping the density to the patient")
+    mapped = result.space.in_patient(density, result.density.grid)
+    with staged_folder(folder / f"match_{rank}") as stage:
+        write_volume(mapped, stage / OUTPUTS["density"])
+    progress(1.0, "Done")
+    return folder / f"match_{rank}" / OUTPUTS["density"]
+
+
+def run_infer(job: Mapping[str, Any], *, progress: Progress) -> Path:
+    """Job "infer": arguments of `Patient.load` and the choices of a `Method`; returns the path of result.json."""
+    arguments = dict(job["arguments"])
+    choices = {name: arguments.pop(name) for name in Method().as_json() if name in arguments}
+    out = Path(job["out"])
+    infer_files(arguments, Method.from_json(choices), out, progress=progress)
+    return out / RESULT_FILE
+
+
+def run_match(job: Mapping[str, Any], *, progress: Progress) -> Path:
+    """Job "match": the density of another match of an earlier result; returns its path."""
+    arguments = job["arguments"]
+    return show_match(arguments["result"], int(arguments["rank"]), atlas=arguments.get("atlas"), progress=progress)
+
+
+def run_build(job: Mapping[str, Any], *, progress: Progress) -> Path:
+    """Job "build": a database; returns its path."""
+    arguments = dict(job["arguments"])
+    path = Path(arguments.pop("path"))
+    build_database(path, Atlas.load(arguments.pop("atlas", "SRI24")), progress=progress, **arguments)
+    return path
+
+
+def run_info(job: Mapping[str, Any], *, progress: Progress) -> Path:
+    """Job "info": what a database holds; returns the path of a JSON file."""
+    out = Path(job["out"])
+    with staged_folder(out) as stage:
+        write_json(describe_database(job["arguments"]["database"], progress=progress), stage / "info.json")
+    return out / "info.json"
+
+
+JOBS = {"infer": run_infer, "match": run_match, "build": run_build, "info": run_info}

@@ -1,0 +1,146 @@
+"""The affine part: mutual information from 27 orientations."""
+
+from __future__ import annotations
+
+import itertools
+from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import dataclass
+
+import numpy as np
+import SimpleITK as sitk
+from numpy.typing import NDArray
+
+from TumorQueryLib.base.errors import InputError
+from TumorQueryLib.base.progress import Progress, part
+from TumorQueryLib.geometry.grid import Volume, image_from_volume, ras_to_lps
+from TumorQueryLib.registration.prepared import COST_RING, RING, PreparedImage, dilated, isotropic_around
+
+START_ANGLES = (-35.0, 0.0, 35.0)  # degrees about each axis: 27 starts
+
+
+def affine_transform(reference: PreparedImage, patient: PreparedImage, progress: Progress) -> sitk.AffineTransform:
+    """The affine transform that maps atlas points to patient points.
+
+    27 orientations at 8 mm, the best three at 4 mm, the best of them at 8, 4 and 2 mm. One thread: SimpleITK adds
+    the threads' shares of the derivative in whatever order they finish.
+    """
+    fixed = image_from_volume(reference.image)
+    # A tight mask where there is a skull: the atlas has none to compare it with.
+    ring = COST_RING / 2 if patient.has_skull else RING
+    fixed_mask = image_from_volume(Volume(dilated(reference.brain, ring), reference.brain.grid))
+    grid = isotropic_around(patient.brain)
+    image, _, weight = patient.on(grid)
+    moving = image_from_volume(Volume(image, grid))
+    moving_mask = image_from_volume(Volume(weight > 0.5, grid))
+    if not (weight > 0.5).any():
+        raise InputError("The tumour fills the whole brain, nothing is left to register.")
+
+    fixed_centre = ras_to_lps(_centroid(reference.brain))
+    shift = ras_to_lps(_centroid(patient.brain)) - fixed_centre
+    # Coarse images are made once; the optimiser would make them again for every start.
+    coarse = _coarser(fixed, 6.0, 4), _coarser(moving, 6.0, 4)
+    middle = _coarser(fixed, 4.0, 2), _coarser(moving, 4.0, 2)
+
+    starts = []
+    orientations = list(itertools.product(START_ANGLES, repeat=3))
+    for n, angles in enumerate(orientations):
+        rotation = sitk.Euler3DTransform()
+        rotation.SetRotation(*np.deg2rad(angles).tolist())
+        start = sitk.AffineTransform(3)
+        start.SetCenter(fixed_centre.tolist())
+        start.SetMatrix(rotation.GetMatrix())
+        start.SetTranslation(shift.tolist())
+        step = part(progress, 0.5 * n / len(orientations), 0.5 * (n + 1) / len(orientations))
+        starts.append(_optimised(coarse, (fixed_mask, moving_mask), start, _OptimiserStage(0.5, 30, 0.05, 2.0), step))
+    starts.sort(key=lambda found: found[0])
+    better = []
+    for n, (_, start) in enumerate(starts[:3]):
+        step = part(progress, 0.5 + 0.1 * n, 0.6 + 0.1 * n)
+        better.append(_optimised(middle, (fixed_mask, moving_mask), start, _OptimiserStage(0.3, 80, 0.01, 1.0), step))
+    better.sort(key=lambda found: found[0])
+    last = _OptimiserStage(0.25, 150, 1e-3, 1.0, shrink=(4, 2, 1), sigmas=(4.0, 2.0, 1.0))
+    return _optimised((fixed, moving), (fixed_mask, moving_mask), better[0][1], last, part(progress, 0.8, 1.0))[1]
+
+
+@dataclass(frozen=True)
+class _OptimiserStage:
+    sampling: float
+    iterations: int
+    minimum_step: float
+    learning_rate: float
+    shrink: tuple[int, ...] = (1,)
+    sigmas: tuple[float, ...] = (0.0,)
+
+
+def _optimised(
+    images: tuple[sitk.Image, sitk.Image],
+    masks: tuple[sitk.Image, sitk.Image],
+    start: sitk.AffineTransform,
+    stage: _OptimiserStage,
+    progress: Progress,
+) -> tuple[float, sitk.AffineTransform]:
+    """(negative mutual information, affine transform) after gradient descent from a start.
+
+    `images` and `masks` are pairs, the fixed and the moving one.
+    """
+    method = sitk.ImageRegistrationMethod()
+    method.SetNumberOfThreads(1)
+    # Work units too: sums over several of them end in another order at every run.
+    method.SetNumberOfWorkUnits(1)
+    method.SetMetricAsMattesMutualInformation(32)
+    method.SetMetricFixedMask(masks[0])
+    method.SetMetricMovingMask(masks[1])
+    method.SetMetricSamplingStrategy(method.REGULAR)
+    method.SetMetricSamplingPercentage(stage.sampling, 1)
+    method.SetInterpolator(sitk.sitkLinear)
+    method.SetOptimizerAsRegularStepGradientDescent(
+        stage.learning_rate, stage.minimum_step, stage.iterations, relaxationFactor=0.6
+    )
+    method.SetOptimizerScalesFromPhysicalShift()
+    method.SetShrinkFactorsPerLevel(list(stage.shrink))
+    method.SetSmoothingSigmasPerLevel(list(stage.sigmas))
+    method.SetSmoothingSigmasAreSpecifiedInPhysicalUnits(True)
+    transform = sitk.AffineTransform(start)
+    method.SetInitialTransform(transform, inPlace=True)
+    levels = len(stage.shrink)
+    raised: list[BaseException] = []
+
+    def report() -> None:
+        # An exception must not pass through SimpleITK's C++ frames: stop, and raise it afterwards.
+        if raised:
+            method.StopRegistration()
+            return
+        try:
+            share = (method.GetCurrentLevel() + method.GetOptimizerIteration() / stage.iterations) / levels
+            progress(share, "Affine registration")
+        except BaseException as error:
+            raised.append(error)
+            method.StopRegistration()
+
+    method.AddCommand(sitk.sitkIterationEvent, report)
+    try:
+        # In a thread of its own: an interrupt that reached the callback would be lost there.
+        with ThreadPoolExecutor(1) as executor:
+            execution = executor.submit(method.Execute, *images)
+            try:
+                while wait([execution], timeout=0.2).not_done:
+                    pass
+            except BaseException as error:
+                raised.append(error)
+        execution.result()
+    except RuntimeError:
+        # Samples ran out of the moving image: this start leads nowhere.
+        if not raised:
+            return float("inf"), transform
+    if raised:
+        raise raised[0]
+    return method.GetMetricValue(), transform
+
+
+def _coarser(image: sitk.Image, sigma: float, factor: int) -> sitk.Image:
+    """An image smoothed by `sigma` mm and shrunk."""
+    return sitk.Shrink(sitk.SmoothingRecursiveGaussian(image, sigma), [factor] * 3)
+
+
+def _centroid(brain: Volume) -> NDArray[np.float64]:
+    return brain.grid.to_ras(np.argwhere(brain.array).mean(axis=0))

@@ -1,0 +1,164 @@
+"""Images as the registration wants them: the brain found, intensities scaled, the tumour weighted out."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+
+import numpy as np
+import SimpleITK as sitk
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from TumorQueryLib.anatomy.atlas import Atlas
+from TumorQueryLib.base.errors import InputError
+from TumorQueryLib.geometry.grid import Grid, Volume, image_from_volume, resample, resample_mask
+from TumorQueryLib.geometry.regions import bounding_box
+
+SPACING = 2.0  # mm; the grid on which images are compared
+PADDING = 24.0  # mm around the atlas brain: room for the velocity field to fall to zero
+RING = 12.0  # mm of background around the brain that the affine sees: without it the brain's outline has no say
+COST_RING = 6.0  # mm of background that the deformable part sees
+TUMOUR_MARGIN = 3.0  # mm by which the tumour is dilated before it is left out
+
+#: A skull-stripped brain with its CSF holds at most about this much (ml); a head holds 2800 ml and more.
+LARGEST_BRAIN_ML = 2300.0
+
+
+@dataclass(frozen=True, eq=False)
+class PreparedImage:
+    """An image as the registration wants it: the brain between 0.05 and 1.05, 0 elsewhere, `weight` 0 in the tumour."""
+
+    image: Volume
+    brain: Volume
+    weight: Volume
+    has_skull: bool
+
+    @classmethod
+    def of_patient(cls, image: Volume, tumour: Volume | None, brain_mask: Volume | None) -> PreparedImage:
+        """A patient's image; `tumour` and `brain_mask` are boolean masks on any grid."""
+        values = np.nan_to_num(image.array.astype(np.float32), nan=0.0, posinf=0.0, neginf=0.0)
+        has_skull = False
+        if brain_mask is not None:
+            brain = resample_mask(brain_mask, image.grid).array
+            if not brain.any():
+                raise InputError("The brain mask is empty or lies elsewhere in space than the image.")
+        else:
+            brain, has_skull = find_brain(Volume(values, image.grid))
+        weight = np.ones(image.grid.shape, dtype=np.float32)
+        if tumour is not None and tumour.array.any():
+            weight[dilated(resample_mask(tumour, image.grid), TUMOUR_MARGIN)] = 0
+        return cls._scaled(values, brain, weight, image.grid, has_skull)
+
+    @classmethod
+    def of_atlas(cls, atlas: Atlas) -> PreparedImage:
+        """The atlas T1 on a grid of 2 mm along RAS, padded, of odd sizes so that every second voxel spans it."""
+        brain = atlas.brain_mask
+        start, stop = bounding_box(brain.array)
+        corners = brain.grid.to_ras(np.array(list(itertools.product(*zip(start, stop - 1)))))
+        low, high = corners.min(axis=0) - PADDING, corners.max(axis=0) + PADDING
+        half = np.ceil((high - low) / (2 * SPACING)).astype(int)
+        affine = np.diag([SPACING, SPACING, SPACING, 1.0])
+        affine[:3, 3] = (low + high) / 2 - half * SPACING
+        grid = Grid((int(2 * half[0] + 1), int(2 * half[1] + 1), int(2 * half[2] + 1)), affine)
+        prepared = cls._scaled(atlas.t1.array, brain.array, np.ones(brain.grid.shape, np.float32), brain.grid, False)
+        image, small_brain, _ = prepared.on(grid)
+        return cls(Volume(image, grid), Volume(small_brain > 0.5, grid), Volume(np.ones_like(image), grid), False)
+
+    @classmethod
+    def _scaled(
+        cls,
+        values: NDArray[np.float32],
+        brain: NDArray[np.bool_],
+        weight: NDArray[np.float32],
+        grid: Grid,
+        has_skull: bool,
+    ) -> PreparedImage:
+        low, high = np.percentile(values[brain], (1, 99.5))
+        if not high > low:
+            raise InputError("The brain in the image has one intensity only; give the T1Gd or T1 image itself.")
+        scaled = (np.clip(values, low, high) - low) / np.float32(high - low) + np.float32(0.05)
+        scaled[~brain] = 0
+        return cls(Volume(scaled, grid), Volume(brain, grid), Volume(weight, grid), has_skull)
+
+    def stripped_by(self, reference: PreparedImage, patient_to_atlas: sitk.Transform) -> PreparedImage:
+        """The same with the brain where the atlas's brain lies: a rough substitute for skull stripping."""
+        brain = resample_mask(reference.brain, self.image.grid, patient_to_atlas).array & self.brain.array
+        if not brain.any():
+            return self
+        return self._scaled(self.image.array, brain, self.weight.array, self.image.grid, True)
+
+    def on(
+        self, grid: Grid, transform: sitk.Transform | None = None
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+        """Image, brain (share) and weight on another grid; all 0 outside the image."""
+        # Axes finer than the grid are smoothed to its resolution first, thick slices are left as they are.
+        spacing = self.image.grid.spacing
+        sigma = 0.42 * np.sqrt(np.maximum(SPACING**2 - spacing**2, 0)) / spacing
+        smooth = Volume(ndimage.gaussian_filter(self.image.array, sigma), self.image.grid)
+        brain = Volume(self.brain.array.astype(np.float32), self.brain.grid)
+        return (
+            resample(smooth, grid, transform).array,
+            resample(brain, grid, transform).array,
+            resample(self.weight, grid, transform).array,
+        )
+
+
+def find_brain(image: Volume) -> tuple[NDArray[np.bool_], bool]:
+    """The brain of a skull-stripped image, and whether the image seems to hold the whole head.
+
+    Parameters
+    ----------
+    image : Volume
+        float32; the background of a skull-stripped image has one value, whichever it is.
+
+    Returns
+    -------
+    brain : ndarray of bool
+        What is not background, its holes filled; the largest part only.
+    has_skull : bool
+        The background is not constant (air with noise), or more than 2.3 litres stand out from it.
+
+    Raises
+    ------
+    InputError
+        When the image has one value only.
+    """
+    values, counts = np.unique(image.array, return_counts=True)
+    if len(values) < 2:
+        raise InputError(f"The image is empty: every voxel is {values[0]:g}.")
+    background = values[counts.argmax()]
+    constant = counts.max() >= 0.1 * image.array.size
+    if constant:
+        contrast = np.abs(image.array - background)
+        foreground = contrast > 0.005 * np.percentile(contrast[contrast > 0], 99)
+    else:
+        foreground = sitk.GetArrayFromImage(sitk.OtsuThreshold(image_from_volume(image), 0, 1)).transpose(2, 1, 0) > 0
+    parts, count = ndimage.label(foreground)
+    if count > 1:
+        sizes = np.bincount(parts.ravel())
+        foreground = parts == 1 + sizes[1:].argmax()
+    brain = ndimage.binary_fill_holes(foreground)
+    volume_ml = brain.sum() * image.grid.voxel_volume_ml
+    return brain, bool(not constant or volume_ml > LARGEST_BRAIN_ML)
+
+
+def dilated(mask: Volume, margin: float) -> NDArray[np.bool_]:
+    """A boolean mask dilated by `margin` mm."""
+    if not mask.array.any():
+        return mask.array
+    start, stop = bounding_box(mask.array)
+    reach = np.ceil(margin / mask.grid.spacing).astype(int) + 1
+    box: tuple[slice, ...] = tuple(
+        slice(max(0, a - r), min(n, b + r)) for a, b, r, n in zip(start, stop, reach, mask.grid.shape)
+    )
+    dilated = np.zeros_like(mask.array)
+    distance = ndimage.distance_transform_edt(~mask.array[box], sampling=mask.grid.spacing)
+    dilated[box] = distance <= margin
+    return dilated
+
+
+def isotropic_around(brain: Volume) -> Grid:
+    """A grid of 2 mm along the image's own axes around the brain and a ring of background."""
+    box = brain.grid.cropped(*bounding_box(brain.array))
+    return box.isotropic_like(SPACING, np.ceil((box.spacing * box.shape + 2 * RING) / SPACING))

@@ -1,0 +1,268 @@
+"""The files of a result: written whole or not at all, and read back."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import SimpleITK as sitk
+
+from TumorQueryLib.base.errors import InputError, OutputError
+from TumorQueryLib.base.files import staged_folder, write_json
+from TumorQueryLib.base.progress import Progress, no_progress
+from TumorQueryLib.geometry.grid import Volume, image_from_volume, volume_from_image
+from TumorQueryLib.geometry.transforms import SpaceMap
+from TumorQueryLib.growth import GrowthParameters
+from TumorQueryLib.results.report import write_report
+from TumorQueryLib.strategies import Match
+
+if TYPE_CHECKING:
+    from TumorQueryLib.estimates.refine import Refinement
+    from TumorQueryLib.results.result import Result
+
+RESULT_VERSION = 2
+RESULT_FILE = "result.json"
+OUTPUTS = {
+    "density": "density.nrrd",
+    "core": "core.nrrd",
+    "whole": "whole.nrrd",
+    "report": "report.png",
+    "patient_to_atlas": "patient_to_atlas.h5",
+    "atlas_to_patient": "atlas_to_patient.h5",
+}
+REFINEMENT_OUTPUTS = {"refinement_table": "refinement.csv", "refinement_plot": "refinement.png"}
+
+
+def outputs_of(result: Result) -> dict[str, str]:
+    """File names of a result by what they hold: `density` is the chosen estimate's, `density_NAME` another's."""
+    others = {f"density_{name}": f"density_{name}.nrrd" for name in result.estimates if name != result.chosen}
+    return OUTPUTS | others | ({} if result.refinement is None else REFINEMENT_OUTPUTS)
+
+
+def write_result(result: Result, folder: str | os.PathLike, *, progress: Progress = no_progress) -> Path:
+    """Write all files of a result to a folder; all or nothing. Returns the path of result.json.
+
+    Raises
+    ------
+    OutputError
+        When the folder cannot be written.
+    """
+    with staged_folder(folder) as stage:
+        write_result_files(result, stage, progress=progress)
+    return Path(folder) / RESULT_FILE
+
+
+def write_result_files(result: Result, folder: Path, *, progress: Progress = no_progress) -> None:
+    """Write all files of a result straight into an existing folder."""
+    progress(0.0, "Writing the results")
+    outputs = outputs_of(result)
+    for name, estimate in result.estimates.items():
+        write_volume(estimate.in_patient, folder / outputs["density" if name == result.chosen else f"density_{name}"])
+    write_volume(result.core, folder / outputs["core"])
+    write_volume(result.whole, folder / outputs["whole"])
+    if result.refinement is not None:
+        write_path(result.refinement, result.estimates["refined"].anatomy.name, folder)
+    progress(0.3, "Writing the transforms")
+    write_transforms(result.registration, folder)
+    progress(0.5, "Drawing the report")
+    write_report(result, folder / outputs["report"])
+    progress(0.9, "Writing the results")
+    write_json(result.to_json(), folder / RESULT_FILE)
+    progress(1.0, "Done")
+
+
+def write_volume(volume: Volume, path: Path) -> None:
+    """Write a compressed image file and read it back: a full disk can go unnoticed otherwise.
+
+    Raises
+    ------
+    OutputError
+        When the file does not hold afterwards what was written.
+    """
+    image = image_from_volume(volume)
+    try:
+        sitk.WriteImage(image, str(path), useCompression=True)
+        intact = np.array_equal(sitk.GetArrayFromImage(sitk.ReadImage(str(path))), sitk.GetArrayFromImage(image))
+    except RuntimeError:
+        intact = False
+    if not intact:
+        raise OutputError(
+            f"{path.name} could not be written whole: the disk is full or the folder cannot be written; "
+            "free some space or name another folder."
+        )
+
+
+def write_transforms(space: SpaceMap, folder: Path) -> None:
+    """Write both transforms as ITK HDF5 files that SimpleITK and 3D Slicer read, into an existing folder.
+
+    Raises
+    ------
+    OutputError
+        When a file cannot be written.
+    """
+    for name in ("patient_to_atlas", "atlas_to_patient"):
+        path = folder / OUTPUTS[name]
+        try:
+            sitk.WriteTransform(getattr(space, name), str(path))
+        except RuntimeError as error:
+            raise OutputError(
+                f"{path} cannot be written: the folder is missing, not writable or the disk is full."
+            ) from error
+
+
+def write_path(refinement: Refinement, anatomy: str, folder: Path) -> None:
+    """Write the search of a refinement as refinement.csv and refinement.png into an existing folder."""
+    from matplotlib.figure import Figure
+
+    with open(folder / REFINEMENT_OUTPUTS["refinement_table"], "w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file)
+        table.writerow(["solve", "dice_sum", "x_mm", "y_mm", "z_mm", "infiltration_length_mm", "rho_t"])
+        for solve in refinement.path:
+            numbers = (solve.score, *solve.seed, solve.infiltration_length, solve.rho_t)
+            table.writerow([solve.number, *(f"{value:.4f}" for value in numbers)])
+    scores = [solve.score for solve in refinement.path]
+    figure = Figure(figsize=(5, 3), layout="constrained")
+    axes = figure.subplots()
+    axes.plot(scores, ".", color="0.6", label="solve")
+    axes.step(range(len(scores)), np.maximum.accumulate(scores), where="post", color="C0", label="best so far")
+    axes.axhline(refinement.match_dice_sum, color="C1", linestyle="--", label="best match")
+    axes.set(xlabel="solve", ylabel="Dice core + Dice whole", title=f"Refinement in the {anatomy}'s anatomy")
+    axes.legend(loc="lower right", fontsize="small")
+    figure.savefig(folder / REFINEMENT_OUTPUTS["refinement_plot"], dpi=120)
+
+
+@dataclass(frozen=True, eq=False)
+class SavedResult:
+    """A result that was written to a folder; made by `read_result`.
+
+    Parameters
+    ----------
+    folder : Path
+    content : dict
+        What result.json holds.
+    """
+
+    folder: Path
+    content: dict[str, Any]
+
+    @property
+    def chosen(self) -> str:
+        """Name of the estimate that `density` belongs to."""
+        return self.content["chosen"]
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """The warnings of the run."""
+        return tuple(self.content["warnings"])
+
+    @cached_property
+    def matches(self) -> tuple[Match, ...]:
+        """The ranked matches, best first; the score is their Dice sum."""
+        return tuple(
+            Match(found["entry"], found["dice_core"], found["dice_whole"], score=found["dice_sum"])
+            for found in self.content["query"]["matches"]
+        )
+
+    @property
+    def matched_parameters(self) -> tuple[GrowthParameters, ...]:
+        """Of the matches, in the atlas."""
+        return tuple(parameters_from_json(found["parameters"]) for found in self.content["query"]["matches"])
+
+    @cached_property
+    def density(self) -> Volume:
+        """The chosen density on the T1Gd image's grid, float32 in [0, 1]."""
+        return self.density_of(self.chosen)
+
+    def density_of(self, estimate: str) -> Volume:
+        """An estimate's density on the T1Gd image's grid, float32 in [0, 1].
+
+        Raises
+        ------
+        InputError
+            When there is no such estimate, or its file is missing or damaged.
+        """
+        estimates = self.content["estimates"]
+        if estimate not in estimates:
+            raise InputError(f"The result has no estimate {estimate!r}; it has {', '.join(estimates)}.")
+        return self._volume(estimates[estimate]["density"])
+
+    @cached_property
+    def core(self) -> Volume:
+        """Where the density exceeds the core's threshold, boolean, on the T1Gd image's grid."""
+        return self._mask("core")
+
+    @cached_property
+    def whole(self) -> Volume:
+        """Where the density exceeds the whole tumour's threshold, boolean, on the T1Gd image's grid."""
+        return self._mask("whole")
+
+    @cached_property
+    def space(self) -> SpaceMap:
+        """The way between patient and atlas."""
+        try:
+            there, back = (
+                sitk.ReadTransform(str(self.folder / self.content["outputs"][name]))
+                for name in ("patient_to_atlas", "atlas_to_patient")
+            )
+        except RuntimeError as error:
+            raise self._damaged("A transform") from error
+        return SpaceMap(there, back)
+
+    def _mask(self, name: str) -> Volume:
+        volume = self._volume(self.content["outputs"][name])
+        return Volume(volume.array != 0, volume.grid)
+
+    def _volume(self, file: str) -> Volume:
+        try:
+            return volume_from_image(sitk.ReadImage(str(self.folder / file)))
+        except RuntimeError as error:
+            raise self._damaged(file) from error
+
+    def _damaged(self, what: str) -> InputError:
+        return InputError(f"{what} beside {self.folder / RESULT_FILE} cannot be read; run the inference again.")
+
+
+def read_result(folder: str | os.PathLike) -> SavedResult:
+    """Read a result that `Result.write` wrote; volumes and transforms are read when they are asked for.
+
+    Parameters
+    ----------
+    folder : path
+
+    Raises
+    ------
+    InputError
+        When the folder holds no result, or one of another version.
+    """
+    folder = Path(folder)
+    again = "run the inference again"
+    try:
+        content = json.loads((folder / RESULT_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{folder} holds no readable {RESULT_FILE} of TumorQuery; {again}.") from error
+    if not isinstance(content, dict) or content.get("version") != RESULT_VERSION:
+        version = content.get("version") if isinstance(content, dict) else None
+        raise InputError(
+            f"The result in {folder} has version {version}, this software reads version {RESULT_VERSION}; {again}."
+        )
+    needed = ("query", "database", "estimates", "chosen", "outputs", "warnings")
+    missing = [key for key in needed if key not in content]
+    if missing or content["chosen"] not in content["estimates"]:
+        raise InputError(f"{folder / RESULT_FILE} lacks {', '.join(missing) or 'its chosen estimate'}; {again}.")
+    return SavedResult(folder, content)
+
+
+def parameters_from_json(described: dict[str, Any]) -> GrowthParameters:
+    """Growth parameters as result.json describes them."""
+    return GrowthParameters(
+        seed=described["seed_mm"],
+        diffusivity=described["diffusivity_mm2_per_day"],
+        proliferation=described["proliferation_per_day"],
+        duration=described["duration_days"],
+    )

@@ -1,0 +1,199 @@
+"""What an inference found: the estimates, the one that was chosen, and how they came about."""
+
+from __future__ import annotations
+
+import os
+import platform
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from TumorQueryLib.base.method import Method
+from TumorQueryLib.base.progress import Progress, no_progress
+from TumorQueryLib.base.version import __version__
+from TumorQueryLib.database import TumorDatabase
+from TumorQueryLib.estimates.estimate import Estimate, describe_parameters
+from TumorQueryLib.estimates.refine import Refinement
+from TumorQueryLib.geometry.grid import Volume
+from TumorQueryLib.geometry.regions import TumorMasks, threshold_density
+from TumorQueryLib.growth import GrowthParameters
+from TumorQueryLib.inputs.patient import Patient
+from TumorQueryLib.registration import Registration
+from TumorQueryLib.results.files import RESULT_VERSION, outputs_of, write_result
+from TumorQueryLib.strategies import Match
+
+
+@dataclass(frozen=True)
+class DatabaseIdentity:
+    """Which database was queried, without its path.
+
+    Parameters
+    ----------
+    sha256 : str
+        Of its content.
+    entries : int
+    atlas, atlas_sha256 : str
+        The atlas that its tumours grew in.
+    threshold_core, threshold_whole : float
+        Densities above which a voxel belongs to core and whole tumour.
+    """
+
+    sha256: str
+    entries: int
+    atlas: str
+    atlas_sha256: str
+    threshold_core: float
+    threshold_whole: float
+
+    @classmethod
+    def of(cls, database: TumorDatabase) -> DatabaseIdentity:
+        """The identity of an open database."""
+        return cls(
+            sha256=database.sha256,
+            entries=len(database),
+            atlas=database.atlas_name,
+            atlas_sha256=database.atlas_sha256,
+            threshold_core=database.threshold_core,
+            threshold_whole=database.threshold_whole,
+        )
+
+    @property
+    def thresholds(self) -> tuple[float, float]:
+        """Of core and whole tumour."""
+        return self.threshold_core, self.threshold_whole
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """What `infer` found.
+
+    Parameters
+    ----------
+    patient : Patient
+    method : Method
+    database : DatabaseIdentity
+    registration : Registration
+    query : TumorMasks
+        The patient's regions on the atlas grid.
+    matches : tuple of Match
+        Best first.
+    matched_parameters : tuple of GrowthParameters
+        Of the matches, in the atlas.
+    estimates : dict of str to Estimate
+        "match", and "refined" where a refinement was asked for.
+    chosen : str
+        Name of the estimate that is shown, written and planned on.
+    refinement : Refinement, optional
+        How the search for "refined" went.
+    timings : dict of str to float
+        Seconds of each step.
+    warnings : tuple of str
+    """
+
+    patient: Patient
+    method: Method
+    database: DatabaseIdentity
+    registration: Registration
+    query: TumorMasks
+    matches: tuple[Match, ...]
+    matched_parameters: tuple[GrowthParameters, ...]
+    estimates: dict[str, Estimate]
+    chosen: str
+    refinement: Refinement | None
+    timings: dict[str, float]
+    warnings: tuple[str, ...]
+
+    @property
+    def estimate(self) -> Estimate:
+        """The chosen estimate."""
+        return self.estimates[self.chosen]
+
+    @property
+    def density(self) -> Volume:
+        """The chosen tumour cell density on the T1Gd image's grid, float32 in [0, 1]."""
+        return self.estimate.in_patient
+
+    @cached_property
+    def regions(self) -> tuple[Volume, Volume]:
+        """Core and whole tumour of the density, boolean, on the T1Gd image's grid."""
+        return threshold_density(self.density, *self.database.thresholds)
+
+    @property
+    def core(self) -> Volume:
+        """Where the density exceeds the core's threshold, boolean, on the T1Gd image's grid."""
+        return self.regions[0]
+
+    @property
+    def whole(self) -> Volume:
+        """Where the density exceeds the whole tumour's threshold, boolean, on the T1Gd image's grid."""
+        return self.regions[1]
+
+    def to_json(self) -> dict[str, Any]:
+        """The content of result.json, version 2."""
+        outputs = outputs_of(self)
+        atlas = self.estimates["match"].anatomy
+        return {
+            "version": RESULT_VERSION,
+            "software": {"name": "TumorQuery", "version": __version__, "python": platform.python_version()},
+            "inputs": list(self.patient.inputs),
+            "labels": self.patient.labels,
+            "brain": {
+                "source": self.registration.brain_source,
+                "volume_ml": round(self.registration.quality["brain_ml"], 1),
+            },
+            "database": asdict(self.database),
+            "registration": {"mode": self.registration.mode, "quality": self.registration.quality},
+            "query": {
+                "strategy": self.method.strategy,
+                "matches": [
+                    {
+                        "entry": match.entry,
+                        "dice_core": match.dice_core,
+                        "dice_whole": match.dice_whole,
+                        "dice_sum": match.dice_sum,
+                        "parameters": describe_parameters(parameters, atlas),
+                    }
+                    for match, parameters in zip(self.matches, self.matched_parameters)
+                ],
+            },
+            "estimates": {
+                name: estimate.as_json(outputs["density" if name == self.chosen else f"density_{name}"])
+                for name, estimate in self.estimates.items()
+            },
+            "chosen": self.chosen,
+            "refinement": self._describe_refinement(),
+            "alignment": None,
+            "tissue": None,
+            "sensitivity": None,
+            "uncertainty": None,
+            "plan": None,
+            "timings_s": {name: round(seconds, 4) for name, seconds in self.timings.items()},
+            "outputs": outputs,
+            "warnings": list(self.warnings),
+        }
+
+    def _describe_refinement(self) -> dict[str, Any] | None:
+        if self.refinement is None:
+            return None
+        return {
+            "solves": len(self.refinement.path),
+            "stopped": self.refinement.stopped,
+            "match_dice_sum": self.refinement.match_dice_sum,
+            "tissue_voxels_added": self.estimates["refined"].anatomy.tissue_voxels_added,
+        }
+
+    def write(self, folder: str | os.PathLike, *, progress: Progress = no_progress) -> Path:
+        """Write result.json, the volumes, the transforms and the report; all or nothing.
+
+        Returns
+        -------
+        Path
+            Of result.json; `read_result` reads the folder again.
+
+        Raises
+        ------
+        OutputError
+            When the folder cannot be written.
+        """
+        return write_result(self, folder, progress=progress)
