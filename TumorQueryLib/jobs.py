@@ -18,7 +18,8 @@ from TumorQueryLib.geometry.grid import Volume
 from TumorQueryLib.growth import simulate
 from TumorQueryLib.inference import infer, timed
 from TumorQueryLib.inputs.patient import Patient
-from TumorQueryLib.results.files import OUTPUTS, RESULT_FILE, read_result, write_result_files, write_volume
+from TumorQueryLib.results.files import OUTPUTS, read_result, write_result_files, write_volume
+from TumorQueryLib.results.folder import RESULT_FILE, result_folder
 from TumorQueryLib.results.result import Result
 
 
@@ -44,7 +45,8 @@ def infer_files(
     TumorQueryError
         When the input, the method or the folder is not what is accepted.
     """
-    with staged_folder(out) as stage:
+    files = [value for name, value in patient_files.items() if name != "labels" and value is not None]
+    with result_folder(out, inputs=files) as stage:
         progress(0.0, "Reading the patient's files")
         reading: dict[str, float] = {}
         with timed(reading, "load"):

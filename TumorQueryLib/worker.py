@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from TumorQueryLib.base.errors import Cancelled, InputError, TumorQueryError
+from TumorQueryLib.base.files import moving, unfinished_folders
 
 #: Seconds that a cancelled job has to end by itself.
 GRACE = 2.0
@@ -66,11 +67,10 @@ def watch_standard_input(cancelled: threading.Event) -> None:
                 cancelled.set()
         time.sleep(GRACE)
         # Still here: in one long call of a library. End without it, and leave no file.
-        from TumorQueryLib.base.files import unfinished_folders
-
-        for folder in list(unfinished_folders):
-            shutil.rmtree(folder, ignore_errors=True)
-        os._exit(130)
+        with moving:
+            for folder in list(unfinished_folders):
+                shutil.rmtree(folder, ignore_errors=True)
+            os._exit(130)
 
     threading.Thread(target=watch, daemon=True, name="watch-stdin").start()
 

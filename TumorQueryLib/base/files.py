@@ -6,16 +6,25 @@ import errno
 import json
 import os
 import shutil
+import signal
 import tempfile
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from TumorQueryLib.base.errors import OutputError
 
+#: Names of the hidden folders that work is done in begin so.
+HIDDEN_PREFIX = ".tumorquery-"
+_LOCK_NAME = ".lock"
+
 #: Folders that are being written now; the worker removes them when it has to end at once.
 unfinished_folders: set[Path] = set()
+#: Held while finished files move to their places: a process that ends at once waits for it.
+moving = threading.Lock()
 
 
 @contextmanager
@@ -32,37 +41,143 @@ def staged_folder(target: str | os.PathLike) -> Iterator[Path]:
         When the folder cannot be made or written, or the disk is full.
     """
     target = Path(target)
-    made = [folder for folder in (target, *target.parents) if not folder.exists()]
-    stage = None
-    moved = False
+    with made_folder(target), hidden_folder(target) as stage:
+        yield stage
+        with output_errors(target), interrupts_held():
+            for path in sorted(path for path in stage.rglob("*") if path.is_file() and path.name != _LOCK_NAME):
+                place = target / path.relative_to(stage)
+                place.parent.mkdir(parents=True, exist_ok=True)
+                os.replace(path, place)
+
+
+@contextmanager
+def made_folder(target: Path) -> Iterator[None]:
+    """A folder that is made with its parents where it does not exist; what was made goes again if the block raises.
+
+    Raises
+    ------
+    OutputError
+        When the folder cannot be made.
+    """
+    made = []
     try:
         with output_errors(target):
+            made = [folder for folder in (target, *target.parents) if not folder.exists()]
             target.mkdir(parents=True, exist_ok=True)
-            stage = Path(tempfile.mkdtemp(prefix=".tumorquery-", dir=target))
-            unfinished_folders.add(stage)
+        yield
+    except BaseException:
+        for folder in made:
+            try:
+                folder.rmdir()
+            except OSError:  # not ours alone any more
+                break
+        raise
+
+
+@contextmanager
+def hidden_folder(target: Path) -> Iterator[Path]:
+    """A new hidden folder inside `target`, removed when the block ends; locked, so that others see it is in use.
+
+    Raises
+    ------
+    OutputError
+        When it cannot be made.
+    """
+    with output_errors(target):
+        folder = Path(tempfile.mkdtemp(prefix=HIDDEN_PREFIX, dir=target))
+        unfinished_folders.add(folder)
+    try:
         with output_errors(target):
-            yield stage
-            _move_into(stage, target)
-        moved = True
+            file = open(folder / _LOCK_NAME, "wb")  # noqa: SIM115
+        with file:
+            lock_file(file)
+            yield folder
     finally:
-        if stage is not None:
-            shutil.rmtree(stage, ignore_errors=True)
-            unfinished_folders.discard(stage)
-        if not moved:
-            for folder in made:
-                try:
-                    folder.rmdir()
-                except OSError:  # not ours alone any more
-                    break
+        shutil.rmtree(folder, ignore_errors=True)
+        unfinished_folders.discard(folder)
 
 
-def _move_into(stage: Path, target: Path) -> None:
-    """Move all files of `stage` to `target`; result.json last, since it says that the rest is there."""
-    files = [path for path in stage.rglob("*") if path.is_file()]
-    for path in sorted(files, key=lambda path: (path.name == "result.json", path)):
-        place = target / path.relative_to(stage)
-        place.parent.mkdir(parents=True, exist_ok=True)
-        os.replace(path, place)
+def leftover_folders(target: Path) -> list[Path]:
+    """Hidden folders in `target` that a killed process left: nobody holds their locks."""
+    leftover = []
+    for folder in sorted(target.glob(f"{HIDDEN_PREFIX}*")):
+        try:
+            with open(folder / _LOCK_NAME, "rb+") as file:
+                lock_file(file)
+        except FileNotFoundError:
+            # Killed before its lock was there; or made by another process a moment ago.
+            if time.time() - folder.stat().st_mtime < 60:
+                continue
+        except OSError:
+            continue
+        leftover.append(folder)
+    return leftover
+
+
+def lock_file(file: IO[bytes]) -> None:
+    """Take the system's exclusive lock on an open file; it ends with the file or the process.
+
+    Raises
+    ------
+    OSError
+        Where another open file has it.
+    """
+    try:
+        import fcntl
+    except ModuleNotFoundError:
+        import msvcrt
+
+        # A byte far beyond the content: Windows locks keep others from reading it.
+        file.seek(2**40)
+        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
+        file.seek(0)
+    else:
+        fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+@contextmanager
+def locked_folder(target: Path) -> Iterator[None]:
+    """A block that only one process at a time is in for a folder; on Windows, where folders have no locks, any."""
+    try:
+        import fcntl
+    except ModuleNotFoundError:
+        yield
+        return
+    folder = os.open(target, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(folder)
+
+
+@contextmanager
+def interrupts_held(afterwards: str = "") -> Iterator[None]:
+    """A block that Ctrl-C and a termination do not end halfway; they come when it has ended.
+
+    Parameters
+    ----------
+    afterwards : str
+        Text of the KeyboardInterrupt that is raised then.
+    """
+    came: list[int] = []
+    before: dict[int, Any] = {}
+    if threading.current_thread() is threading.main_thread():
+        for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+            number = getattr(signal, name, None)
+            # None: a handler that is not Python's, which can neither be held nor put back.
+            if number is not None and signal.getsignal(number) not in (None, signal.SIG_IGN):
+                before[number] = signal.signal(number, lambda number, frame: came.append(number))
+    try:
+        with moving:
+            yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if came:
+        if before[came[0]] == signal.SIG_DFL:
+            signal.raise_signal(came[0])
+        raise KeyboardInterrupt(afterwards)
 
 
 @contextmanager
@@ -79,6 +194,9 @@ def output_errors(target: Path) -> Iterator[None]:
             errno.EPERM: "there is no permission to write there; name another folder",
             errno.EROFS: "the file system is read-only; name another folder",
             errno.ENOTDIR: "a part of that path is a file; name a folder",
+            errno.EISDIR: "there is a folder of a file's name; name another folder",
+            errno.ENOTEMPTY: "there is a folder of a file's name; name another folder",
+            errno.ENAMETOOLONG: "the name is too long; name a shorter one",
             errno.EEXIST: "there is a file of that name; name a folder",
         }
         if error.errno not in reasons:

@@ -14,11 +14,12 @@ import numpy as np
 import SimpleITK as sitk
 
 from TumorQueryLib.base.errors import InputError, OutputError
-from TumorQueryLib.base.files import staged_folder, write_json
+from TumorQueryLib.base.files import write_json
 from TumorQueryLib.base.progress import Progress, no_progress
 from TumorQueryLib.geometry.grid import Volume, image_from_volume, volume_from_image
 from TumorQueryLib.geometry.transforms import SpaceMap
 from TumorQueryLib.growth import GrowthParameters
+from TumorQueryLib.results.folder import RESULT_FILE, result_folder
 from TumorQueryLib.results.report import write_report
 from TumorQueryLib.strategies import Match
 
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from TumorQueryLib.results.result import Result
 
 RESULT_VERSION = 2
-RESULT_FILE = "result.json"
 OUTPUTS = {
     "density": "density.nrrd",
     "core": "core.nrrd",
@@ -53,7 +53,7 @@ def write_result(result: Result, folder: str | os.PathLike, *, progress: Progres
     OutputError
         When the folder cannot be written.
     """
-    with staged_folder(folder) as stage:
+    with result_folder(folder) as stage:
         write_result_files(result, stage, progress=progress)
     return Path(folder) / RESULT_FILE
 

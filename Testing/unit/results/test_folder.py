@@ -1,0 +1,212 @@
+"""A result folder holds one result, whole, and nothing that no run wrote is ever replaced."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+
+import pytest
+
+from TumorQueryLib.base.errors import OutputError
+from TumorQueryLib.results import folder as module
+from TumorQueryLib.results.folder import result_folder
+
+NAMES = {"density": "density.nrrd", "core": "core.nrrd", "refinement_table": "refinement.csv"}
+
+
+def write_result(stage, text, names=NAMES):
+    for name in names.values():
+        (stage / name).write_text(text)
+    content = {"software": {"name": "TumorQuery"}, "outputs": names, "text": text}
+    (stage / "result.json").write_text(json.dumps(content))
+
+
+def run(target, text, names=NAMES, **options):
+    with result_folder(target, **options) as stage:
+        write_result(stage, text, names)
+
+
+def content_of(target):
+    return {path.name: path.read_text() for path in target.iterdir() if path.is_file()}
+
+
+def whole(target, text, names=NAMES):
+    found = content_of(target)
+    assert json.loads(found.pop("result.json"))["text"] == text
+    assert found == dict.fromkeys(names.values(), text)
+    assert not list(target.glob(".*"))
+
+
+def test_an_earlier_result_is_replaced_whole(tmp_path):
+    out = tmp_path / "new" / "out"
+    run(out, "first")
+    (out / "match_3").mkdir()
+    (out / "match_3" / "density.nrrd").write_text("first")
+    (out / "notes.txt").write_text("mine")
+    run(out, "second", {"density": "density.nrrd"})
+    assert (out / "notes.txt").read_text() == "mine"
+    (out / "notes.txt").unlink()
+    whole(out, "second", {"density": "density.nrrd"})
+    assert not (out / "match_3").exists()
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_a_run_that_fails_keeps_the_earlier_result(tmp_path, moment):
+    run(tmp_path / "out", "first")
+
+    def fail():
+        with result_folder(tmp_path / "out") as stage:
+            if moment == "after":
+                write_result(stage, "second")
+            raise ValueError("no such patient")
+
+    with pytest.raises(ValueError, match="no such patient"):
+        fail()
+    whole(tmp_path / "out", "first")
+
+
+@pytest.mark.parametrize("name", ["density.nrrd", "core.nrrd", "CORE.nrrd", "report.png", "result.json", "match_2"])
+@pytest.mark.parametrize("kind", ["file", "folder", "link"])
+def test_a_file_that_no_run_wrote_is_refused_before_the_work(tmp_path, name, kind):
+    out, elsewhere = tmp_path / "out", tmp_path / "elsewhere"
+    out.mkdir()
+    elsewhere.write_text("mine")
+    {"file": elsewhere.rename, "folder": os.mkdir, "link": lambda path: path.symlink_to(elsewhere)}[kind](out / name)
+    before = sorted(out.iterdir())
+    began = False
+    with pytest.raises(OutputError, match=rf"holds {name}, which no run of TumorQuery wrote"), result_folder(out):
+        began = True
+    assert not began
+    assert sorted(out.iterdir()) == before
+
+
+def test_a_file_beside_an_earlier_result_that_is_not_its_own_is_refused(tmp_path):
+    run(tmp_path, "first")
+    (tmp_path / "whole.nrrd").write_text("drawn by hand")
+    with pytest.raises(OutputError, match=r"holds whole\.nrrd"):
+        run(tmp_path, "second")
+    (tmp_path / "whole.nrrd").unlink()
+    whole(tmp_path, "first")
+
+
+@pytest.mark.parametrize("how", ["plain", "other spelling", "link in the folder", "link to the folder", "series"])
+def test_a_folder_that_holds_an_input_is_refused(tmp_path, monkeypatch, how):
+    data = tmp_path / "data"
+    data.mkdir()
+    image = data / "t1gd.nii.gz"
+    image.write_text("image")
+    (tmp_path / "link").symlink_to(data)
+    (tmp_path / "copies").mkdir()
+    (tmp_path / "copies" / "t1gd.nii.gz").symlink_to(image)
+    monkeypatch.chdir(data)
+    target, given = {
+        "plain": (data, image),
+        "other spelling": (".", "../data/t1gd.nii.gz"),
+        "link in the folder": (data, tmp_path / "copies" / "t1gd.nii.gz"),
+        "link to the folder": (tmp_path / "link", image),
+        "series": (data, data),
+    }[how]
+    with pytest.raises(OutputError, match="which is an input of this run"):
+        run(target, "new", inputs=[given])
+    assert content_of(data) == {"t1gd.nii.gz": "image"}
+    run(data / "result", "new", inputs=[given, tmp_path / "no such file"])
+
+
+KILLED = """
+    import os, sys
+    from pathlib import Path
+    sys.path.insert(0, {tests!r})
+    from test_folder import run, NAMES
+    real, count = os.replace, 0
+    def replace(*paths):
+        global count
+        if count == {moves}:
+            os.kill(os.getpid(), 9)
+        count += 1
+        real(*paths)
+    os.replace = replace
+    run(Path({target!r}), "second", {names!r})
+"""
+
+
+@pytest.mark.parametrize("earlier", [True, False])
+@pytest.mark.parametrize("moves", range(9))
+def test_a_run_killed_between_two_moves_leaves_no_mixture(tmp_path, earlier, moves):
+    """Whatever is there afterwards reads as one result or as none, and the next run finishes or replaces it."""
+    out = tmp_path / "out"
+    names = NAMES | {"whole": "whole.nrrd"}
+    if earlier:
+        run(out, "first")
+    script = KILLED.format(tests=os.path.dirname(__file__), moves=moves, target=str(out), names=names)
+    ended = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True)
+    assert ended.returncode in (0, -signal.SIGKILL), ended.stderr
+    if (out / "result.json").exists():
+        text = json.loads((out / "result.json").read_text())["text"]
+        listed = json.loads((out / "result.json").read_text())["outputs"].values()
+        assert {(out / name).read_text() for name in listed} == {text}
+    run(out, "third", {"density": "density.nrrd"})
+    whole(out, "third", {"density": "density.nrrd"})
+
+
+def test_an_interrupt_during_the_moves_waits_for_their_end(tmp_path, monkeypatch):
+    run(tmp_path, "first")
+    moved = []
+
+    def replace(source, target, real=os.replace):
+        if not moved:
+            signal.raise_signal(signal.SIGINT)
+        moved.append(target)
+        real(source, target)
+
+    monkeypatch.setattr(module.os, "replace", replace)
+    with pytest.raises(KeyboardInterrupt, match="the result was written before"):
+        run(tmp_path, "second")
+    whole(tmp_path, "second")
+
+
+def test_folders_of_running_processes_stay_and_those_of_killed_ones_go(tmp_path):
+    child = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            f"import time\nfrom TumorQueryLib.results.folder import result_folder\n"
+            f"with result_folder({str(tmp_path)!r}):\n print('in', flush=True)\n time.sleep(60)",
+        ],
+        stdout=subprocess.PIPE,
+    )
+    assert child.stdout.readline() == b"in\n"
+    hidden = list(tmp_path.glob(".tumorquery-*"))
+    assert len(hidden) == 1
+    run(tmp_path, "first")
+    assert list(tmp_path.glob(".tumorquery-*")) == hidden
+    child.kill()
+    child.wait()
+    child.stdout.close()
+    run(tmp_path, "second")
+    whole(tmp_path, "second")
+
+
+def test_processes_write_into_one_folder_one_after_the_other(tmp_path):
+    script = f"""
+        import sys
+        from pathlib import Path
+        sys.path.insert(0, {os.path.dirname(__file__)!r})
+        from test_folder import run
+        for n in range(30):
+            run(Path({str(tmp_path)!r}), sys.argv[1] + str(n))
+    """
+    children = [subprocess.Popen([sys.executable, "-c", textwrap.dedent(script), name]) for name in "ab"]
+    assert [child.wait() for child in children] == [0, 0]
+    whole(tmp_path, json.loads((tmp_path / "result.json").read_text())["text"])
+
+
+def test_threads_write_into_one_folder_one_after_the_other(tmp_path):
+    threads = [threading.Thread(target=run, args=(tmp_path, f"{n}")) for n in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    whole(tmp_path, json.loads((tmp_path / "result.json").read_text())["text"])

@@ -1,0 +1,150 @@
+"""The folder of a result: whole at any moment, and never over a file that no run wrote.
+
+A result is written into a hidden folder of its own inside the target. At the end the files of an
+earlier result move into a second hidden folder, result.json first, and the new ones take their
+place, result.json last. What a killed process left of that is finished by the next run.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from TumorQueryLib.base.errors import OutputError
+from TumorQueryLib.base.files import (
+    hidden_folder,
+    interrupts_held,
+    leftover_folders,
+    locked_folder,
+    made_folder,
+    output_errors,
+)
+
+RESULT_FILE = "result.json"
+_EARLIER = "earlier"  # where the earlier result goes, inside the stage
+#: Names that a result may write, whatever was asked for.
+RESULT_NAMES = re.compile(
+    r"result\.json|density(_\w+)?\.nrrd|core\.nrrd|whole\.nrrd|brain\.nrrd|report\.png|refinement\.(csv|png)"
+    r"|(patient_to_atlas|atlas_to_patient)\.h5|plan(_\w+)?\.(nrrd|json|png)|match_\d+",
+    re.IGNORECASE,
+)
+
+
+@contextmanager
+def result_folder(target: str | os.PathLike, *, inputs: Iterable[str | os.PathLike] = ()) -> Iterator[Path]:
+    """A folder to write a result into; it takes the place of an earlier result in `target` when the block ends well.
+
+    When the block raises, an earlier result is what it was and nothing of the new one is left. All
+    that can be refused is refused before the block.
+
+    Parameters
+    ----------
+    target : path
+        Made where it does not exist; files of other names in it stay.
+    inputs : iterable of path
+        Files that the run reads; none of them may lie in `target`.
+
+    Raises
+    ------
+    OutputError
+        When `target` holds an input, or a file of a result's name that no run wrote, or cannot be written.
+    """
+    target = Path(target)
+    _refuse_inputs(target, inputs)
+    with made_folder(target), hidden_folder(target) as stage:
+        with output_errors(target):
+            for leftover in leftover_folders(target):
+                _finish(leftover, target)
+            _refuse_foreign_files(target)
+        yield stage
+        with output_errors(target), interrupts_held("the result was written before"), locked_folder(target):
+            _swap(stage, target)
+
+
+def written_by_a_run(folder: Path) -> list[Path]:
+    """Files and folders of the result in a folder, result.json first; none where there is no result of ours."""
+    names = _names_of(folder)
+    if not names:
+        return []
+    shown = [path.name for path in folder.glob("match_*") if _holds_a_match(path)]
+    return [folder / name for name in [*names, *shown] if (folder / name).exists()]
+
+
+def _names_of(folder: Path) -> list[str]:
+    """The files that the result.json in a folder names, itself first; none where it is none of ours."""
+    try:
+        content = json.loads((folder / RESULT_FILE).read_text(encoding="utf-8"))
+        listed = [str(name) for name in content["outputs"].values()]
+        ours = content["software"]["name"] == "TumorQuery"
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return []
+    return [RESULT_FILE, *(name for name in listed if RESULT_NAMES.fullmatch(name))] if ours else []
+
+
+def _holds_a_match(folder: Path) -> bool:
+    """Whether a folder is what the job "match" leaves beside a result."""
+    return (
+        re.fullmatch(r"match_\d+", folder.name) is not None
+        and folder.is_dir()
+        and [path.name for path in folder.iterdir()] == ["density.nrrd"]
+    )
+
+
+def _refuse_inputs(target: Path, inputs: Iterable[str | os.PathLike]) -> None:
+    for name in inputs:
+        file = Path(name)
+        try:
+            inside = file.exists() and (os.path.samefile(file.parent, target) or os.path.samefile(file, target))
+            real = file.exists() and os.path.samefile(file.resolve().parent, target)
+        except OSError:
+            continue
+        if inside or real:
+            raise OutputError(
+                f"The output folder {target} holds {file.name}, which is an input of this run, and results never "
+                "lie among the files that they were made from; name another folder."
+            )
+
+
+def _refuse_foreign_files(target: Path) -> None:
+    ours = set(written_by_a_run(target))
+    foreign = sorted(path.name for path in target.iterdir() if RESULT_NAMES.fullmatch(path.name) and path not in ours)
+    links = sorted(path.name for path in ours if path.is_symlink())
+    if foreign or links:
+        raise OutputError(
+            f"The output folder {target} holds {', '.join((foreign + links)[:4])}, which no run of TumorQuery wrote, "
+            "and a result would replace it; name another folder, or move that away."
+        )
+
+
+def _swap(stage: Path, target: Path) -> None:
+    """Put the files of `stage` in the place of the earlier result, which goes as soon as the new one stands."""
+    earlier = written_by_a_run(target)
+    aside = stage / _EARLIER
+    aside.mkdir()
+    for path in earlier:
+        os.replace(path, aside / path.name)
+    _move_in(stage, target)
+
+
+def _move_in(stage: Path, target: Path) -> None:
+    """Move the files of a stage into the folder, result.json last, since it says that the rest is there."""
+    files = [path for path in stage.iterdir() if path.is_file() and not path.name.startswith(".")]
+    for path in sorted(files, key=lambda path: (path.name == RESULT_FILE, path.name)):
+        os.replace(path, target / path.name)
+
+
+def _finish(leftover: Path, target: Path) -> None:
+    """Bring to an end what a killed run left: a swap that had begun is finished, anything else is removed."""
+    earlier = leftover / _EARLIER
+    if earlier.is_dir() and (leftover / RESULT_FILE).exists() and not (target / RESULT_FILE).exists():
+        # The new result was whole, and the earlier one is on its way out.
+        for name in _names_of(earlier):
+            if (target / name).exists() and not (earlier / name).exists():
+                os.replace(target / name, earlier / name)
+        _move_in(leftover, target)
+    shutil.rmtree(leftover, ignore_errors=True)
