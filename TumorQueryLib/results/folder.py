@@ -57,7 +57,7 @@ def result_folder(target: str | os.PathLike, *, inputs: Iterable[str | os.PathLi
     target = Path(target)
     _refuse_inputs(target, inputs)
     with made_folder(target), hidden_folder(target) as stage:
-        with output_errors(target):
+        with output_errors(target), locked_folder(target):
             for leftover in leftover_folders(target):
                 _finish(leftover, target)
             _refuse_foreign_files(target)
