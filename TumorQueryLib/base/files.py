@@ -11,7 +11,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -99,19 +99,21 @@ def hidden_folder(target: Path) -> Iterator[Path]:
 
 def leftover_folders(target: Path) -> list[Path]:
     """Hidden folders in `target` that a killed process left: nobody holds their locks."""
-    leftover = []
-    for folder in sorted(target.glob(f"{HIDDEN_PREFIX}*")):
-        try:
-            with open(folder / _LOCK_NAME, "rb+") as file:
-                lock_file(file)
-        except FileNotFoundError:
-            # Killed before its lock was there; or made by another process a moment ago.
-            if time.time() - folder.stat().st_mtime < 60:
-                continue
-        except OSError:
-            continue
-        leftover.append(folder)
-    return leftover
+    return [folder for folder in sorted(target.glob(f"{HIDDEN_PREFIX}*")) if _is_left_over(folder)]
+
+
+def _is_left_over(folder: Path) -> bool:
+    try:
+        with open(folder / _LOCK_NAME, "rb+") as file:
+            lock_file(file)
+        return True
+    except FileNotFoundError:
+        # Killed before its lock was there; or another process is making it, or removing it, at this moment.
+        with suppress(FileNotFoundError):
+            return time.time() - folder.stat().st_mtime > 60
+        return False
+    except OSError:
+        return False
 
 
 def lock_file(file: IO[bytes]) -> None:
