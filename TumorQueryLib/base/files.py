@@ -83,14 +83,14 @@ def hidden_folder(target: Path) -> Iterator[Path]:
     OutputError
         When it cannot be made.
     """
-    with output_errors(target):
+    # Under the folder's lock, so that nobody sees the new one before it has its own.
+    with output_errors(target), locked_folder(target):
         folder = Path(tempfile.mkdtemp(prefix=HIDDEN_PREFIX, dir=target))
         unfinished_folders.add(folder)
+        file = open(folder / _LOCK_NAME, "wb")  # noqa: SIM115
+        lock_file(file)
     try:
-        with output_errors(target):
-            file = open(folder / _LOCK_NAME, "wb")  # noqa: SIM115
         with file:
-            lock_file(file)
             yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -98,7 +98,10 @@ def hidden_folder(target: Path) -> Iterator[Path]:
 
 
 def leftover_folders(target: Path) -> list[Path]:
-    """Hidden folders in `target` that a killed process left: nobody holds their locks."""
+    """Hidden folders in `target` that a killed process left: nobody holds their locks.
+
+    To be called while the folder itself is locked (`locked_folder`).
+    """
     return [folder for folder in sorted(target.glob(f"{HIDDEN_PREFIX}*")) if _is_left_over(folder)]
 
 
