@@ -31,6 +31,8 @@ from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
+from scipy.stats import qmc
 
 from TumorQueryLib.anatomy.atlas import Atlas
 from TumorQueryLib.anatomy.tissue import Tissue
@@ -96,8 +98,6 @@ class SeedCells:
 
         Islands of tissue are left out: a tumour could not grow to size there.
         """
-        from scipy import ndimage
-
         parts, _ = ndimage.label(tissue.mask)
         largest = 1 + int(np.argmax(np.bincount(parts.ravel())[1:]))
         allowed = (parts == largest) & (atlas.white_matter + atlas.grey_matter > np.float32(SEED_TISSUE))
@@ -146,8 +146,6 @@ class TrajectoryPrior:
 
     def _points_in_cells(self, cells: SeedCells, shift: NDArray[np.float64]) -> NDArray[np.float64]:
         """The first points of the sequence whose places are in tissue, shape (solves, 6)."""
-        from scipy.stats import qmc
-
         sequence = qmc.Halton(d=6, scramble=False)
         found: list[NDArray[np.float64]] = []
         count = 0

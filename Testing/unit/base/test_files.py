@@ -1,16 +1,14 @@
 """Results appear whole or not at all."""
 
-import os
 import subprocess
 import sys
 import textwrap
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 
 from TumorQueryLib.base.errors import OutputError
-from TumorQueryLib.base.files import replaced_file, staged_folder, write_json, write_volume
+from TumorQueryLib.base.files import staged_folder, write_json, write_volume
 from TumorQueryLib.geometry.grid import Grid, Volume
 
 
@@ -90,39 +88,3 @@ def test_a_full_disk_is_one_sentence_and_leaves_nothing(tmp_path):
     assert ran.returncode == 2, ran.stderr
     assert "could not be written whole" in ran.stdout
     assert listing(tmp_path) == []
-
-
-def test_a_file_is_replaced_whole_or_kept(tmp_path):
-    path = tmp_path / "model.tar.gz"
-    for content in ("first", "second"):
-        with replaced_file(path) as aside:
-            assert aside.name.endswith(".tar.gz")
-            assert aside.parent == path.parent
-            aside.write_text(content)
-            assert not path.exists() or path.read_text() == "first"
-        assert path.read_text() == content
-        assert os.listdir(tmp_path) == [path.name]
-
-    def fail():
-        with replaced_file(path) as aside:
-            aside.write_text("half")
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        fail()
-    assert path.read_text() == "second"
-    assert os.listdir(tmp_path) == [path.name]
-    with replaced_file(path) as aside, ThreadPoolExecutor(1) as executor:
-        # Another thread that writes the same file does not write into this one's.
-        assert executor.submit(lambda: replaced_file(path).__enter__()).result() != aside
-        aside.write_text("third")
-    assert path.read_text() == "third"
-
-
-def test_the_name_aside_can_be_chosen(tmp_path):
-    path = tmp_path / "tumors.h5"
-    with replaced_file(path, aside=tmp_path / "tumors.h5.writing") as aside:
-        assert aside.name == "tumors.h5.writing"
-        aside.write_text("new")
-    assert path.read_text() == "new"
-    assert os.listdir(tmp_path) == [path.name]
