@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from TumorQueryLib.base.errors import InputError, MissingDependencyError, TumorQueryError
-from TumorQueryLib.base.files import output_errors
+from TumorQueryLib.base.files import output_errors, replaced_file
 from TumorQueryLib.base.method import Method
 from TumorQueryLib.base.progress import Progress, no_progress
 from TumorQueryLib.inputs.cohort_file import FILE_COLUMNS, CohortRow, read_cohort
@@ -190,10 +190,7 @@ def _with_absolute_paths(files: dict[str, str]) -> dict[str, str]:
 
 def write_summary(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     """Write summary.csv aside and rename it, so that it is whole at any moment."""
-    with output_errors(path):
-        aside = path.with_suffix(".csv.partial")
-        with open(aside, "w", encoding="utf-8", newline="") as file:
-            writer = csv.DictWriter(file, SUMMARY_COLUMNS, restval="")
-            writer.writeheader()
-            writer.writerows(rows)
-        os.replace(aside, path)
+    with output_errors(path), replaced_file(path) as aside, open(aside, "w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, SUMMARY_COLUMNS, restval="")
+        writer.writeheader()
+        writer.writerows(rows)

@@ -16,7 +16,6 @@ from pathlib import Path
 
 import numpy as np
 
-from TumorQueryLib.anatomy.atlas import Atlas
 from TumorQueryLib.database import TumorDatabase, sample_synthetic
 from TumorQueryLib.estimates.refine import refine
 from TumorQueryLib.strategies import create_strategy
@@ -28,8 +27,7 @@ def main() -> None:
     name, count, out = sys.argv[1], int(sys.argv[2]), Path(sys.argv[3])
     rows = []
     with TumorDatabase.open(name) as database:
-        atlas = Atlas.load(database.atlas_name)
-        database.check_atlas(atlas)
+        atlas = database.load_atlas()
         engine = create_strategy("direct", database)
         for tumour in sample_synthetic(atlas, count, random_seed=SEED, with_visible_core=True):
             matches = engine.query(tumour.masks)

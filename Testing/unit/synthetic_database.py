@@ -4,7 +4,8 @@ import numpy as np
 
 from TumorQueryLib.anatomy.atlas import Atlas
 from TumorQueryLib.database.masks import encode_mask
-from TumorQueryLib.database.store import SCHEMA, SCHEMA_VERSION, Entries, write_database
+from TumorQueryLib.database.schema import SCHEMA, SCHEMA_VERSION, Entries
+from TumorQueryLib.database.writing import write_database
 from TumorQueryLib.geometry.grid import Grid, Volume
 
 
@@ -45,8 +46,8 @@ def write_masks(path, grid, pairs, **changed):
     """A database whose entries are the given pairs (core, whole) of boolean arrays."""
     count = len(pairs)
     runs = {
-        "t1gd": [encode_mask(core) for core, _ in pairs],
-        "flair": [encode_mask(whole) for _, whole in pairs],
+        "core": [encode_mask(core) for core, _ in pairs],
+        "whole": [encode_mask(whole) for _, whole in pairs],
     }
     entries = Entries(
         seed=np.zeros((count, 3)),

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -53,7 +54,7 @@ class Atlas:
     attribution: str
 
     @classmethod
-    def load(cls, name: str | Path = "SRI24") -> Atlas:
+    def load(cls, name: str | os.PathLike[str] = "SRI24") -> Atlas:
         """Read a bundled atlas by name, or any folder of the same form by path.
 
         Raises
@@ -110,7 +111,7 @@ class Atlas:
         return Volume(self.t1.array > 0, self.t1.grid)
 
 
-def find_atlas_folder(name: str | Path) -> Path:
+def find_atlas_folder(name: str | os.PathLike[str]) -> Path:
     """The folder of an atlas, by the name of a bundled one or by path.
 
     Raises
@@ -118,12 +119,18 @@ def find_atlas_folder(name: str | Path) -> Path:
     InputError
         Naming the bundled atlases where there is no such folder.
     """
-    bundled = resources_folder() / "Atlas"
-    for folder in (bundled / str(name), Path(name)):
-        if folder.is_dir():
-            return folder
-    names = ", ".join(sorted(path.name for path in bundled.iterdir() if path.is_dir()))
-    raise InputError(f"There is no atlas {name!s}; bundled are {names}, or give the path of an atlas folder.")
+    bundled = bundled_atlases()
+    folder = bundled.get(str(name), Path(name))
+    if folder.is_dir():
+        return folder
+    raise InputError(
+        f"There is no atlas {name!s}; bundled are {', '.join(bundled)}, or give the path of an atlas folder."
+    )
+
+
+def bundled_atlases() -> dict[str, Path]:
+    """The folders of the bundled atlases by name."""
+    return {path.name: path for path in sorted((resources_folder() / "Atlas").iterdir()) if path.is_dir()}
 
 
 def _read(path: Path) -> Volume:

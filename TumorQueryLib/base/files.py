@@ -186,6 +186,36 @@ def interrupts_held(afterwards: str = "") -> Iterator[None]:
 
 
 @contextmanager
+def replaced_file(path: Path, *, aside: Path | None = None) -> Iterator[Path]:
+    """A file to write aside, which takes the place of `path` when the block ends well.
+
+    When the block raises, `path` is what it was and nothing of the new file is left.
+
+    Parameters
+    ----------
+    path : Path
+        In a folder that exists.
+    aside : Path, optional
+        The file to write, in the same folder; by default a name that no other thread writes, with
+        the ending of `path`.
+
+    Raises
+    ------
+    OSError
+        When the file cannot be written or put in its place.
+    """
+    if aside is None:
+        aside = path.with_name(f".{os.getpid()}-{threading.get_native_id()}-{path.name}")
+    try:
+        yield aside
+        with open(aside, "rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(aside, path)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+@contextmanager
 def output_errors(target: Path) -> Iterator[None]:
     """Turn the system's errors of writing below `target` into one sentence."""
     try:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
+from typing import Any, TypeVar
+
+from TumorQueryLib.base.errors import InputError, MissingDependencyError
 
 Result = TypeVar("Result")
 
@@ -20,6 +24,10 @@ def available_cores() -> int:
 
 def physical_memory() -> int:
     """Bytes of memory that the machine has; 8 GiB where the system does not say."""
+    if sys.platform == "win32":
+        kibibytes = ctypes.c_ulonglong()
+        if ctypes.windll.kernel32.GetPhysicallyInstalledSystemMemory(ctypes.byref(kibibytes)):
+            return 1024 * kibibytes.value
     try:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, ValueError, OSError):
@@ -49,3 +57,25 @@ def in_slices(work: Callable[[slice], object], count: int) -> None:
     slices = [slice(count * n // cores, count * (n + 1) // cores) for n in range(cores)]
     with ThreadPoolExecutor(cores) as executor:
         list(executor.map(work, slices))
+
+
+def dask_client(address: str) -> Any:
+    """A client of the Dask scheduler at an address such as "tcp://head:8786"; a context manager.
+
+    Raises
+    ------
+    InputError
+        When none answers there.
+    MissingDependencyError
+        When dask.distributed is not installed.
+    """
+    try:
+        import distributed
+    except ModuleNotFoundError as error:
+        raise MissingDependencyError(
+            "Working on a Dask cluster needs the package distributed: pip install 'tumorquery[distributed]'."
+        ) from error
+    try:
+        return distributed.Client(address, timeout="15s", set_as_default=False)
+    except (OSError, ValueError) as error:
+        raise InputError(f"No Dask scheduler answers at {address}; start one with `dask scheduler`.") from error

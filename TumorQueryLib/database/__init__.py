@@ -14,8 +14,8 @@ _MODULES = {
     "TumorDatabase": "store",
     "describe_database": "store",
     "build_database": "build",
-    "sample_synthetic": "sampling",
-    "SyntheticTumour": "sampling",
+    "sample_synthetic": "synthetic",
+    "SyntheticTumour": "synthetic",
 }
 
 __all__ = list(_MODULES)
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
     from TumorQueryLib.database.build import build_database as build_database
     from TumorQueryLib.database.masks import RunLengthMasks as RunLengthMasks
     from TumorQueryLib.database.masks import encode_mask as encode_mask
-    from TumorQueryLib.database.sampling import SyntheticTumour as SyntheticTumour
-    from TumorQueryLib.database.sampling import sample_synthetic as sample_synthetic
     from TumorQueryLib.database.store import TumorDatabase as TumorDatabase
     from TumorQueryLib.database.store import describe_database as describe_database
+    from TumorQueryLib.database.synthetic import SyntheticTumour as SyntheticTumour
+    from TumorQueryLib.database.synthetic import sample_synthetic as sample_synthetic
 
 
 def __getattr__(name: str) -> Any:

@@ -1,49 +1,32 @@
 """Building a database: solves in pieces, kept in a side file, joined at the end.
 
-Finished pieces are appended to `NAME.h5.partial`, each with a checksum, in whatever order
-they come. When all are there, the database is written aside in the order of the pieces and
-renamed. So a build can be killed at any moment and resumed, and the bytes depend on the
-options alone: not on the number of workers, their speed, or how often the build was resumed.
-
-The side file is locked while a build writes it. The lock is the system's own, so it ends
-with its process, however that ended.
+Finished pieces go to a side file (`side_file`), in whatever order they come. When all are
+there, the database is written aside in the order of the pieces and renamed. So a build can be
+killed at any moment and resumed, and the bytes depend on the options alone: not on the number
+of workers, their speed, or how often the build was resumed.
 """
 
 from __future__ import annotations
 
-import io
-import json
 import os
-import struct
 import threading
 import time
-import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
-from dataclasses import dataclass
-from io import FileIO
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from TumorQueryLib.anatomy.atlas import Atlas
 from TumorQueryLib.anatomy.tissue import Tissue
-from TumorQueryLib.base.errors import DatabaseError, InputError, MissingDependencyError, OutputError
-from TumorQueryLib.base.files import output_errors
-from TumorQueryLib.base.parallel import available_cores
+from TumorQueryLib.base.errors import DatabaseError, InputError, OutputError
+from TumorQueryLib.base.files import replaced_file
+from TumorQueryLib.base.parallel import available_cores, dask_client
 from TumorQueryLib.base.progress import Progress, no_progress, part
-from TumorQueryLib.database.masks import Runs
-from TumorQueryLib.database.sampling import Prior, SeedCells, make_prior
-from TumorQueryLib.database.store import (
-    REGIONS,
-    SCHEMA,
-    SCHEMA_VERSION,
-    Entries,
-    TumorDatabase,
-    write_database,
-)
+from TumorQueryLib.database.prior import Prior, SeedCells, make_prior
+from TumorQueryLib.database.schema import REGIONS, SCHEMA, SCHEMA_VERSION
+from TumorQueryLib.database.side_file import Piece, SideFile, side_path, writing_errors
+from TumorQueryLib.database.store import TumorDatabase
+from TumorQueryLib.database.writing import write_database
 from TumorQueryLib.geometry.regions import THRESHOLD_CORE, THRESHOLD_WHOLE
 from TumorQueryLib.growth import INITIAL_CONDITION, SOLVER_VERSION
 
@@ -53,11 +36,6 @@ SOLVES_PER_PIECE = 16
 POLL_S = 0.2
 #: How often a piece is sent to a Dask cluster again whose workers died with it.
 DASK_ATTEMPTS = 10
-
-_MAGIC = b"tumorquery build 1\n"
-#: Number of the piece, entries, runs of both regions, bytes of the payload, its CRC-32; then the CRC-32 of these.
-_RECORD = struct.Struct("<QQQQQI")
-_CHECK = struct.Struct("<I")
 
 
 def build_database(
@@ -83,7 +61,7 @@ def build_database(
     entries : int
         Number of tumours, at least 1.
     sampling : {"trajectory", "independent"}
-        The prior; see `database.sampling`.
+        The prior; see `database.prior`.
     random_seed : int
         The same seed gives the same bytes, whatever the workers.
     workers : int, optional
@@ -125,16 +103,14 @@ def build_database(
         _check_existing(path, attributes, entries, resume)
         return path
     pieces = -(-prior.solves // SOLVES_PER_PIECE)
-    with _SideFile.open(path, plan, resume) as side:
+    with SideFile.open(path, plan, resume=resume) as side:
         missing = [number for number in range(pieces) if number not in side.pieces]
         if missing:
-            grown = part(progress, 0.0, 0.95)
+            report = _report(part(progress, 0.0, 0.95), side, pieces)
             source = (
-                _grow_on_dask(dask, prior, tissue, missing, _report(grown, side, pieces))
-                if dask is not None
-                else _grow_in_threads(
-                    workers or available_cores(), prior, tissue, missing, _report(grown, side, pieces)
-                )
+                _grow_in_threads(workers or available_cores(), prior, tissue, missing, report)
+                if dask is None
+                else _grow_on_dask(dask, prior, tissue, missing, report)
             )
             for piece in source:
                 side.append(piece)
@@ -144,17 +120,7 @@ def build_database(
     return path
 
 
-@dataclass(frozen=True)
-class _Piece:
-    """The entries of `SOLVES_PER_PIECE` consecutive solves, packed."""
-
-    number: int
-    entries: int
-    runs: tuple[int, int]
-    payload: bytes
-
-
-def _grow_piece(prior: Prior, tissue: Tissue, number: int, stopped: Callable[[], bool] = lambda: False) -> _Piece:
+def _grow_piece(prior: Prior, tissue: Tissue, number: int, stopped: Callable[[], bool] = lambda: False) -> Piece:
     """Grow the piece of that number; what it holds does not depend on where or when."""
     first = number * SOLVES_PER_PIECE
     solved = []
@@ -162,37 +128,7 @@ def _grow_piece(prior: Prior, tissue: Tissue, number: int, stopped: Callable[[],
         if stopped():
             raise _StoppedError
         solved.append(prior.grow(solve, tissue))
-    arrays = {
-        name: np.concatenate([getattr(entries, name) for entries in solved])
-        for name in ("seed", "diffusivity", "proliferation", "duration", "trajectory")
-    }
-    for region in REGIONS:
-        runs = [run for entries in solved for run in entries.runs[region]]
-        arrays[f"{region}_count"] = np.array([run.starts.size for run in runs], np.int64)
-        arrays[f"{region}_starts"] = np.concatenate([run.starts for run in runs])
-        arrays[f"{region}_lengths"] = np.concatenate([run.lengths for run in runs])
-    packed = io.BytesIO()
-    np.savez_compressed(packed, **arrays)  # type: ignore[arg-type]
-    sizes = [int(arrays[f"{region}_count"].sum()) for region in REGIONS]
-    return _Piece(number, len(arrays["trajectory"]), (sizes[0], sizes[1]), packed.getvalue())
-
-
-def _unpack(payload: bytes) -> Entries:
-    with np.load(io.BytesIO(payload), allow_pickle=False) as arrays:
-        runs: dict[str, list[Runs]] = {}
-        for region in REGIONS:
-            ends = np.cumsum(arrays[f"{region}_count"])[:-1]
-            starts = np.split(arrays[f"{region}_starts"], ends)
-            lengths = np.split(arrays[f"{region}_lengths"], ends)
-            runs[region] = [Runs(s, n) for s, n in zip(starts, lengths)]
-        return Entries(
-            seed=arrays["seed"],
-            diffusivity=arrays["diffusivity"],
-            proliferation=arrays["proliferation"],
-            duration=arrays["duration"],
-            trajectory=arrays["trajectory"],
-            runs=runs,
-        )
+    return Piece.of(number, solved)
 
 
 class _StoppedError(Exception):
@@ -201,9 +137,9 @@ class _StoppedError(Exception):
 
 def _grow_in_threads(
     workers: int, prior: Prior, tissue: Tissue, numbers: list[int], report: Callable[[], None]
-) -> Iterator[_Piece]:
+) -> Iterator[Piece]:
     stop = threading.Event()
-    waiting: set[Future[_Piece]] = set()
+    waiting: set[Future[Piece]] = set()
     with ThreadPoolExecutor(workers) as executor:
         try:
             todo = iter(numbers)
@@ -226,18 +162,10 @@ def _grow_in_threads(
 
 def _grow_on_dask(
     address: str, prior: Prior, tissue: Tissue, numbers: list[int], report: Callable[[], None]
-) -> Iterator[_Piece]:
-    try:
+) -> Iterator[Piece]:
+    with dask_client(address) as client, client.as_current():
         import distributed
-    except ModuleNotFoundError as error:
-        raise MissingDependencyError(
-            "Building on a Dask cluster needs the package distributed: pip install 'tumorquery[distributed]'."
-        ) from error
-    try:
-        client = distributed.Client(address, timeout="15s", set_as_default=False)
-    except (OSError, ValueError) as error:
-        raise InputError(f"No Dask scheduler answers at {address}; start one with `dask scheduler`.") from error
-    with client, client.as_current():
+
         shared = client.scatter((prior, tissue), broadcast=True)
         attempts = dict.fromkeys(numbers, 0)
         todo = list(reversed(numbers))
@@ -279,11 +207,11 @@ def _grow_on_dask(
             report()
 
 
-def _grow_shared_piece(shared: tuple[Prior, Tissue], number: int) -> _Piece:
+def _grow_shared_piece(shared: tuple[Prior, Tissue], number: int) -> Piece:
     return _grow_piece(*shared, number)
 
 
-def _report(progress: Progress, side: _SideFile, pieces: int) -> Callable[[], None]:
+def _report(progress: Progress, side: SideFile, pieces: int) -> Callable[[], None]:
     started, before = time.monotonic(), len(side.pieces)
 
     def report() -> None:
@@ -309,8 +237,8 @@ def _attributes(atlas: Atlas, tissue: Tissue, prior: Prior, random_seed: int) ->
         "initial_condition": dict(INITIAL_CONDITION),
         "licence": f"{atlas.licence} (derived from the atlas {atlas.name})",
         "attribution": atlas.attribution,
-        "threshold_t1gd": THRESHOLD_CORE,
-        "threshold_flair": THRESHOLD_WHOLE,
+        f"threshold_{REGIONS['core']}": THRESHOLD_CORE,
+        f"threshold_{REGIONS['whole']}": THRESHOLD_WHOLE,
         "grid_shape": list(tissue.grid.shape),
         "grid_affine": tissue.grid.affine.tolist(),
         "atlas_name": atlas.name,
@@ -329,195 +257,16 @@ def _check_existing(path: Path, attributes: dict[str, Any], entries: int, resume
             raise DatabaseError(
                 f"{path} is there already and was built with other options; delete it first or choose another name."
             )
-    _side_path(path).unlink(missing_ok=True)
+    side_path(path).unlink(missing_ok=True)
 
 
-def _write(path: Path, attributes: dict[str, Any], side: _SideFile, pieces: int, progress: Progress) -> None:
+def _write(path: Path, attributes: dict[str, Any], side: SideFile, pieces: int, progress: Progress) -> None:
     """Join the pieces into the database file, under another name until it is whole."""
-    aside = path.with_name(path.name + ".writing")
     order = [side.pieces[number] for number in range(pieces)]
     run_counts = {region: sum(place.runs[n] for place in order) for n, region in enumerate(REGIONS)}
     entries = sum(place.entries for place in order)
-    try:
-        with _writing(path):
-            write_database(aside, attributes, entries, run_counts, (side.read(place) for place in order), progress)
-            with open(aside, "rb+") as file:
-                os.fsync(file.fileno())
-            os.replace(aside, path)
-    finally:
-        aside.unlink(missing_ok=True)
-
-
-@dataclass(frozen=True)
-class _Place:
-    """Where a piece lies in the side file."""
-
-    entries: int
-    runs: tuple[int, int]
-    offset: int
-    size: int
-    checksum: int
-
-
-class _SideFile:
-    """The finished pieces of an unfinished build.
-
-    A header (the build's options), then records, each protected by its checksum: a record that
-    was not finished when the process died is cut off.
-    """
-
-    def __init__(self, path: Path, database: Path, file: FileIO) -> None:
-        self.path, self.database = path, database
-        self.pieces: dict[int, _Place] = {}
-        self._file = file
-        self._end = 0
-
-    @classmethod
-    def open(cls, database: Path, plan: dict[str, Any], resume: bool) -> _SideFile:
-        """Lock the side file of a database; make it, or go on with it."""
-        path = _side_path(database)
-        header = _MAGIC + json.dumps(plan, sort_keys=True).encode() + b"\n"
-        with _writing(database):
-            file = _open_locked(path, database)
-        side = cls(path, database, file)
-        try:
-            size = os.fstat(file.fileno()).st_size
-            ours = file.read(min(size, len(header))) == header[:size]
-            if ours and size < len(header):
-                # New, or killed while the header was written: nothing is lost.
-                with _writing(database):
-                    side._write_all(0, header)
-            elif not resume:
-                raise DatabaseError(
-                    f"{path} holds an unfinished build; continue it with --resume, or delete it to start anew."
-                )
-            elif not ours:
-                raise DatabaseError(
-                    f"{path} holds an unfinished build with other options or of another version; "
-                    "give the same options, or delete it to start anew."
-                )
-            else:
-                side._scan(len(header), size)
-        except BaseException:
-            file.close()
-            raise
-        return side
-
-    def __enter__(self) -> _SideFile:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._file.close()
-
-    def _scan(self, offset: int, size: int) -> None:
-        """Find the whole records; cut off what follows them."""
-        self._file.seek(offset)
-        while True:
-            head = self._file.read(_RECORD.size + _CHECK.size)
-            if len(head) < _RECORD.size + _CHECK.size:
-                break
-            if zlib.crc32(head[: _RECORD.size]) != _CHECK.unpack(head[_RECORD.size :])[0]:
-                break
-            number, entries, core_runs, whole_runs, length, checksum = _RECORD.unpack(head[: _RECORD.size])
-            payload = self._file.read(length)
-            if len(payload) < length or zlib.crc32(payload) != checksum:
-                break
-            start = offset + len(head)
-            self.pieces[number] = _Place(entries, (core_runs, whole_runs), start, length, checksum)
-            offset = start + length
-        self._file.truncate(offset)
-        self._end = offset
-
-    def _write_all(self, offset: int, content: bytes) -> None:
-        """Write at an offset; where that fails, the file ends there and can be continued later."""
-        self._file.seek(offset)
-        try:
-            rest = memoryview(content)
-            while rest:
-                rest = rest[self._file.write(rest) :]
-        except BaseException:
-            self._file.truncate(offset)
-            raise
-        self._end = offset + len(content)
-
-    def append(self, piece: _Piece) -> None:
-        """Keep a finished piece."""
-        if piece.number in self.pieces:
-            return
-        checksum = zlib.crc32(piece.payload)
-        head = _RECORD.pack(piece.number, piece.entries, *piece.runs, len(piece.payload), checksum)
-        start = self._end
-        with _writing(self.database):
-            self._write_all(start, head + _CHECK.pack(zlib.crc32(head)) + piece.payload)
-        offset = start + _RECORD.size + _CHECK.size
-        self.pieces[piece.number] = _Place(piece.entries, piece.runs, offset, len(piece.payload), checksum)
-
-    def read(self, place: _Place) -> Entries:
-        """The entries of a piece that was kept."""
-        self._file.seek(place.offset)
-        payload = self._file.read(place.size)
-        if len(payload) < place.size or zlib.crc32(payload) != place.checksum:
-            raise DatabaseError(f"{self.path} was altered while it was read; delete it and build again.")
-        return _unpack(payload)
-
-    def remove(self) -> None:
-        """Delete the file; the database holds everything now."""
-        self.path.unlink(missing_ok=True)
-
-
-def _side_path(database: Path) -> Path:
-    return database.with_name(database.name + ".partial")
-
-
-def _open_locked(path: Path, database: Path) -> FileIO:
-    """Open a file for reading and writing, and lock it for this process."""
-    while True:
-        # No buffer: what a killed process had written is in the file.
-        file = FileIO(os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666), "r+")
-        try:
-            _lock(file)
-        except OSError as error:
-            file.close()
-            raise OutputError(
-                f"Another build is writing {database}; wait until it has ended or choose another name."
-            ) from error
-        # Whoever held the lock may have finished and removed the file in between.
-        try:
-            current = path.stat()
-        except FileNotFoundError:
-            current = None
-        if current is not None and os.path.samestat(current, os.fstat(file.fileno())):
-            return file
-        file.close()
-
-
-def _lock(file: FileIO) -> None:
-    """Take the system's exclusive lock on an open file; OSError where another process has it."""
-    try:
-        import fcntl
-    except ModuleNotFoundError:
-        import msvcrt
-
-        # A byte far beyond the content: Windows locks keep others from reading it.
-        file.seek(2**40)
-        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
-        file.seek(0)
-    else:
-        fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
-
-
-@contextmanager
-def _writing(path: Path) -> Iterator[None]:
-    """Turn the errors of writing a database into one sentence."""
-    kept = " What is grown is kept: continue with --resume." if _side_path(path).exists() else ""
-    try:
-        with output_errors(path.parent):
-            yield
-    except OutputError as error:
-        raise OutputError(f"{error}{kept}") from error
-    except FileNotFoundError as error:
-        raise OutputError(f"{path} cannot be written: there is no folder {path.parent}.") from error
-    except (OSError, RuntimeError) as error:
-        # HDF5 keeps the system's reason in its text.
-        reason = " ".join(str(error).split())
-        raise OutputError(f"{path} could not be written whole ({reason}); make room or name another.{kept}") from error
+    content = (side.read(place) for place in order)
+    # One name, so that what a killed build left is overwritten; the lock keeps other builds off it.
+    aside = path.with_name(path.name + ".writing")
+    with writing_errors(path), replaced_file(path, aside=aside):
+        write_database(aside, attributes, entries, run_counts, content, progress=progress)

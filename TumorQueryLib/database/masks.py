@@ -8,6 +8,7 @@ query's running count; nothing is decoded.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -16,12 +17,16 @@ from numba import njit
 from numpy.typing import NDArray
 
 from TumorQueryLib.base.errors import InputError
+from TumorQueryLib.base.progress import Progress, no_progress
+from TumorQueryLib.geometry.grid import Grid
 
 LONGEST_RUN = 255
 #: Size of a run: its start and its length.
 RUN_BYTES = 5
 #: Edge in voxels of the cubic blocks whose counts bound the overlap of two masks.
 BLOCK_EDGE = 16
+#: Entries whose runs are taken from their source at once.
+BATCH_ENTRIES = 2048
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,14 +92,6 @@ def block_grid_shape(grid_shape: tuple[int, int, int]) -> tuple[int, int, int]:
     return i, j, k
 
 
-def block_counts(runs: Runs, grid_shape: tuple[int, int, int]) -> NDArray[np.int32]:
-    """Set voxels in each block of BLOCK_EDGE^3 voxels, int32, flat and row-major over the blocks."""
-    blocks = block_grid_shape(grid_shape)
-    counts = np.zeros(int(np.prod(blocks)), dtype=np.int32)
-    count_blocks(runs.starts, runs.lengths, grid_shape[1], grid_shape[2], blocks[1], blocks[2], counts)
-    return counts
-
-
 class RunningCount:
     """A query mask, prepared for overlaps with run-length masks.
 
@@ -111,7 +108,7 @@ class RunningCount:
         voxels = np.ascontiguousarray(mask, dtype=np.bool_).view(np.uint8)
         blocks = block_grid_shape(mask.shape)  # type: ignore[arg-type]
         self.table = np.empty(mask.size + 1, dtype=np.uint8)
-        #: Set voxels in each block, as `block_counts` has them.
+        #: Set voxels in each block of BLOCK_EDGE^3 voxels, flat and row-major over the blocks.
         self.blocks = np.zeros(int(np.prod(blocks)), dtype=np.int32)
         #: Number of set voxels.
         self.volume = int(_running_count(voxels, blocks[1], blocks[2], self.table, self.blocks))
@@ -140,7 +137,9 @@ class RunsInMemory:
     def __init__(self, offsets: NDArray[np.int64], starts: NDArray[np.uint32], lengths: NDArray[np.uint8]) -> None:
         self.offsets, self.starts, self.lengths = offsets, starts, lengths
 
-    def select(self, entries):
+    def select(
+        self, entries: NDArray[np.int64]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.uint32], NDArray[np.uint8]]:
         """See `RunSource`."""
         return entries, self.offsets, self.starts, self.lengths
 
@@ -172,12 +171,12 @@ class RunLengthMasks:
         self.source = source
 
     @classmethod
-    def from_masks(cls, masks: list[NDArray[np.bool_]], grid_shape: tuple[int, int, int]) -> RunLengthMasks:
+    def from_masks(cls, masks: Sequence[NDArray[np.bool_]], grid_shape: tuple[int, int, int]) -> RunLengthMasks:
         """Code a list of boolean arrays of shape grid_shape."""
         return cls.from_runs([encode_mask(mask) for mask in masks], grid_shape)
 
     @classmethod
-    def from_runs(cls, coded: list[Runs], grid_shape: tuple[int, int, int]) -> RunLengthMasks:
+    def from_runs(cls, coded: Sequence[Runs], grid_shape: tuple[int, int, int]) -> RunLengthMasks:
         """Join masks that are coded already."""
         offsets = np.zeros(len(coded) + 1, dtype=np.int64)
         np.cumsum([runs.starts.size for runs in coded], out=offsets[1:])
@@ -207,6 +206,113 @@ class RunLengthMasks:
         counts = np.empty(len(entries), dtype=np.int64)
         _intersections(rows, offsets, starts, lengths, query.table, counts)
         return counts
+
+
+@dataclass(frozen=True, eq=False)
+class BlockCounts:
+    """Set voxels of every entry in each block of BLOCK_EDGE^3 voxels; empty blocks are left out.
+
+    Parameters
+    ----------
+    offsets : ndarray of int64, shape (N + 1,)
+    index : ndarray of uint16
+        Flat index of the block, row-major; those of entry n are offsets[n] to offsets[n + 1].
+    count : ndarray of uint16
+    """
+
+    offsets: NDArray[np.int64]
+    index: NDArray[np.uint16]
+    count: NDArray[np.uint16]
+
+    @classmethod
+    def of(
+        cls,
+        masks: RunLengthMasks,
+        entries: NDArray[np.int64] | None = None,
+        *,
+        progress: Progress = no_progress,
+    ) -> BlockCounts:
+        """Count the voxels of masks.
+
+        Parameters
+        ----------
+        masks : RunLengthMasks
+        entries : ndarray of int64, shape (n,), optional
+            Numbers of the entries to count, in this order; by default all.
+        progress : Progress
+        """
+        if entries is None:
+            entries = np.arange(len(masks))
+        shape = np.array(masks.grid_shape, np.int64)
+        blocks = np.array(block_grid_shape(masks.grid_shape), np.int64)
+        parts = []
+        for numbers in batches(len(entries), BATCH_ENTRIES):
+            progress(numbers[0] / len(entries), "Counting the masks' voxels")
+            runs = masks.source.select(entries[numbers])
+            offsets = np.zeros(len(numbers) + 1, np.int64)
+            dense = np.empty(int(np.prod(blocks)), np.int32)
+            # Once to know how many blocks are occupied, once to write them.
+            nothing = np.empty(0, np.uint16)
+            _count_blocks(*runs, shape, blocks, dense, offsets, nothing, nothing)
+            index, count = np.empty(offsets[-1], np.uint16), np.empty(offsets[-1], np.uint16)
+            _count_blocks(*runs, shape, blocks, dense, offsets, index, count)
+            parts.append(cls(offsets, index, count))
+        return cls.joined(parts)
+
+    @classmethod
+    def joined(cls, parts: Sequence[BlockCounts]) -> BlockCounts:
+        """The counts of consecutive entries as one."""
+        offsets = np.zeros(1 + sum(len(part.offsets) - 1 for part in parts), np.int64)
+        np.cumsum(np.concatenate([np.empty(0, np.int64), *(np.diff(part.offsets) for part in parts)]), out=offsets[1:])
+        return cls(
+            offsets,
+            np.concatenate([np.empty(0, np.uint16), *(part.index for part in parts)]),
+            np.concatenate([np.empty(0, np.uint16), *(part.count for part in parts)]),
+        )
+
+    def of_entry(self, entry: int) -> tuple[NDArray[np.uint16], NDArray[np.uint16]]:
+        """The occupied blocks of an entry and the voxels in each."""
+        piece = slice(self.offsets[entry], self.offsets[entry + 1])
+        return self.index[piece], self.count[piece]
+
+
+class Searchable(Protocol):
+    """What the exact search needs of a database: both regions of every entry, on one grid.
+
+    Attributes
+    ----------
+    grid : Grid
+        RAS mm.
+    atlas_name : str
+    core, whole : RunLengthMasks
+    core_blocks, whole_blocks : BlockCounts
+    """
+
+    @property
+    def grid(self) -> Grid: ...  # noqa: D102
+
+    @property
+    def atlas_name(self) -> str: ...  # noqa: D102
+
+    @property
+    def core(self) -> RunLengthMasks: ...  # noqa: D102
+
+    @property
+    def whole(self) -> RunLengthMasks: ...  # noqa: D102
+
+    @property
+    def core_blocks(self) -> BlockCounts: ...  # noqa: D102
+
+    @property
+    def whole_blocks(self) -> BlockCounts: ...  # noqa: D102
+
+    def __len__(self) -> int: ...
+
+
+def batches(count: int, size: int) -> Iterator[NDArray[np.int64]]:
+    """The numbers 0 to count - 1 in pieces of at most `size`."""
+    for first in range(0, count, size):
+        yield np.arange(first, min(first + size, count))
 
 
 @njit(cache=True, nogil=True)
@@ -267,21 +373,32 @@ def _set_runs(starts, lengths, flat):
 
 
 @njit(cache=True, nogil=True)
-def count_blocks(starts, lengths, size_j, size_k, blocks_j, blocks_k, counts):
-    """Add the voxels of runs to the `counts` of their blocks, flat and row-major; see `block_counts`."""
-    for run in range(starts.size):
-        start = np.int64(starts[run])
-        row = start // size_k
-        k = start - row * size_k
-        stop = k + np.int64(lengths[run])
-        i = row // size_j
-        j = row - i * size_j
-        first = ((i // BLOCK_EDGE) * blocks_j + j // BLOCK_EDGE) * blocks_k
-        while k < stop:
-            block = k // BLOCK_EDGE
-            end = min(stop, (block + 1) * BLOCK_EDGE)
-            counts[first + block] += end - k
-            k = end
+def _count_blocks(rows, offsets, starts, lengths, shape, blocks, dense, block_offsets, index, count):
+    """Offsets of the occupied blocks of each mask and, where there is room for them, the blocks and their voxels."""
+    size_j, size_k = shape[1], shape[2]
+    place = 0
+    for n in range(rows.size):
+        dense[:] = 0
+        for run in range(offsets[rows[n]], offsets[rows[n] + 1]):
+            start = np.int64(starts[run])
+            row = start // size_k
+            k = start - row * size_k
+            stop = k + np.int64(lengths[run])
+            i = row // size_j
+            j = row - i * size_j
+            first = ((i // BLOCK_EDGE) * blocks[1] + j // BLOCK_EDGE) * blocks[2]
+            while k < stop:
+                block = k // BLOCK_EDGE
+                end = min(stop, (block + 1) * BLOCK_EDGE)
+                dense[first + block] += end - k
+                k = end
+        for block in range(dense.size):
+            if dense[block]:
+                if index.size:
+                    index[place] = block
+                    count[place] = dense[block]
+                place += 1
+        block_offsets[n + 1] = place
 
 
 @njit(cache=True, nogil=True)

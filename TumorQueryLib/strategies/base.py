@@ -13,6 +13,7 @@ from TumorQueryLib.geometry.regions import TumorMasks
 
 if TYPE_CHECKING:
     from TumorQueryLib.database import TumorDatabase
+    from TumorQueryLib.database.masks import Searchable
 
 #: The bundled strategies: name -> (module, optional package it needs, extra that installs it).
 #: Modules are imported when their strategy is asked for, so that none costs torch unasked.
@@ -71,7 +72,7 @@ class Strategy(Protocol):
         ...
 
 
-def check_query(masks: TumorMasks, database: TumorDatabase, top: int) -> None:
+def check_query(masks: TumorMasks, database: Searchable, top: int) -> None:
     """Refuse a query that cannot be compared with the database.
 
     Raises

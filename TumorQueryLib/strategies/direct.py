@@ -30,8 +30,15 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from TumorQueryLib.database.masks import BLOCK_EDGE, RUN_BYTES, RunLengthMasks, RunningCount, block_grid_shape
-from TumorQueryLib.database.store import BlockCounts, TumorDatabase
+from TumorQueryLib.database.masks import (
+    BLOCK_EDGE,
+    RUN_BYTES,
+    BlockCounts,
+    RunLengthMasks,
+    RunningCount,
+    Searchable,
+    block_grid_shape,
+)
 from TumorQueryLib.geometry.regions import TumorMasks
 from TumorQueryLib.strategies.base import Match, check_query, register_strategy
 from TumorQueryLib.strategies.exact import best_matches, compare_entries
@@ -51,7 +58,7 @@ class Direct:
 
     Parameters
     ----------
-    database : TumorDatabase
+    database : Searchable
 
     Attributes
     ----------
@@ -63,7 +70,7 @@ class Direct:
 
     name = "direct"
 
-    def __init__(self, database: TumorDatabase) -> None:
+    def __init__(self, database: Searchable) -> None:
         self.database = database
         self.compared = self.bytes_read = 0
         #: Group g holds the entries order[g * GROUP_SIZE : (g + 1) * GROUP_SIZE].
@@ -174,7 +181,7 @@ class _RegionBounds:
         return bounds
 
 
-def _group_order(database: TumorDatabase) -> NDArray[np.int64]:
+def _group_order(database: Searchable) -> NDArray[np.int64]:
     """Entries ordered so that runs of GROUP_SIZE have like place and size.
 
     Halved at the median along the feature of widest spread, again and again. The features

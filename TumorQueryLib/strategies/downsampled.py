@@ -15,14 +15,12 @@ from numba import njit
 from numpy.typing import NDArray
 
 from TumorQueryLib.base.progress import Progress, no_progress, part
-from TumorQueryLib.database.masks import RunLengthMasks, RunsInMemory, block_counts
-from TumorQueryLib.database.store import BlockCounts
+from TumorQueryLib.database.masks import BATCH_ENTRIES, BlockCounts, RunLengthMasks, RunsInMemory, batches
 from TumorQueryLib.geometry.grid import Grid
 from TumorQueryLib.geometry.regions import TumorMasks
 from TumorQueryLib.strategies.base import register_strategy
 from TumorQueryLib.strategies.direct import Direct
 from TumorQueryLib.strategies.embedding import ApproximateStrategy
-from TumorQueryLib.strategies.pooling import batches
 
 if TYPE_CHECKING:
     from TumorQueryLib.database import TumorDatabase
@@ -49,17 +47,17 @@ class DownsampledDatabase:
     core_blocks, whole_blocks : BlockCounts
     """
 
-    def __init__(self, database: TumorDatabase, factor: int, progress: Progress = no_progress) -> None:
+    def __init__(self, database: TumorDatabase, factor: int, *, progress: Progress = no_progress) -> None:
         self.atlas_name = database.atlas_name
         self.lattice = [sampled_indices(n, -(-n // factor)) for n in database.grid.shape]
         sizes = np.array([len(indices) for indices in self.lattice])
         affine = database.grid.affine.copy()
         affine[:3, :3] *= (np.array(database.grid.shape) - 1) / np.maximum(sizes - 1, 1)
         self.grid = Grid((int(sizes[0]), int(sizes[1]), int(sizes[2])), affine)
-        self.core = downsample(database.core, self.lattice, part(progress, 0.0, 0.3))
-        self.whole = downsample(database.whole, self.lattice, part(progress, 0.3, 0.6))
-        self.core_blocks = _count_in_blocks(self.core, part(progress, 0.6, 0.8))
-        self.whole_blocks = _count_in_blocks(self.whole, part(progress, 0.8, 1.0))
+        self.core = downsample(database.core, self.lattice, progress=part(progress, 0.0, 0.3))
+        self.whole = downsample(database.whole, self.lattice, progress=part(progress, 0.3, 0.6))
+        self.core_blocks = BlockCounts.of(self.core, progress=part(progress, 0.6, 0.8))
+        self.whole_blocks = BlockCounts.of(self.whole, progress=part(progress, 0.8, 1.0))
 
     def __len__(self) -> int:
         return len(self.whole)
@@ -86,9 +84,8 @@ class _Downsampled(ApproximateStrategy):
 
     def __init__(self, database: TumorDatabase, *, rerank: int = 0, progress: Progress = no_progress) -> None:
         super().__init__(database, rerank=rerank)
-        self.downsampled = DownsampledDatabase(database, self.factor, progress)
-        # It has all of a TumorDatabase that the exact search uses.
-        self._search = Direct(self.downsampled)  # type: ignore[arg-type]
+        self.downsampled = DownsampledDatabase(database, self.factor, progress=progress)
+        self._search = Direct(self.downsampled)
 
     def best(self, masks: TumorMasks, count: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """See `ApproximateStrategy.best`."""
@@ -124,7 +121,7 @@ def sampled_indices(size: int, wanted: int) -> NDArray[np.int64]:
 
 
 def downsample(
-    masks: RunLengthMasks, lattice: list[NDArray[np.int64]], progress: Progress = no_progress
+    masks: RunLengthMasks, lattice: list[NDArray[np.int64]], *, progress: Progress = no_progress
 ) -> RunLengthMasks:
     """Run-length masks at the voxels lattice[0] x lattice[1] x lattice[2], each strictly ascending."""
     shape = (len(lattice[0]), len(lattice[1]), len(lattice[2]))
@@ -136,7 +133,7 @@ def downsample(
     offsets = np.zeros(len(masks) + 1, np.int64)
     volume = np.zeros(len(masks), np.int64)
     starts, lengths = [], []
-    for entries in batches(len(masks), 2048):
+    for entries in batches(len(masks), BATCH_ENTRIES):
         progress(entries[0] / len(masks), f"Downsampling to {' x '.join(map(str, shape))} voxels")
         selected = masks.source.select(entries)
         runs = int((masks.offsets[entries + 1] - masks.offsets[entries]).sum())
@@ -150,21 +147,6 @@ def downsample(
     np.cumsum(offsets, out=offsets)
     source = RunsInMemory(offsets, np.concatenate(starts), np.concatenate(lengths))
     return RunLengthMasks(shape, offsets, volume, source)
-
-
-def _count_in_blocks(masks: RunLengthMasks, progress: Progress) -> BlockCounts:
-    """The block counts that bound overlaps, as a database file holds them."""
-    index, count = [], []
-    for entry in range(len(masks)):
-        if entry % 2048 == 0:
-            progress(entry / len(masks), "Counting the downsampled voxels")
-        counts = block_counts(masks.runs(entry), masks.grid_shape)
-        occupied = np.flatnonzero(counts)
-        index.append(occupied.astype(np.uint16))
-        count.append(counts[occupied].astype(np.uint16))
-    offsets = np.zeros(len(masks) + 1, np.int64)
-    np.cumsum([len(occupied) for occupied in index], out=offsets[1:])
-    return BlockCounts(offsets, np.concatenate(index), np.concatenate(count))
 
 
 @njit(cache=True, nogil=True)

@@ -7,24 +7,25 @@ user's cache, named by the SHA-256 of the database and of what made them.
 
 from __future__ import annotations
 
-import os
 from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import h5py
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
 from TumorQueryLib.base.errors import DatabaseError, InputError, OutputError
+from TumorQueryLib.base.files import replaced_file
 from TumorQueryLib.base.parallel import in_slices
 from TumorQueryLib.base.progress import Progress, no_progress
 from TumorQueryLib.base.resources import cache_folder
-from TumorQueryLib.database.store import read_attribute, write_attribute
+from TumorQueryLib.database.masks import batches
+from TumorQueryLib.database.schema import read_attribute, write_attribute
 from TumorQueryLib.geometry.regions import TumorMasks
 from TumorQueryLib.strategies.base import Match, check_query
 from TumorQueryLib.strategies.exact import exact_dice
-from TumorQueryLib.strategies.pooling import batches
 
 if TYPE_CHECKING:
     from TumorQueryLib.database import TumorDatabase
@@ -33,6 +34,8 @@ Codes = dict[str, NDArray[Any]]
 
 EMBEDDING_SCHEMA = "tumorquery-embedding"
 EMBEDDING_SCHEMA_VERSION = 1
+#: Entries that are encoded at once.
+BATCH = 256
 
 
 class ApproximateStrategy(ABC):
@@ -93,7 +96,7 @@ class EmbeddedStrategy(ApproximateStrategy):
         super().__init__(database, rerank=rerank)
         path = self.embedding_path()
         if not path.is_file():
-            self.embed(progress)
+            self.embed(progress=progress)
         self.codes = _read_codes(path, self._identity())
 
     @property
@@ -120,32 +123,32 @@ class EmbeddedStrategy(ApproximateStrategy):
         name = f"{self.name}-{self.database.sha256[:16]}-{self.model_sha256[:16]}.h5"
         return cache_folder() / "embeddings" / name
 
-    def embed(self, progress: Progress = no_progress) -> None:
-        """Make the codes of every entry and write them to the cache, whole or not at all."""
-        import h5py
+    def embed(self, *, progress: Progress = no_progress) -> None:
+        """Make the codes of every entry and write them to the cache, whole or not at all.
 
+        Raises
+        ------
+        OutputError
+            When the cache cannot be written.
+        """
         path = self.embedding_path()
-        partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
         count = len(self.database)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            with h5py.File(partial, "w", track_order=False) as file:
+            with replaced_file(path) as aside, h5py.File(aside, "w", track_order=False) as file:
                 for key, value in self._identity().items():
                     write_attribute(file, key, value)
-                for entries in batches(count):
+                for entries in batches(count, BATCH):
                     progress(entries[0] / count, f"Codes of {self.name}: {entries[0]:,} of {count:,} tumours")
                     for name, codes in self.encode_entries(entries).items():
                         if name not in file:
                             file.create_dataset(name, (count, *codes.shape[1:]), codes.dtype)
                         file[name][entries[0] : entries[-1] + 1] = codes
-            os.replace(partial, path)
         except OSError as error:
             raise OutputError(
                 f"The codes of {self.name} cannot be written to {path.parent} ({error}); "
                 "free space there, or name another cache folder in TUMORQUERY_CACHE."
             ) from error
-        finally:
-            partial.unlink(missing_ok=True)
         progress(1.0, f"Codes of {self.name}: {count:,} tumours")
 
     def _identity(self) -> dict[str, Any]:
@@ -188,8 +191,6 @@ def _squared_distances(codes, query, squared):
 
 
 def _read_codes(path: Path, identity: dict[str, Any]) -> Codes:
-    import h5py
-
     advice = f"delete it, and run `tumorquery embed` again: {path}"
     try:
         with h5py.File(path, "r") as file:

@@ -12,8 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from TumorQueryLib.base.parallel import available_cores
-from TumorQueryLib.database.masks import RunningCount
-from TumorQueryLib.database.store import TumorDatabase
+from TumorQueryLib.database.masks import RunningCount, Searchable
 from TumorQueryLib.geometry.regions import TumorMasks, dice_from_counts
 from TumorQueryLib.strategies.base import Match, check_query, register_strategy
 
@@ -27,12 +26,12 @@ class BruteForce:
 
     Parameters
     ----------
-    database : TumorDatabase
+    database : Searchable
     """
 
     name = "brute-force"
 
-    def __init__(self, database: TumorDatabase) -> None:
+    def __init__(self, database: Searchable) -> None:
         self.database = database
 
     def query(self, masks: TumorMasks, top: int = 15) -> list[Match]:
@@ -44,7 +43,7 @@ class BruteForce:
 
 
 def exact_dice(
-    database: TumorDatabase, masks: TumorMasks, entries: NDArray[np.int64]
+    database: Searchable, masks: TumorMasks, entries: NDArray[np.int64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Dice of a query with the given entries, counted voxel by voxel.
 
@@ -66,7 +65,7 @@ def exact_dice(
 
 
 def compare_entries(
-    database: TumorDatabase, core: RunningCount, whole: RunningCount, entries: NDArray[np.int64]
+    database: Searchable, core: RunningCount, whole: RunningCount, entries: NDArray[np.int64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """`exact_dice` for a query that is prepared already, on this thread."""
     dice_core = dice_from_counts(database.core.intersections(core, entries), database.core.volume[entries], core.volume)

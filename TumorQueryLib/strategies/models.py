@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from TumorQueryLib.base.errors import InputError, MissingDependencyError, OutputError
+from TumorQueryLib.base.files import replaced_file
 from TumorQueryLib.base.resources import cache_folder, resources_folder
+from TumorQueryLib.database.schema import REGIONS
 from TumorQueryLib.strategies.pooling import Pooling
 
 if TYPE_CHECKING:
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 
 MODEL_SCHEMA = "tumorquery-model"
 MODEL_SCHEMA_VERSION = 1
-REGIONS = ("core", "whole")
 
 
 def import_networks(strategy: str):
@@ -160,15 +160,12 @@ def save_encoders(
     for region, values in thresholds.items():
         tensors[f"{region}.threshold"] = torch.from_numpy(values).half()
     described = {"schema": MODEL_SCHEMA, "schema_version": MODEL_SCHEMA_VERSION, **description}
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        save_file(tensors, partial, metadata={"tumorquery": json.dumps(described, sort_keys=True)})
-        os.replace(partial, path)
+        with replaced_file(path) as aside:
+            save_file(tensors, aside, metadata={"tumorquery": json.dumps(described, sort_keys=True)})
     except OSError as error:
         raise OutputError(f"The model cannot be written to {path} ({error}); name another file.") from error
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def load_encoders(path: Path, strategy: str) -> TrainedEncoders:

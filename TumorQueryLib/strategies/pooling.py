@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numba import njit
 from numpy.typing import ArrayLike, NDArray
 
 from TumorQueryLib.base.errors import InputError
-
-if TYPE_CHECKING:
-    from TumorQueryLib.database import RunLengthMasks
+from TumorQueryLib.database.masks import BATCH_ENTRIES, RunLengthMasks, batches
 
 
 @dataclass(frozen=True)
@@ -47,7 +43,7 @@ class Pooling:
         """
         shape = np.array(masks.grid_shape, np.int64)
         low, high = shape.copy(), np.full(3, -1, np.int64)
-        for entries in batches(len(masks)):
+        for entries in batches(len(masks), BATCH_ENTRIES):
             _widen_bounds(*masks.source.select(entries), shape, low, high)
         if (high < low).any():
             low, high = np.zeros(3, np.int64), shape - 1
@@ -88,12 +84,6 @@ class Pooling:
         counts = np.zeros(self.shape, np.int64)
         _count_voxels(np.ascontiguousarray(mask), self.factor, np.array(self.start, np.int64), counts)
         return counts.astype(np.float32) * np.float32(1 / self.factor**3)
-
-
-def batches(count: int, size: int = 256) -> Iterator[NDArray[np.int64]]:
-    """Entry numbers 0 to count - 1 in pieces of at most `size`."""
-    for first in range(0, count, size):
-        yield np.arange(first, min(first + size, count))
 
 
 @njit(cache=True, nogil=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
@@ -14,10 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from TumorQueryLib.base.errors import InputError
+from TumorQueryLib.base.files import replaced_file
 from TumorQueryLib.base.progress import Progress, no_progress
+from TumorQueryLib.database.schema import REGIONS
 from TumorQueryLib.strategies import create_strategy
 from TumorQueryLib.strategies.models import (
-    REGIONS,
     database_traits,
     import_networks,
     save_encoders,
@@ -350,12 +350,8 @@ class _Training:
     def _write_checkpoint(self, state: dict[str, Any]) -> None:
         import torch
 
-        partial = self.checkpoint.with_name(f"{self.checkpoint.name}.{os.getpid()}.partial")
-        try:
-            torch.save(state, partial)
-            os.replace(partial, self.checkpoint)
-        finally:
-            partial.unlink(missing_ok=True)
+        with replaced_file(self.checkpoint) as aside:
+            torch.save(state, aside)
 
 
 #: PyTorch draws initial weights from one generator for all threads.

@@ -190,8 +190,7 @@ def run_cross_anatomy(
         raise InputError(f"The truth experiment needs at least one tumour, not {count}.")
     if not isinstance(database, TumorDatabase):
         database = TumorDatabase.open(database)
-    atlas = Atlas.load("SRI24")
-    database.check_atlas(atlas)
+    atlas = database.load_atlas("SRI24")
     anatomy = Atlas.load("MNI152")
     thresholds = (database.threshold_core, database.threshold_whole)
     engine = create_strategy("direct", database)

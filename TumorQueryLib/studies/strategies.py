@@ -168,8 +168,7 @@ def evaluate(
     """
     if synthetic < 0 or (synthetic == 0 and cohort is None):
         raise InputError(f"An evaluation takes synthetic queries or a cohort; synthetic is {synthetic}, cohort none.")
-    atlas = Atlas.load(database.atlas_name)
-    database.check_atlas(atlas)
+    atlas = database.load_atlas()
     names = list(dict.fromkeys(["direct", *strategies]))
     with staged_folder(out) as folder:
         engines: dict[str, Strategy] = {}

@@ -16,7 +16,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from types import SimpleNamespace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -27,9 +27,10 @@ from TumorQueryLib.anatomy.atlas import Atlas
 from TumorQueryLib.base.errors import Cancelled, TumorQueryError
 from TumorQueryLib.base.parallel import available_cores, physical_memory
 from TumorQueryLib.base.progress import Progress, no_progress, part
-from TumorQueryLib.database.masks import RUN_BYTES, RunLengthMasks, RunsInMemory, block_grid_shape, count_blocks
-from TumorQueryLib.database.sampling import sample_synthetic
-from TumorQueryLib.database.store import BlockCounts, TumorDatabase
+from TumorQueryLib.database.masks import RUN_BYTES, BlockCounts, RunLengthMasks, RunsInMemory, Searchable
+from TumorQueryLib.database.store import TumorDatabase
+from TumorQueryLib.database.synthetic import sample_synthetic
+from TumorQueryLib.geometry.grid import Grid
 from TumorQueryLib.geometry.regions import TumorMasks, dice_from_counts
 from TumorQueryLib.strategies.direct import Direct
 from TumorQueryLib.strategies.exact import BruteForce, best_matches, exact_dice
@@ -54,6 +55,7 @@ LONGEST_SHIFT = 8
 def benchmark(
     database: str | os.PathLike = "starter",
     cohort: str | os.PathLike | None = None,
+    *,
     progress: Progress = no_progress,
 ) -> dict[str, Any]:
     """Measure the exact query.
@@ -78,8 +80,7 @@ def benchmark(
         `growth`: the same for a tenth of the entries and for ten times as many.
     """
     with TumorDatabase.open(database) as opened:
-        atlas = Atlas.load(opened.atlas_name)
-        opened.check_atlas(atlas)
+        atlas = opened.load_atlas()
         synthetic = [
             tumour.masks
             for tumour in sample_synthetic(
@@ -237,7 +238,7 @@ print(json.dumps({"import_s": imported - started, "seconds": answered - imported
     return json.loads(done.stdout)
 
 
-def _compare_exact(database: Any, queries: Sequence[TumorMasks], progress: Progress) -> dict[str, Any]:
+def _compare_exact(database: Searchable, queries: Sequence[TumorMasks], progress: Progress) -> dict[str, Any]:
     """Direct and brute force on every query, warm."""
     direct, brute_force = Direct(database), BruteForce(database)
     brute_force.query(queries[0], TOP)
@@ -442,8 +443,16 @@ def _growth(database: TumorDatabase, queries: Sequence[TumorMasks], progress: Pr
     return rows
 
 
-class _Scaled(SimpleNamespace):
-    """What the strategies use of a database, in memory."""
+@dataclass(frozen=True, eq=False)
+class _Scaled:
+    """A `Searchable` in memory."""
+
+    grid: Grid
+    atlas_name: str
+    core: RunLengthMasks
+    whole: RunLengthMasks
+    core_blocks: BlockCounts
+    whole_blocks: BlockCounts
 
     def __len__(self) -> int:
         return len(self.core)
@@ -451,29 +460,23 @@ class _Scaled(SimpleNamespace):
 
 def _shifted_copies(database: TumorDatabase, entries: NDArray[np.int64], shifts: NDArray[np.int64]) -> _Scaled:
     """Some entries of a database, once for each shift (voxels, shape (copies, 3))."""
-    scaled = _Scaled(grid=database.grid, atlas_name=database.atlas_name)
-    for name, masks in (("core", database.core), ("whole", database.whole)):
-        shape = masks.grid_shape
-        rows, offsets, starts, lengths = masks.source.select(entries)
-        size = int((offsets[rows + 1] - offsets[rows]).sum())
-        new_starts = np.empty(size * len(shifts), np.uint32)
-        new_lengths = np.empty(size * len(shifts), np.uint8)
-        new_offsets = np.zeros(len(entries) * len(shifts) + 1, np.int64)
-        _shift_runs(rows, offsets, starts, lengths, shifts, np.array(shape), new_starts, new_lengths, new_offsets)
-        copied = RunsInMemory(new_offsets, new_starts, new_lengths)
-        ends = np.zeros(new_offsets[-1] + 1, np.int64)
-        np.cumsum(new_lengths[: new_offsets[-1]], out=ends[1:])
-        volume = ends[new_offsets[1:]] - ends[new_offsets[:-1]]
-        blocks = np.array(block_grid_shape(shape))
-        most = int(np.prod(blocks))
-        block_offsets = np.zeros(len(volume) + 1, np.int64)
-        _sparse_blocks(new_offsets, new_starts, new_lengths, np.array(shape), blocks, most, block_offsets, None, None)
-        index = np.empty(block_offsets[-1], np.uint16)
-        count = np.empty(block_offsets[-1], np.uint16)
-        _sparse_blocks(new_offsets, new_starts, new_lengths, np.array(shape), blocks, most, block_offsets, index, count)
-        setattr(scaled, name, RunLengthMasks(shape, new_offsets, volume, copied))
-        setattr(scaled, f"{name}_blocks", BlockCounts(block_offsets, index, count))
-    return scaled
+    core, whole = (_shifted_masks(masks, entries, shifts) for masks in (database.core, database.whole))
+    blocks = (BlockCounts.of(core), BlockCounts.of(whole))
+    return _Scaled(database.grid, database.atlas_name, core, whole, *blocks)
+
+
+def _shifted_masks(masks: RunLengthMasks, entries: NDArray[np.int64], shifts: NDArray[np.int64]) -> RunLengthMasks:
+    shape = masks.grid_shape
+    rows, offsets, starts, lengths = masks.source.select(entries)
+    size = int((offsets[rows + 1] - offsets[rows]).sum())
+    new_starts = np.empty(size * len(shifts), np.uint32)
+    new_lengths = np.empty(size * len(shifts), np.uint8)
+    new_offsets = np.zeros(len(entries) * len(shifts) + 1, np.int64)
+    _shift_runs(rows, offsets, starts, lengths, shifts, np.array(shape), new_starts, new_lengths, new_offsets)
+    ends = np.zeros(new_offsets[-1] + 1, np.int64)
+    np.cumsum(new_lengths[: new_offsets[-1]], out=ends[1:])
+    volume = ends[new_offsets[1:]] - ends[new_offsets[:-1]]
+    return RunLengthMasks(shape, new_offsets, volume, RunsInMemory(new_offsets, new_starts, new_lengths))
 
 
 def _timed(work: Callable[[], Any]) -> tuple[Any, float]:
@@ -507,20 +510,3 @@ def _shift_runs(rows, offsets, starts, lengths, shifts, shape, new_starts, new_l
                     written += 1
             entry += 1
             new_offsets[entry] = written
-
-
-@njit(cache=True, nogil=True)
-def _sparse_blocks(offsets, starts, lengths, shape, blocks, size, block_offsets, index, count):
-    counts = np.zeros(size, np.int32)
-    for entry in range(offsets.size - 1):
-        counts[:] = 0
-        runs = slice(offsets[entry], offsets[entry + 1])
-        count_blocks(starts[runs], lengths[runs], shape[1], shape[2], blocks[1], blocks[2], counts)
-        place = block_offsets[entry]
-        for block in range(size):
-            if counts[block]:
-                if index is not None:
-                    index[place] = block
-                    count[place] = counts[block]
-                place += 1
-        block_offsets[entry + 1] = place

@@ -10,9 +10,10 @@ from TumorQueryLib.base.errors import InputError
 from TumorQueryLib.database.masks import (
     BLOCK_EDGE,
     LONGEST_RUN,
+    BlockCounts,
     RunLengthMasks,
     RunningCount,
-    block_counts,
+    block_grid_shape,
     decode_runs,
     encode_mask,
 )
@@ -75,7 +76,9 @@ def test_block_counts_are_sums_over_blocks(shape, seed):
     expected = mask.astype(np.int64)
     for axis in range(3):
         expected = np.add.reduceat(expected, edges[axis], axis=axis)
-    assert np.array_equal(block_counts(encode_mask(mask), shape), expected.ravel())
+    counts = BlockCounts.of(RunLengthMasks.from_masks([mask], shape))
+    assert np.array_equal(dense(counts, shape)[0], expected.ravel())
+    assert counts.count.all()
     assert np.array_equal(RunningCount(mask).blocks, expected.ravel())
 
 
@@ -85,3 +88,27 @@ def test_an_entry_that_does_not_exist_is_refused():
     for entry in (-1, 1):
         with pytest.raises(IndexError):
             coded.decode(entry)
+
+
+def dense(counts, shape):
+    """Block counts with the empty blocks, shape (entries, blocks)."""
+    found = np.zeros((len(counts.offsets) - 1, np.prod(block_grid_shape(shape))), np.int64)
+    for entry, row in enumerate(found):
+        index, count = counts.of_entry(entry)
+        row[index] = count
+    return found
+
+
+def test_block_counts_of_many_masks_are_those_of_each(monkeypatch):
+    shape = (20, 17, 40)
+    generator = np.random.default_rng(5)
+    masks = [generator.random(shape) < density for density in (0.0, 0.5, 0.01, 1.0, 0.0, 0.2, 0.0)]
+    coded = RunLengthMasks.from_masks(masks, shape)
+    alone = [BlockCounts.of(RunLengthMasks.from_masks([mask], shape)) for mask in masks]
+    expected = np.concatenate([dense(counts, shape) for counts in alone])
+    assert np.array_equal(dense(BlockCounts.joined(alone), shape), expected)
+    monkeypatch.setattr("TumorQueryLib.database.masks.BATCH_ENTRIES", 3)
+    assert np.array_equal(dense(BlockCounts.of(coded), shape), expected)
+    chosen = np.array([5, 0, 3, 3])
+    assert np.array_equal(dense(BlockCounts.of(coded, chosen), shape), expected[chosen])
+    assert len(BlockCounts.of(coded, chosen[:0]).offsets) == 1

@@ -26,22 +26,20 @@ least 7.8 and the tumour is visible at all.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
+from scipy.stats import qmc
 
 from TumorQueryLib.anatomy.atlas import Atlas
 from TumorQueryLib.anatomy.tissue import Tissue
 from TumorQueryLib.base.errors import InputError
-from TumorQueryLib.base.parallel import available_cores, in_order
-from TumorQueryLib.base.progress import Progress, no_progress
-from TumorQueryLib.database.masks import Runs, decode_runs, encode_mask
-from TumorQueryLib.database.store import Entries
-from TumorQueryLib.geometry.regions import THRESHOLD_CORE, THRESHOLD_WHOLE, TumorMasks
+from TumorQueryLib.database.masks import Runs, encode_mask
+from TumorQueryLib.database.schema import Entries
+from TumorQueryLib.geometry.regions import THRESHOLD_CORE, THRESHOLD_WHOLE
 from TumorQueryLib.growth import GrowthParameters, Moment, grow_trajectory
 
 #: A core counts as visible from this volume on.
@@ -100,8 +98,6 @@ class SeedCells:
 
         Islands of tissue are left out: a tumour could not grow to size there.
         """
-        from scipy import ndimage
-
         parts, _ = ndimage.label(tissue.mask)
         largest = 1 + int(np.argmax(np.bincount(parts.ravel())[1:]))
         allowed = (parts == largest) & (atlas.white_matter + atlas.grey_matter > np.float32(SEED_TISSUE))
@@ -126,7 +122,7 @@ class TrajectoryPrior:
     cells : SeedCells
     entries : int
         Entries in all.
-    seed : int
+    random_seed : int
     moments : int, optional
         Entries a trajectory; by default 2 below 20,000 entries, 3 from there.
     """
@@ -150,8 +146,6 @@ class TrajectoryPrior:
 
     def _points_in_cells(self, cells: SeedCells, shift: NDArray[np.float64]) -> NDArray[np.float64]:
         """The first points of the sequence whose places are in tissue, shape (solves, 6)."""
-        from scipy.stats import qmc
-
         sequence = qmc.Halton(d=6, scramble=False)
         found: list[NDArray[np.float64]] = []
         count = 0
@@ -194,15 +188,15 @@ class IndependentPrior:
     ----------
     cells : SeedCells
     entries : int
-    seed : int
+    random_seed : int
     """
 
     def __init__(self, cells: SeedCells, entries: int, random_seed: int) -> None:
-        self._cells, self.solves, self._seed = cells, entries, random_seed
+        self._cells, self.solves, self.random_seed = cells, entries, random_seed
 
     def grow(self, number: int, tissue: Tissue) -> Entries:
         """The entry `number`."""
-        return _grow_independent(self._cells, np.random.default_rng([self._seed, number]), number, tissue)
+        return grow_independent(self._cells, np.random.default_rng([self.random_seed, number]), number, tissue)
 
     def describe(self) -> dict[str, Any]:
         """The prior in words and numbers, for the record in the database."""
@@ -215,114 +209,36 @@ class IndependentPrior:
         }
 
 
-@dataclass(frozen=True, eq=False)
-class SyntheticTumour:
-    """A simulated tumour that is in no database.
-
-    Parameters
-    ----------
-    parameters : GrowthParameters
-    masks : TumorMasks
-        Core and whole tumour on the atlas grid.
-    """
-
-    parameters: GrowthParameters
-    masks: TumorMasks
-
-
-def sample_synthetic(
-    atlas: Atlas,
-    count: int,
-    *,
-    random_seed: int,
-    sampling: str = "trajectory",
-    with_visible_core: bool = False,
-    progress: Progress = no_progress,
-) -> Iterator[SyntheticTumour]:
-    """Tumours from a database's prior, one from each trajectory, none of them in any database.
-
-    They are drawn at random, not quasi-randomly, and from other random numbers than any
-    database's, whatever the seeds.
-
-    Parameters
-    ----------
-    atlas : Atlas
-    count : int
-    random_seed : int
-        The same seed gives the same tumours.
-    sampling : {"trajectory", "independent"}
-    with_visible_core : bool
-        Draw again where the core has less than 0.2 ml.
-    progress : Progress
-
-    Yields
-    ------
-    SyntheticTumour
-        In the order of their numbers; grown on all cores, a few ahead of what is taken.
-
-    Raises
-    ------
-    InputError
-        When there is no such sampling.
-    """
-    if sampling not in SAMPLINGS:
-        raise InputError(f"There is no sampling {sampling!r}; choose one of {', '.join(SAMPLINGS)}.")
-    tissue = Tissue.from_atlas(atlas)
-    cells = SeedCells.of(atlas, tissue)
-
-    def grow(number: int) -> Entries:
-        # The third number keeps these streams apart from those of the databases.
-        generator = np.random.default_rng([random_seed, number, 1])
-        while True:
-            if sampling == "trajectory":
-                entries = _grow_random_moment(cells, generator, number, tissue)
-            else:
-                entries = _grow_independent(cells, generator, number, tissue)
-            core_ml = entries.runs["t1gd"][0].volume * tissue.grid.voxel_volume_ml
-            if core_ml >= VISIBLE_CORE_ML or not with_visible_core:
-                return entries
-
-    with ThreadPoolExecutor(available_cores()) as executor:
-        for number, entries in enumerate(in_order(executor, grow, range(count), 2 * available_cores())):
-            progress(number / count, "Growing synthetic tumours")
-            shape = tissue.grid.shape
-            masks = TumorMasks(
-                core=decode_runs(entries.runs["t1gd"][0], shape),
-                whole=decode_runs(entries.runs["flair"][0], shape),
-                grid=tissue.grid,
-            )
-            x, y, z = entries.seed[0].tolist()
-            yield SyntheticTumour(
-                GrowthParameters(
-                    (x, y, z),
-                    float(entries.diffusivity[0]),
-                    float(entries.proliferation[0]),
-                    float(entries.duration[0]),
-                ),
-                masks,
-            )
-
-
 def make_prior(sampling: str, cells: SeedCells, entries: int, random_seed: int) -> Prior:
     """The prior of that name.
 
     Raises
     ------
     InputError
-        When there is no such prior, or no entry is asked for.
+        When there is no such prior, no entry is asked for, or the random seed is negative.
     """
+    check_sampling(sampling, random_seed)
     if entries < 1:
         raise InputError(f"A database holds at least one entry; {entries} were asked for.")
-    if random_seed < 0:
-        raise InputError(f"The random seed is a number from 0; it is {random_seed}.")
     if sampling == "trajectory":
         return TrajectoryPrior(cells, entries, random_seed)
-    if sampling == "independent":
-        return IndependentPrior(cells, entries, random_seed)
-    raise InputError(f"There is no sampling {sampling!r}; choose one of {', '.join(SAMPLINGS)}.")
+    return IndependentPrior(cells, entries, random_seed)
 
 
-def _grow_random_moment(cells: SeedCells, generator: np.random.Generator, number: int, tissue: Tissue) -> Entries:
+def check_sampling(sampling: str, random_seed: int) -> None:
+    """Refuse a prior that there is not, and what is no random seed.
+
+    Raises
+    ------
+    InputError
+    """
+    if sampling not in SAMPLINGS:
+        raise InputError(f"There is no sampling {sampling!r}; choose one of {', '.join(SAMPLINGS)}.")
+    if random_seed < 0:
+        raise InputError(f"The random seed is a number from 0; it is {random_seed}.")
+
+
+def grow_random_moment(cells: SeedCells, generator: np.random.Generator, number: int, tissue: Tissue) -> Entries:
     """One moment of one trajectory of the prior `trajectory`, drawn at random."""
     shortest, longest = INFILTRATION_LENGTHS_MM
     length = shortest * (longest / shortest) ** generator.random()
@@ -332,7 +248,7 @@ def _grow_random_moment(cells: SeedCells, generator: np.random.Generator, number
     return _grow_moments(parameters, [generator.random()], from_first_core, number, tissue)
 
 
-def _grow_independent(cells: SeedCells, generator: np.random.Generator, number: int, tissue: Tissue) -> Entries:
+def grow_independent(cells: SeedCells, generator: np.random.Generator, number: int, tissue: Tissue) -> Entries:
     """One tumour of the prior `independent`."""
     while True:
         parameters = _draw_independent(cells, generator)
@@ -439,5 +355,5 @@ def _entries(parameters: list[GrowthParameters], core: list[Runs], whole: list[R
         proliferation=np.array([p.proliferation for p in parameters], dtype=np.float64),
         duration=np.array([p.duration for p in parameters], dtype=np.float64),
         trajectory=np.full(len(parameters), trajectory, dtype=np.int64),
-        runs={"t1gd": core, "flair": whole},
+        runs={"core": core, "whole": whole},
     )

@@ -6,11 +6,14 @@ import shutil
 import h5py
 import numpy as np
 import pytest
+import SimpleITK as sitk
 from synthetic_database import small_brain, write_masks
 
-from TumorQueryLib.base.errors import DatabaseError
-from TumorQueryLib.database import TumorDatabase, build_database, describe_database
-from TumorQueryLib.geometry.grid import Grid
+from TumorQueryLib.anatomy.atlas import Atlas
+from TumorQueryLib.base.errors import DatabaseError, InputError
+from TumorQueryLib.database import TumorDatabase, build_database, describe_database, store
+from TumorQueryLib.database.schema import ATTRIBUTES, TABLES, content_digest, find_tables, write_attribute
+from TumorQueryLib.geometry.grid import Grid, Volume, image_from_volume
 from TumorQueryLib.geometry.regions import TumorMasks
 from TumorQueryLib.growth import simulate
 from TumorQueryLib.strategies import create_strategy
@@ -114,7 +117,7 @@ def test_a_file_with_text_of_variable_length_is_read_as_well(grown, tmp_path):
 
 
 def test_another_atlas_is_refused(grown):
-    with TumorDatabase.open(grown[1][0]) as database, pytest.raises(DatabaseError, match="use that atlas"):
+    with TumorDatabase.open(grown[1][0]) as database, pytest.raises(DatabaseError, match="--atlas"):
         database.check_atlas(small_brain(size=22))
 
 
@@ -217,3 +220,92 @@ def test_a_file_that_would_lead_out_of_the_grid_is_refused(path, pairs, tmp_path
             file[name][place] = value
         with pytest.raises(DatabaseError):
             answers(altered, pairs)
+
+
+def test_verify_names_the_entry_whose_blocks_do_not_fit(path, tmp_path):
+    altered = shutil.copy(path, tmp_path / "altered.h5")
+    with h5py.File(altered, "r+") as file:
+        file["blocks/t1gd/count"][file["blocks/t1gd/offsets"][7]] += 1
+        write_attribute(file, "content_sha256", content_digest(altered, file, find_tables(altered, file)))
+    with TumorDatabase.open(altered) as database, pytest.raises(DatabaseError, match=r"entry 7 .* core"):
+        database.verify()
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_a_table_that_is_missing_or_of_another_kind_is_named(path, tmp_path, name):
+    def replaced(values):
+        altered = shutil.copy(path, tmp_path / "altered.h5")
+        with h5py.File(altered, "r+") as file:
+            stored = file[name][:]
+            del file[name]
+            if values is not None:
+                file[name] = values(stored)
+        return altered
+
+    for values in (
+        None,
+        lambda stored: stored.astype(">f4"),
+        lambda stored: np.bytes_(b"text"),
+        lambda stored: stored[:-1],
+        lambda stored: np.stack([stored, stored], axis=-1),
+        lambda stored: h5py.Empty(stored.dtype),
+    ):
+        with pytest.raises(DatabaseError) as error:
+            TumorDatabase.open(replaced(values))
+        # Rows that are missing may be told of the table beside it.
+        assert name.split("/")[0] in str(error.value)
+        assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", [*ATTRIBUTES, "content_sha256", "complete"])
+def test_an_attribute_that_is_missing_or_of_another_type_is_told(path, tmp_path, name):
+    for value in (None, np.arange(7.0), "{", h5py.Empty("f8")):
+        altered = shutil.copy(path, tmp_path / "altered.h5")
+        with h5py.File(altered, "r+") as file:
+            del file.attrs[name]
+            if value is not None:
+                file.attrs[name] = value
+        if isinstance(value, str) and ATTRIBUTES.get(name, str) is str and name not in ("schema", "complete"):
+            continue  # a text as good as any other, for `verify` to notice
+        with pytest.raises(DatabaseError):
+            TumorDatabase.open(altered)
+
+
+@pytest.mark.parametrize("slip", [AttributeError, KeyError, TypeError, IndexError, ValueError])
+def test_a_slip_of_ours_is_not_told_as_a_damaged_file(path, monkeypatch, slip):
+    def fail(*_):
+        raise slip("a slip")
+
+    monkeypatch.setattr(store, "ParameterTable", fail)
+    with pytest.raises(slip, match="a slip"):
+        TumorDatabase.open(path)
+
+
+def write_atlas(atlas, folder):
+    folder.mkdir()
+    maps = {"wm": atlas.white_matter, "gm": atlas.grey_matter, "csf": atlas.csf}
+    for name, values in maps.items():
+        image = image_from_volume(Volume(np.rint(255 * values).astype(np.uint8), atlas.grid))
+        sitk.WriteImage(image, str(folder / f"{name}.nii.gz"))
+    sitk.WriteImage(image_from_volume(atlas.t1), str(folder / "t1.nii.gz"))
+    about = {"name": atlas.name, "licence": atlas.licence, "attribution": atlas.attribution}
+    (folder / "atlas.json").write_text(json.dumps(about))
+    return folder
+
+
+def test_the_atlas_of_a_database_is_bundled_or_given(small_database, tmp_path):
+    assert small_database.load_atlas().name == "SRI24"
+    folder = write_atlas(small_brain(), tmp_path / "brain")
+    brain = Atlas.load(folder)
+    with TumorDatabase.open(build_database(tmp_path / "tumors.h5", brain, 2)) as database:
+        with pytest.raises(
+            DatabaseError, match="atlas small brain, which is not bundled; name its folder with --atlas"
+        ):
+            database.load_atlas()
+        for given in (brain, folder, str(folder)):
+            assert database.load_atlas(given).sha256 == brain.sha256
+        for other in ("SRI24", small_brain(size=22)):
+            with pytest.raises(DatabaseError, match="--atlas"):
+                database.load_atlas(other)
+        with pytest.raises(InputError, match="no atlas nowhere"):
+            database.load_atlas("nowhere")

@@ -219,7 +219,7 @@ def test_a_read_only_folder_is_said(brain, tmp_path):
 
 def test_options_out_of_range_are_refused(brain, tmp_path):
     path = tmp_path / "tumors.h5"
-    for options in ({"entries": 0}, {"entries": 5, "workers": 0}, {"entries": 5, "seed": -1}):
+    for options in ({"entries": 0}, {"entries": 5, "workers": 0}, {"entries": 5, "random_seed": -1}):
         with pytest.raises(InputError):
             build_database(path, brain, **options)
     with pytest.raises(InputError, match="choose one of"):

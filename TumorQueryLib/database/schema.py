@@ -1,0 +1,358 @@
+"""What a database file is (HDF5, schema version 1): its attributes, its tables, and whether a file has them.
+
+Every table is chunked, compressed and carries a Fletcher-32 checksum per chunk; the file
+format (HDF5 1.10) adds checksums to its own structures. So damage is found where it is
+read, at no cost to what is not read. `content_sha256`, an attribute, is the SHA-256 of all
+attributes and tables and names the content wherever a result refers to it.
+
+What HDF5 raises over a damaged file becomes a sentence in `reading`, which holds calls of
+h5py and nothing else: any other exception is a defect of ours and passes through.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from TumorQueryLib.base.errors import DatabaseError, InputError
+from TumorQueryLib.base.progress import Progress, no_progress
+from TumorQueryLib.database.masks import BLOCK_EDGE, Runs
+from TumorQueryLib.geometry.grid import Grid
+from TumorQueryLib.growth.parameters import GrowthParameters
+
+SCHEMA = "tumorquery-database"
+SCHEMA_VERSION = 1
+#: The regions of a tumour, and the groups of the file that hold them: by the image that shows each.
+REGIONS = {"core": "t1gd", "whole": "flair"}
+#: Runs in a chunk of the file, the least that is read at once: about twenty entries.
+PAGE = 16384
+#: Rows of parameters and of other small tables in a chunk.
+TABLE_PAGE = 8192
+#: Attributes of the file's root; a dict is stored as JSON.
+ATTRIBUTES: dict[str, type] = {
+    "schema": str,
+    "schema_version": int,
+    "solver_version": str,
+    "rng_seed": int,
+    "prior": dict,
+    "tissue": dict,
+    "initial_condition": dict,
+    "licence": str,
+    "attribution": str,
+    "threshold_t1gd": float,
+    "threshold_flair": float,
+    "grid_shape": list,
+    "grid_affine": list,
+    "atlas_name": str,
+    "atlas_sha256": str,
+}
+#: Units of the parameters, attributes of their tables.
+PARAMETERS = {"seed": "mm, RAS", "diffusivity": "mm^2/day", "proliferation": "1/day", "duration": "day"}
+
+
+@dataclass(frozen=True)
+class Table:
+    """A dataset of the file.
+
+    Parameters
+    ----------
+    rows : str
+        What its rows are: "entries" (N), "offsets" (N + 1), or any number of "runs" or "blocks".
+    dtype : str
+    page : int
+        Rows in a chunk.
+    width : tuple of int
+        Shape of a row.
+    """
+
+    rows: str
+    dtype: str
+    page: int
+    width: tuple[int, ...] = ()
+
+
+#: In the order in which they are made.
+TABLES = {
+    "parameters/seed": Table("entries", "<f8", TABLE_PAGE, (3,)),
+    "parameters/diffusivity": Table("entries", "<f8", TABLE_PAGE),
+    "parameters/proliferation": Table("entries", "<f8", TABLE_PAGE),
+    "parameters/duration": Table("entries", "<f8", TABLE_PAGE),
+    "parameters/trajectory": Table("entries", "<i8", TABLE_PAGE),
+}
+for _group in REGIONS.values():
+    TABLES |= {
+        f"masks/{_group}/offsets": Table("offsets", "<i8", TABLE_PAGE),
+        f"masks/{_group}/starts": Table("runs", "<u4", PAGE),
+        f"masks/{_group}/lengths": Table("runs", "<u1", PAGE),
+        f"masks/{_group}/volume": Table("entries", "<i8", TABLE_PAGE),
+    }
+for _group in REGIONS.values():
+    TABLES |= {
+        f"blocks/{_group}/offsets": Table("offsets", "<i8", PAGE),
+        f"blocks/{_group}/index": Table("blocks", "<u2", PAGE),
+        f"blocks/{_group}/count": Table("blocks", "<u2", PAGE),
+    }
+
+
+@dataclass(frozen=True, eq=False)
+class ParameterTable:
+    """The parameters of consecutive entries.
+
+    Parameters
+    ----------
+    seed : ndarray of float64, shape (n, 3)
+        RAS mm.
+    diffusivity, proliferation, duration : ndarray of float64, shape (n,)
+        mm^2/day, 1/day, day.
+    trajectory : ndarray of int64, shape (n,)
+        Entries of one number are moments of one solve.
+    """
+
+    seed: NDArray[np.float64]
+    diffusivity: NDArray[np.float64]
+    proliferation: NDArray[np.float64]
+    duration: NDArray[np.float64]
+    trajectory: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.trajectory)
+
+    def parameters(self, entry: int) -> GrowthParameters:
+        """Parameters of one entry; IndexError where there is no such entry."""
+        if not 0 <= entry < len(self):
+            raise IndexError(f"entry {entry} of {len(self)}")
+        x, y, z = self.seed[entry].tolist()
+        return GrowthParameters(
+            seed=(x, y, z),
+            diffusivity=float(self.diffusivity[entry]),
+            proliferation=float(self.proliferation[entry]),
+            duration=float(self.duration[entry]),
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Entries(ParameterTable):
+    """Consecutive entries of a database: parameters and masks.
+
+    Parameters
+    ----------
+    runs : dict
+        For "core" and "whole", the run-length coded mask of each entry.
+    """
+
+    runs: dict[str, list[Runs]]
+
+
+def write_attribute(item: h5py.HLObject, name: str, value: Any) -> None:
+    """Set an attribute of an HDF5 object; text in fixed length.
+
+    HDF5 keeps text of variable length in a heap without a checksum, and a damaged heap
+    can keep it reading for ever; fixed-length text lies where damage is noticed.
+    """
+    if isinstance(value, str):
+        item.attrs.create(name, value, dtype=h5py.string_dtype("utf-8", max(1, len(value.encode()))))
+    else:
+        item.attrs[name] = value
+
+
+def read_attribute(item: h5py.HLObject, name: str) -> Any:
+    """Attribute of an HDF5 object as a Python value; None where there is no such attribute."""
+    value = item.attrs.get(name)
+    if isinstance(value, bytes):
+        return value.decode()
+    return value.tolist() if isinstance(value, np.generic | np.ndarray) else value
+
+
+def damaged(path: Path, reason: str) -> DatabaseError:
+    """The error of a file that is not what a database has to be."""
+    return DatabaseError(f"{path} is not a usable database ({reason}); it may be damaged: build or copy it again.")
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turn what HDF5 raises over a damaged file into one sentence; for calls of h5py alone."""
+    try:
+        yield
+    except PermissionError as error:
+        raise DatabaseError(f"{path} cannot be read: there is no permission.") from error
+    except (OSError, RuntimeError, ValueError, KeyError) as error:
+        if not path.exists():
+            raise DatabaseError(f"{path} has gone away; build or copy it again.") from error
+        raise damaged(path, " ".join(str(error).split()) or type(error).__name__) from error
+
+
+def read_table(path: Path, dataset: h5py.Dataset) -> NDArray[Any]:
+    """The whole of a table.
+
+    Raises
+    ------
+    DatabaseError
+        When it is damaged.
+    """
+    with reading(path):
+        return dataset[:]
+
+
+def read_attributes(path: Path, file: h5py.File) -> dict[str, Any]:
+    """The attributes of the file's root, each of its type.
+
+    Raises
+    ------
+    DatabaseError
+        When the file is no database, unfinished, of another schema, or lacks an attribute.
+    """
+    with reading(path):
+        schema, version, complete = (read_attribute(file, name) for name in ("schema", "schema_version", "complete"))
+    if schema != SCHEMA:
+        raise DatabaseError(f"{path} is an HDF5 file, but no database of simulated tumours.")
+    if not isinstance(version, int):
+        raise damaged(path, "its schema_version is no number")
+    if version != SCHEMA_VERSION:
+        raise DatabaseError(
+            f"{path} has schema version {version}, this software reads version {SCHEMA_VERSION}; "
+            f"{'update the software' if version > SCHEMA_VERSION else 'build the database again'}."
+        )
+    if complete is not True:
+        raise DatabaseError(f"{path} was not finished; build it again, with --resume to continue.")
+    attributes: dict[str, Any] = {}
+    for name, expected in (ATTRIBUTES | {"content_sha256": str}).items():
+        with reading(path):
+            value = read_attribute(file, name)
+        if value is None:
+            raise damaged(path, f"it has no attribute {name}")
+        if expected is dict and isinstance(value, str):
+            try:
+                value = json.loads(value)
+            except ValueError as error:
+                raise damaged(path, f"its attribute {name} is no JSON") from error
+        if not isinstance(value, expected):
+            raise damaged(path, f"its attribute {name} is of the wrong type, {type(value).__name__}")
+        attributes[name] = value
+    return attributes
+
+
+def grid_of(path: Path, attributes: Mapping[str, Any]) -> Grid:
+    """The grid that a file's attributes describe.
+
+    Raises
+    ------
+    DatabaseError
+        When they describe none.
+    """
+    shape, affine = np.array(attributes["grid_shape"]), np.array(attributes["grid_affine"])
+    if shape.shape != (3,) or shape.dtype.kind not in "iu" or affine.dtype.kind not in "iuf":
+        raise damaged(path, "its grid is not three sizes and a matrix of numbers")
+    try:
+        i, j, k = shape.tolist()
+        return Grid((i, j, k), affine)
+    except InputError as error:
+        raise damaged(path, str(error).rstrip(".")) from error
+
+
+def find_tables(path: Path, file: h5py.File) -> dict[str, h5py.Dataset]:
+    """All tables of a file, of the right type and number of rows.
+
+    Raises
+    ------
+    DatabaseError
+        Naming the table that is missing or does not fit.
+    """
+    tables: dict[str, h5py.Dataset] = {}
+    rows: dict[str, int] = {}
+    for name, table in TABLES.items():
+        with reading(path):
+            item = file.get(name)
+            shape = item.shape if isinstance(item, h5py.Dataset) else None
+            dtype = _type_of(item) if isinstance(item, h5py.Dataset) else None
+        if dtype != np.dtype(table.dtype) or shape is None or shape[1:] != table.width or len(shape) == 0:
+            wanted = " x ".join(("n", *map(str, table.width)))
+            raise damaged(path, f"it lacks the table {name} of {wanted} numbers of type {np.dtype(table.dtype)}")
+        # Runs and blocks are counted for each region.
+        kind = table.rows if table.rows in ("entries", "offsets") else name.rpartition("/")[0]
+        if rows.setdefault(kind, shape[0]) != shape[0]:
+            raise damaged(path, f"its table {name} has {shape[0]} rows, not {rows[kind]}")
+        tables[name] = item
+    if rows["entries"] < 1 or rows["offsets"] != rows["entries"] + 1:
+        raise damaged(path, f"it has {rows['entries']} entries and {rows['offsets']} offsets")
+    with reading(path):
+        edge = read_attribute(file["blocks"], "edge")
+    if edge != BLOCK_EDGE:
+        raise damaged(path, f"its block counts are not of {BLOCK_EDGE}^3 voxels")
+    return tables
+
+
+def _type_of(dataset: h5py.Dataset) -> np.dtype[Any] | None:
+    try:
+        return dataset.dtype
+    except TypeError:  # a type that NumPy does not know
+        return None
+
+
+def check_offsets(path: Path, offsets: NDArray[np.int64], rows: int) -> None:
+    """Refuse offsets that would send compiled code out of an array of that many rows.
+
+    Raises
+    ------
+    DatabaseError
+    """
+    if offsets[0] != 0 or offsets[-1] != rows or (np.diff(offsets) < 0).any():
+        raise damaged(path, "its offsets do not fit its entries")
+
+
+def combined_digest(attributes: Mapping[str, Any], tables: Mapping[str, tuple[str, tuple[int, ...], bytes]]) -> str:
+    """The SHA-256 that names a content.
+
+    Parameters
+    ----------
+    attributes : mapping
+        The root attributes as `read_attribute` gives them.
+    tables : mapping
+        Type, shape and SHA-256 of every table.
+    """
+    total = hashlib.sha256()
+    for name in ATTRIBUTES:
+        total.update(f"{name}={attributes[name]}\n".encode())
+    total.update(f"edge={BLOCK_EDGE}\n".encode())
+    for name, unit in PARAMETERS.items():
+        total.update(f"{name}={unit}\n".encode())
+    for name in sorted(tables):
+        dtype, shape, digest = tables[name]
+        total.update(f"{name} {dtype} {shape} ".encode() + digest)
+    return total.hexdigest()
+
+
+def content_digest(
+    path: Path, file: h5py.File, tables: Mapping[str, h5py.Dataset], *, progress: Progress = no_progress
+) -> str:
+    """The SHA-256 of what a file holds, after reading all of it.
+
+    Raises
+    ------
+    DatabaseError
+        When a part is damaged.
+    """
+    with reading(path):
+        attributes = {name: read_attribute(file, name) for name in ATTRIBUTES}
+        size = sum(dataset.nbytes for dataset in tables.values())
+    digests = {}
+    read = 0
+    for name, dataset in tables.items():
+        digest = hashlib.sha256()
+        step = 16 * PAGE
+        for row in range(0, len(dataset), step):
+            with reading(path):
+                values = dataset[row : row + step]
+            digest.update(np.ascontiguousarray(values).tobytes())
+            read += values.nbytes
+            progress(read / size, "Reading the database")
+        digests[name] = (dataset.dtype.str, dataset.shape, digest.digest())
+    return combined_digest(attributes, digests)
