@@ -61,8 +61,8 @@ def test_no_numerics_of_the_library_in_the_module():
 
 
 def values_of(enumeration: str) -> set[str]:
-    """Values of an enumeration of the module's file, which cannot be imported without Slicer."""
-    tree = ast.parse((MODULE / "TumorQuery.py").read_text(encoding="utf-8"))
+    """Values of an enumeration of the module's choices, which cannot be imported without Slicer."""
+    tree = ast.parse((MODULE / "TumorQueryModule" / "Choices.py").read_text(encoding="utf-8"))
     body = next(node.body for node in tree.body if isinstance(node, ast.ClassDef) and node.name == enumeration)
     return {ast.literal_eval(node.value) for node in body if isinstance(node, ast.Assign)}
 

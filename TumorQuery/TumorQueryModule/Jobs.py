@@ -11,6 +11,9 @@ from slicer.i18n import tr as _
 from TumorQueryModule.PatientNodes import PatientNodes, writeVolume
 from TumorQueryModule.ResultNodes import ResultNodes, loadResult, readVolume, showDensity, writeTransform
 
+#: The database that is used when no file is chosen.
+BUNDLED_DATABASE = "starter"
+
 
 @dataclass(frozen=True)
 class Method:
@@ -23,7 +26,7 @@ class Method:
     :param top: number of ranked matches.
     """
 
-    database: str = "starter"
+    database: str = BUNDLED_DATABASE
     strategy: str = "direct"
     registration: str = "deformable"
     refine: str | None = None
