@@ -38,8 +38,8 @@ class TumorQuery(ScriptedLoadableModule):
             "<p>All data stay on this computer."
         ).format(url="https://github.com/TumorQuery/SlicerTumorQuery#readme")
         self.parent.acknowledgementText = _(
-            "The method is that of Ezhov et al., A for-loop is all you need. For solving the inverse problem in the "
-            "case of personalized tumor growth modeling, 2022. Please cite it when you use this module. The bundled "
+            "The method is that of Ezhov et al., Casting the inverse problem as a database query. The case of "
+            "personalized tumor growth modeling, 2022. Please cite it when you use this module. The bundled "
             "atlas and database derive from SRI24 (Rohlfing et al., Human Brain Mapping 31, 2010, "
             "doi:10.1002/hbm.20906), under CC BY-SA 3.0."
         )

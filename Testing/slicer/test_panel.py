@@ -5,6 +5,7 @@ import os
 import re
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 from xml.etree import ElementTree
@@ -58,7 +59,9 @@ def test_an_empty_panel_says_what_is_missing(panel):
     assert not panel.ui.flairHintLabel.isVisible()  # optional
     assert "not a medical device" in panel.ui.noticeLabel.text
     assert "not a medical device" in panel.parent_module.helpText
+    citation = (HERE.parents[1] / "CITATION.cff").read_text(encoding="utf-8")
     assert "Ezhov" in panel.parent_module.acknowledgementText
+    assert re.search(r"^    title: (Casting .*)$", citation, re.MULTILINE)[1] in panel.parent_module.acknowledgementText
 
 
 def test_one_click_loads_the_sample_case(panel, running):
@@ -194,6 +197,16 @@ def test_without_internet_a_sentence_says_what_to_do(panel, running, guard):
     running.dialogs.shown.clear()
 
 
+def test_a_strategy_asks_only_for_the_package_that_it_needs(panel, monkeypatch):
+    from TumorQueryModule.Dependencies import DependencyError
+
+    for package in ("radiomics", "torch"):
+        monkeypatch.setitem(sys.modules, package, None)  # as if it were not installed
+    panel.widget.logic.ensureRequirements("radiomics")  # the library computes the features itself
+    with pytest.raises(DependencyError, match="PyTorch extension"):
+        panel.widget.logic.ensureRequirements("ae")
+
+
 @pytest.mark.parametrize("moment", ["at once", "registering", "late"])
 def test_cancelling_leaves_no_process_no_file_and_no_node(panel, guard, moment):
     click(panel.ui.loadSampleButton)
@@ -302,6 +315,29 @@ def test_a_database_is_built_from_here_and_can_be_cancelled(panel, running, guar
     wait_until(lambda: is_idle(panel), 15)
     assert not path.exists()  # an unfinished build does not open as a database
     assert left_files(guard.folder) == []
+
+
+def test_a_cancelled_build_is_continued(panel, tmp_path):
+    panel.ui.buildGroupBox.collapsed = False
+    process_events()
+    path = tmp_path / "new.h5"
+    unfinished = tmp_path / "new.h5.partial"
+    panel.ui.buildPathLineEdit.currentPath = str(path)
+    panel.ui.buildEntriesSpinBox.value = 400
+    click(panel.ui.buildButton)
+    wait_for_progress(panel, 20)
+    reached = panel.ui.progressBar.value
+    click(panel.ui.cancelButton)
+    wait_until(lambda: is_idle(panel), 15)
+    assert unfinished.exists()
+    assert not path.exists()
+    seen = []
+    click(panel.ui.buildButton)
+    wait_until(lambda: seen.append(panel.ui.progressBar.value) or is_idle(panel), 120, status(panel))
+    assert panel.ui.statusLabel.text == "Done.", status(panel)()
+    assert next(value for value in seen if value) >= reached  # what was finished is not done again
+    assert panel.widget._parameterNode.databaseFile == str(path)
+    assert not unfinished.exists()
 
 
 def test_all_strings_of_the_code_can_be_translated(panel, monkeypatch):

@@ -42,7 +42,7 @@ class Strategy(enum.Enum):
             Strategy.Autoencoder: _("Autoencoder (needs PyTorch)"),
             Strategy.VariationalAutoencoder: _("Variational autoencoder (needs PyTorch)"),
             Strategy.Hashing: _("Hashing (needs PyTorch)"),
-            Strategy.Radiomics: _("Radiomics (needs SlicerRadiomics)"),
+            Strategy.Radiomics: _("Radiomics"),
         }[self]
 
 

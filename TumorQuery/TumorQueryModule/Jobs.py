@@ -98,7 +98,7 @@ class MatchJob:
 class BuildJob:
     """Build a database; its value is the path of the file.
 
-    :param path: file to make; an interrupted build of the same file goes on.
+    :param path: file to make; an interrupted build of the same file and entries goes on.
     :param entries: number of simulated tumors.
     """
 
@@ -107,7 +107,7 @@ class BuildJob:
 
     def prepare(self, folder: Path) -> Iterator[dict[str, Any]]:
         """Only the job itself: nothing of the scene is needed."""
-        arguments = {"path": str(self.path), "entries": self.entries, "resume": self.path.exists()}
+        arguments = {"path": str(self.path), "entries": self.entries, "resume": True}
         yield {"command": "build", "watch_stdin": True, "arguments": arguments}
 
     def collect(self, resultPath: Path) -> Iterator[Path]:
