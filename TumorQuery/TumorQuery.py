@@ -70,7 +70,7 @@ class TumorQueryLogic(Logic):
         t1gd, flair = getNode("T1Gd"), getNode("FLAIR")
         segmentation = getNode("Segmentation")
         result = TumorQuery.TumorQueryLogic().run(t1gd, flair, segmentation)
-        print(result.content["patient_space"])
+        print(result.chosen["fit"])
 
     :param processFactory: makes the worker's process; tests give another one.
     """
@@ -115,7 +115,7 @@ class TumorQueryTest(ScriptedLoadableModuleTest):
         logic = TumorQueryLogic()
         sample = logic.loadSample()
         result = logic.run(sample["t1gd"], sample["flair"], sample["segmentation"], timeout=600)
-        self.assertGreater(result.content["patient_space"]["dice_whole"], 0.7)
+        self.assertGreater(result.chosen["fit"]["dice_whole"], 0.7)
         density = slicer.util.arrayFromVolume(result.density)
         self.assertEqual(density.shape, slicer.util.arrayFromVolume(sample["t1gd"]).shape)
         self.assertGreaterEqual(density.min(), 0.0)

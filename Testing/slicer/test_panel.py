@@ -154,6 +154,55 @@ def test_choices_are_saved_and_restored_with_the_scene(panel, tmp_path):
     assert restored.registration.name == "Affine"
 
 
+def test_the_untouched_panel_asks_for_the_recommended_method(panel):
+    assert panel.widget._parameterNode.method().arguments() == {
+        "database": "starter",
+        "strategy": "direct",
+        "strategy_options": {},
+        "registration": "deformable",
+        "refine": "patient",
+        "foci": "auto",
+        "top": 15,
+    }
+
+
+def test_choices_of_the_method_reach_the_job(panel):
+    ui = panel.ui
+    ui.advancedGroupBox.collapsed = False
+    process_events()
+    for choices, label in (
+        (ui.strategyComboBox, "Radiomics"),
+        (ui.refinementComboBox, "None: the best match as it is"),
+        (ui.fociComboBox, "One"),
+    ):
+        choices.currentIndex = [choices.itemText(number) for number in range(choices.count)].index(label)
+    ui.strategyOptionsLineEdit.text = " rerank=100, standardised = True,scale=0.5, name=a b "
+    arguments = panel.widget._parameterNode.method().arguments()
+    assert {name: arguments[name] for name in ("strategy", "refine", "foci")} == {
+        "strategy": "radiomics",
+        "refine": "none",
+        "foci": "1",
+    }
+    assert arguments["strategy_options"] == {"rerank": 100, "standardised": True, "scale": 0.5, "name": "a b"}
+    assert not ui.strategyOptionsHintLabel.isVisible()
+
+
+@pytest.mark.parametrize("text", ["rerank", "rerank=", "=100", "re rank=100", "rerank=1, rerank=2", "a=1, b"])
+def test_strategy_options_that_cannot_be_read_are_explained(panel, text):
+    ui = panel.ui
+    ui.advancedGroupBox.collapsed = False
+    click(ui.loadSampleButton)
+    assert ui.runButton.enabled
+    ui.strategyOptionsLineEdit.text = text
+    assert not ui.runButton.enabled
+    assert ui.strategyOptionsHintLabel.isVisible()
+    hint = ui.strategyOptionsHintLabel.text
+    assert ui.runButton.toolTip == hint
+    assert re.search(r"NAME=VALUE|stands twice", hint)
+    ui.strategyOptionsLineEdit.text = "rerank=100,"
+    assert ui.runButton.enabled
+
+
 def take_exceptions(guard):
     """What tryWithErrorDisplay showed it also raises again, for Slicer's console."""
     names = [type(error).__name__ for error in guard.exceptions]

@@ -15,7 +15,7 @@ from slicer import (
 from slicer.i18n import tr as _
 from slicer.parameterNodeWrapper import WithinRange, parameterNodeWrapper
 
-from TumorQueryModule.Jobs import BUNDLED_DATABASE, Method
+from TumorQueryModule.Jobs import BUNDLED_DATABASE, Method, parseStrategyOptions
 from TumorQueryModule.PatientNodes import PatientNodes
 from TumorQueryModule.ResultNodes import ResultNodes
 
@@ -72,9 +72,25 @@ class Refinement(enum.Enum):
     def label(self) -> str:
         """What the panel shows."""
         return {
-            Refinement.NoRefinement: _("None: the best match itself"),
+            Refinement.NoRefinement: _("None: the best match as it is"),
             Refinement.Atlas: _("In the atlas"),
-            Refinement.Patient: _("In the patient's own anatomy (slower)"),
+            Refinement.Patient: _("In the patient's own anatomy (recommended)"),
+        }[self]
+
+
+class Foci(enum.Enum):
+    """How many foci a refined tumor grows from; values as TumorQueryLib names them."""
+
+    Automatic = "auto"
+    One = "1"
+    Two = "2"
+
+    def label(self) -> str:
+        """What the panel shows."""
+        return {
+            Foci.Automatic: _("Two where the core has two large parts"),
+            Foci.One: _("One"),
+            Foci.Two: _("Two"),
         }[self]
 
 
@@ -116,10 +132,12 @@ class TumorQueryParameterNode:
     databaseFile: str = ""
     buildEntries: Annotated[int, WithinRange(100, 200_000)] = 20_000
 
-    strategy: Strategy = Strategy.Direct
-    registration: RegistrationMode = RegistrationMode.Deformable
-    refinement: Refinement = Refinement.NoRefinement
-    top: Annotated[int, WithinRange(1, 50)] = 15
+    strategy: Strategy = Strategy(Method.strategy)
+    strategyOptions: str = ""
+    registration: RegistrationMode = RegistrationMode(Method.registration)
+    refinement: Refinement = Refinement(Method.refine)
+    foci: Foci = Foci(Method.foci)
+    top: Annotated[int, WithinRange(1, 50)] = Method.top
     keepResults: bool = False
 
     overlayOpacity: Annotated[float, WithinRange(0.0, 1.0)] = 0.6
@@ -149,14 +167,28 @@ class TumorQueryParameterNode:
         )
 
     def method(self) -> Method:
-        """The chosen method."""
+        """The chosen method.
+
+        :raises ValueError: when the options of the strategy cannot be read.
+        """
         return Method(
             database=self.databaseFile or BUNDLED_DATABASE,
             strategy=self.strategy.value,
+            strategy_options=parseStrategyOptions(self.strategyOptions),
             registration=self.registration.value,
-            refine=None if self.refinement is Refinement.NoRefinement else self.refinement.value,
+            refine=self.refinement.value,
+            foci=self.foci.value,
             top=self.top,
         )
+
+    def missing(self) -> dict[str, str]:
+        """What a run still needs: name of the input or the option -> a sentence for the user."""
+        missing = self.patient().missing()
+        try:
+            self.method()
+        except ValueError as error:
+            missing["strategyOptions"] = str(error)
+        return missing
 
     def result(self) -> ResultNodes:
         """The nodes of the result; those that are not in the scene are None."""

@@ -1,5 +1,6 @@
 """The jobs that the module gives to the worker: infer, show another match, build a database, describe one."""
 
+import contextlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -21,21 +22,57 @@ class Method:
 
     :param database: name of a bundled database, or a file.
     :param strategy: query strategy.
+    :param strategy_options: options of the strategy by name; which there are, the strategy says.
     :param registration: "deformable", "affine" or "none".
-    :param refine: "atlas", "patient", or None for no refinement.
+    :param refine: "patient", "atlas", or "none" for the best match as it is.
+    :param refine_solves: the most solves of a refinement; None leaves it to the library.
+    :param refine_seconds: the most seconds of a refinement; None leaves it to the library.
+    :param foci: "auto", "1" or "2": how many foci a refinement has.
     :param top: number of ranked matches.
     """
 
     database: str = BUNDLED_DATABASE
     strategy: str = "direct"
+    strategy_options: dict[str, Any] = field(default_factory=dict)
     registration: str = "deformable"
-    refine: str | None = None
+    refine: str = "patient"
+    refine_solves: int | None = None
+    refine_seconds: float | None = None
+    foci: str = "auto"
     top: int = 15
 
     def arguments(self) -> dict[str, Any]:
         """The method's part of the worker's job."""
-        arguments = {name: getattr(self, name) for name in ("database", "strategy", "registration", "top")}
-        return arguments if self.refine is None else {**arguments, "refine": self.refine}
+        return {name: value for name, value in vars(self).items() if value is not None}
+
+
+def parseStrategyOptions(text: str) -> dict[str, Any]:
+    """The options of a strategy in a text such as "rerank=100, standardised=true".
+
+    :return: values by name: numbers, booleans where it says true or false, else texts.
+    :raises ValueError: when a part is not of that form, or a name stands twice.
+    """
+    options: dict[str, Any] = {}
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        name, separator, value = (piece.strip() for piece in part.partition("="))
+        if not (separator and value and name.isidentifier()):
+            raise ValueError(
+                _("'{part}' is no option of a strategy: write NAME=VALUE, with commas between.").format(part=part)
+            )
+        if name in options:
+            raise ValueError(_("The option {name} of the strategy stands twice: leave one.").format(name=name))
+        options[name] = valueOf(value)
+    return options
+
+
+def valueOf(text: str) -> bool | int | float | str:
+    """The value that a text stands for: true, false, a number, or the text itself."""
+    if text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    for number in (int, float):
+        with contextlib.suppress(ValueError):
+            return number(text)
+    return text
 
 
 @dataclass(frozen=True)

@@ -91,11 +91,15 @@ class Logic(ScriptedLoadableModuleLogic):
         coreSegmentIDs: Any = None,
         wholeSegmentIDs: Any = None,
         labels: str | None = None,
-        database: str = "starter",
-        strategy: str = "direct",
-        registration: str = "deformable",
-        refine: str | None = None,
-        top: int = 15,
+        database: str = Method.database,
+        strategy: str = Method.strategy,
+        strategyOptions: dict[str, Any] | None = None,
+        registration: str = Method.registration,
+        refine: str = Method.refine,
+        refineSolves: int | None = None,
+        refineSeconds: float | None = None,
+        foci: str = Method.foci,
+        top: int = Method.top,
         timeout: float | None = None,
         progress: Any = None,
     ) -> ResultNodes:
@@ -111,8 +115,12 @@ class Logic(ScriptedLoadableModuleLogic):
         :param labels: what the numbers of a label map mean, for example "brats2018"; found out where they tell it.
         :param database: name of a bundled database, or a file.
         :param strategy: query strategy.
+        :param strategyOptions: options of the strategy by name, for example {"rerank": 100}.
         :param registration: "deformable", "affine" or "none".
-        :param refine: "atlas", "patient", or None.
+        :param refine: "patient", "atlas", or "none" for the best match as it is.
+        :param refineSolves: the most solves of a refinement; the library's own number when None.
+        :param refineSeconds: the most seconds of a refinement; the library's own number when None.
+        :param foci: "auto", "1" or "2": how many foci a refinement has.
         :param top: number of ranked matches.
         :param timeout: seconds after which the run is ended, without a limit when None.
         :param progress: called with a fraction in [0, 1] and a message.
@@ -138,7 +146,17 @@ class Logic(ScriptedLoadableModuleLogic):
         missing = patient.missing()
         if missing:
             raise ValueError(" ".join(missing.values()))
-        method = Method(database=database, strategy=strategy, registration=registration, refine=refine, top=top)
+        method = Method(
+            database=database,
+            strategy=strategy,
+            strategy_options=strategyOptions or {},
+            registration=registration,
+            refine=refine,
+            refine_solves=refineSolves,
+            refine_seconds=refineSeconds,
+            foci=foci,
+            top=top,
+        )
         self.ensureRequirements(strategy)
         return self.runAndWait(InferJob(patient, method), timeout, progress)
 

@@ -16,7 +16,7 @@ from TumorQueryModule.Choices import Strategy, TumorQueryParameterNode
 from TumorQueryModule.Jobs import BUNDLED_DATABASE, BuildJob, InferJob, InfoJob, MatchJob
 from TumorQueryModule.Logic import Logic
 from TumorQueryModule.PatientNodes import PatientNodes, segmentIDs, segmentNames, suggestSegments
-from TumorQueryModule.ResultNodes import REFINED, ResultNodes, rankOfRow, showDensity
+from TumorQueryModule.ResultNodes import ResultNodes, rowsOf, showDensity
 from TumorQueryModule.Texts import summaryOf
 from TumorQueryModule.Worker import POLL_INTERVAL, Outcome, Run, RunState
 
@@ -345,19 +345,23 @@ class Panel(ScriptedLoadableModuleWidget, VTKObservationMixin):
         Overlay.showInSliceViews(self._parameterNode.t1gdVolume, nodes.density, self._parameterNode.overlayOpacity)
 
     def onMatchClicked(self, index: Any) -> None:
-        """Show the density of the match in the clicked row."""
+        """Show the density of the clicked row."""
         result = self._parameterNode.result()
         if self._run.state is not RunState.Idle or result.density is None or result.report is None:
             return
-        rank = rankOfRow(result.content, index.row())
-        if rank == result.rank:
+        shown = rowsOf(result.content)[index.row()]
+        if shown == result.shown:
             return
-        if rank == REFINED and result.refined:
-            for _step in showDensity(result, result.refined, REFINED):
-                pass
-            self._updatePanel()
+        if isinstance(shown, int):
+            self._start(MatchJob(result, shown), (result.density, result.isolines), lambda nodes: None)
             return
-        self._start(MatchJob(result, rank), (result.density, result.isolines), lambda nodes: None)
+        kept = result.kept(shown)
+        if kept is None:
+            self.ui.statusLabel.text = _("This density was removed from the scene. Run the inference again.")
+            return
+        for _step in showDensity(result, kept, shown):
+            pass
+        self._updatePanel()
 
     def onColorTableChanged(self, node: Any) -> None:
         """Give the density another color table."""
@@ -391,7 +395,7 @@ class Panel(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def _updateChecks(self) -> None:
         """A check mark, or a sentence, at every input."""
         patient = self._parameterNode.patient() if self._parameterNode else PatientNodes(None)
-        missing = patient.missing()
+        missing = self._parameterNode.missing() if self._parameterNode else patient.missing()
         given = {
             "t1gd": patient.t1gd,
             "flair": patient.flair,
@@ -419,11 +423,13 @@ class Panel(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.ui.labelConventionLabel.visible = patient.isLabelMap
         self.ui.labelConventionComboBox.visible = patient.isLabelMap
         self.ui.noSegmentationLabel.visible = patient.segmentation is None
+        self.ui.strategyOptionsHintLabel.text = missing.get("strategyOptions", "")
+        self.ui.strategyOptionsHintLabel.visible = "strategyOptions" in missing
 
     def _updateButtons(self) -> None:
         ui, state = self.ui, self._run.state
         idle = state is RunState.Idle
-        missing = self._parameterNode.patient().missing() if self._parameterNode else {"": _("No scene.")}
+        missing = self._parameterNode.missing() if self._parameterNode else {"": _("No scene.")}
         ui.runButton.enabled = idle and not missing
         if not idle:
             ui.runButton.toolTip = _("A run is under way.")
@@ -461,11 +467,11 @@ class Panel(ScriptedLoadableModuleWidget, VTKObservationMixin):
         if result.isolines:
             Overlay.setOutlinesVisible(result.isolines, parameters.showOutlines)
             Overlay.setSurfacesVisible(result.isolines, parameters.showSurfaces)
-        shown = (result.report.GetMTime(), result.density.GetImageData().GetMTime(), result.rank)
+        shown = (result.report.GetMTime(), result.density.GetImageData().GetMTime(), result.shown)
         if shown != self._summarized:
             self._summarized = shown
             ui.resultSummaryLabel.text = summaryOf(result)
-            ui.matchesTableView.selectRow(result.row)
+            ui.matchesTableView.selectRow(rowsOf(result.content).index(result.shown))
 
 
 def volumeOfName(*parts: str) -> Any:
