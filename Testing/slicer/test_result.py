@@ -47,7 +47,7 @@ def estimate(file, core, whole, *foci):
 
 CONTENT = {
     "version": 2,
-    "database": {"name": "starter", "threshold_t1gd": 0.6, "threshold_flair": 0.2},
+    "database": {"name": "starter", "threshold_core": 0.6, "threshold_whole": 0.2},
     "query": {
         "strategy": "direct",
         "matches": [

@@ -308,7 +308,7 @@ def showDensity(nodes: ResultNodes, density: Any, shown: str | int) -> Iterator[
     if isNew:
         yield from Overlay.setUpDensityDisplay(nodes.density)
     database = nodes.content["database"]
-    thresholds = {"whole": database["threshold_flair"], "core": database["threshold_t1gd"]}
+    thresholds = {"whole": database["threshold_whole"], "core": database["threshold_core"]}
     yield from Overlay.setIsolines(nodes.isolines, nodes.density, thresholds)
 
 
@@ -317,5 +317,5 @@ def predictedVolumes(nodes: ResultNodes) -> dict[str, float]:
     database = nodes.content["database"]
     density = slicer.util.arrayFromVolume(nodes.density)
     voxel = float(np.prod(nodes.density.GetSpacing())) / 1000.0
-    thresholds = {"whole": database["threshold_flair"], "core": database["threshold_t1gd"]}
+    thresholds = {"whole": database["threshold_whole"], "core": database["threshold_core"]}
     return {region: float(np.count_nonzero(density > value) * voxel) for region, value in thresholds.items()}
