@@ -154,16 +154,12 @@ def test_choices_are_saved_and_restored_with_the_scene(panel, tmp_path):
     assert restored.registration.name == "Affine"
 
 
-def test_the_untouched_panel_asks_for_the_recommended_method(panel):
-    assert panel.widget._parameterNode.method().arguments() == {
-        "database": "starter",
-        "strategy": "direct",
-        "strategy_options": {},
-        "registration": "deformable",
-        "refine": "patient",
-        "foci": "auto",
-        "top": 15,
-    }
+def test_the_untouched_panel_asks_for_the_defaults_of_the_library(panel):
+    from TumorQueryLib.base.method import Method
+
+    asked = panel.widget._parameterNode.method().arguments()
+    assert Method.from_json(asked) == Method()
+    assert set(Method().as_json()) - set(asked) == {"atlas", "refine_solves", "refine_seconds"}
 
 
 def test_choices_of_the_method_reach_the_job(panel):

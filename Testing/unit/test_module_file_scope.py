@@ -68,13 +68,13 @@ def values_of(enumeration: str) -> set[str]:
 
 
 def test_choices_of_the_panel_are_those_of_the_library():
-    from TumorQueryLib.estimates.refine import FRAMES
+    from TumorQueryLib.base.method import FOCI, REFINEMENTS, REGISTRATIONS
     from TumorQueryLib.inputs.labels import CONVENTIONS
-    from TumorQueryLib.registration import MODES
     from TumorQueryLib.strategies import strategy_names
 
     baselines = {"random-projection"}  # for evaluations, not for patients
     assert values_of("Strategy") == set(strategy_names()) - baselines
-    assert values_of("RegistrationMode") == set(MODES)
-    assert values_of("Refinement") == {"none", *FRAMES}
+    assert values_of("RegistrationMode") == set(REGISTRATIONS)
+    assert values_of("Refinement") == set(REFINEMENTS)
+    assert values_of("Foci") == set(FOCI)
     assert values_of("LabelConvention") == {"automatic", *CONVENTIONS}

@@ -113,12 +113,15 @@ class MatchJob:
 
     def prepare(self, folder: Path) -> Iterator[dict[str, Any]]:
         """Write what the worker needs of the earlier result."""
-        if None in (self.nodes.density, self.nodes.isolines, self.nodes.atlasToPatient, self.nodes.report):
+        nodes = self.nodes
+        if None in (nodes.density, nodes.isolines, nodes.atlasToPatient, nodes.patientToAtlas, nodes.report):
             raise ValueError(_("Nodes of the result were removed from the scene. Run the inference again."))
-        (folder / "result.json").write_text(self.nodes.report.GetText(), encoding="utf-8")
-        writeVolume(self.nodes.density, folder / "density.nrrd")
+        (folder / "result.json").write_text(nodes.report.GetText(), encoding="utf-8")
+        writeVolume(nodes.density, folder / "density.nrrd")
         yield {}
-        writeTransform(self.nodes.atlasToPatient, folder / "patient_to_atlas.h5")
+        for node, name in ((nodes.atlasToPatient, "patient_to_atlas"), (nodes.patientToAtlas, "atlas_to_patient")):
+            writeTransform(node, folder / f"{name}.h5")
+            yield {}
         arguments = {"result": str(folder), "rank": self.rank}
         yield {"command": "match", "watch_stdin": True, "arguments": arguments}
 
