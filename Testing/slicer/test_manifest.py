@@ -38,7 +38,7 @@ def test_the_ui_file_uses_what_slicer_has(manifest):
 def test_the_code_uses_what_slicer_has(path, manifest, ui_classes):
     wrong, checked = check_code(path.read_text(encoding="utf-8"), manifest, ui_classes)
     assert wrong == []
-    if path.name == "TumorQuery.py":
+    if path.name == "Panel.py":
         assert checked > 150  # the check sees the code
 
 

@@ -5,6 +5,7 @@ import os
 import re
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 from xml.etree import ElementTree
@@ -58,7 +59,9 @@ def test_an_empty_panel_says_what_is_missing(panel):
     assert not panel.ui.flairHintLabel.isVisible()  # optional
     assert "not a medical device" in panel.ui.noticeLabel.text
     assert "not a medical device" in panel.parent_module.helpText
+    citation = (HERE.parents[1] / "CITATION.cff").read_text(encoding="utf-8")
     assert "Ezhov" in panel.parent_module.acknowledgementText
+    assert re.search(r"^    title: (Casting .*)$", citation, re.MULTILINE)[1] in panel.parent_module.acknowledgementText
 
 
 def test_one_click_loads_the_sample_case(panel, running):
@@ -151,6 +154,79 @@ def test_choices_are_saved_and_restored_with_the_scene(panel, tmp_path):
     assert restored.registration.name == "Affine"
 
 
+def test_the_untouched_panel_asks_for_the_defaults_of_the_library(panel):
+    from TumorQueryLib.base.method import Method
+
+    asked = panel.widget._parameterNode.method().arguments()
+    assert Method.from_json(asked) == Method()
+    assert set(Method().as_json()) - set(asked) == {"atlas", "refine_solves", "refine_seconds"}
+
+
+def test_choices_of_the_method_reach_the_job(panel):
+    ui = panel.ui
+    ui.advancedGroupBox.collapsed = False
+    process_events()
+    for choices, label in (
+        (ui.strategyComboBox, "Radiomics"),
+        (ui.refinementComboBox, "None: the best match as it is"),
+        (ui.fociComboBox, "One"),
+    ):
+        choices.currentIndex = [choices.itemText(number) for number in range(choices.count)].index(label)
+    ui.strategyOptionsLineEdit.text = " rerank=100, standardised = True,scale=0.5, name=a b "
+    arguments = panel.widget._parameterNode.method().arguments()
+    assert {name: arguments[name] for name in ("strategy", "refine", "foci")} == {
+        "strategy": "radiomics",
+        "refine": "none",
+        "foci": "1",
+    }
+    assert arguments["strategy_options"] == {"rerank": 100, "standardised": True, "scale": 0.5, "name": "a b"}
+    assert not ui.strategyOptionsHintLabel.isVisible()
+
+
+@pytest.mark.parametrize("text", ["rerank", "rerank=", "=100", "re rank=100", "rerank=1, rerank=2", "a=1, b"])
+def test_strategy_options_that_cannot_be_read_are_explained(panel, text):
+    ui = panel.ui
+    ui.advancedGroupBox.collapsed = False
+    click(ui.loadSampleButton)
+    assert ui.runButton.enabled
+    ui.strategyOptionsLineEdit.text = text
+    assert not ui.runButton.enabled
+    assert ui.strategyOptionsHintLabel.isVisible()
+    hint = ui.strategyOptionsHintLabel.text
+    assert ui.runButton.toolTip == hint
+    assert re.search(r"NAME=VALUE|stands twice", hint)
+    ui.strategyOptionsLineEdit.text = "rerank=100,"
+    assert ui.runButton.enabled
+
+
+def test_developers_reload_takes_the_new_code_and_keeps_the_choices(panel):
+    def is_own(name):
+        return name.partition(".")[0] in ("TumorQuery", "TumorQueryModule", "TumorQueryLib")
+
+    before = {name: module for name, module in sys.modules.items() if is_own(name)}
+    old = panel.widget
+    click(panel.ui.loadSampleButton)
+    panel.ui.topSpinBox.value = 7
+    panel.ui.fociComboBox.currentIndex = 2
+    try:
+        old.onReload()
+        assert panel.widget is not old
+        for name in ("TumorQuery", "TumorQueryModule.Panel", "TumorQueryModule.Choices", "TumorQueryModule.Jobs"):
+            assert sys.modules[name] is not before[name], name
+        assert type(panel.widget._parameterNode) is sys.modules["TumorQueryModule.Choices"].TumorQueryParameterNode
+        assert panel.widget.logic.moduleName == "TumorQuery"
+        assert panel.ui.topSpinBox.value == 7
+        assert panel.widget._parameterNode.foci is sys.modules["TumorQueryModule.Choices"].Foci.Two
+        assert panel.ui.runButton.enabled
+        panel.ui.topSpinBox.value = 9  # the new widgets lead the parameters
+        assert panel.widget._parameterNode.top == 9
+        assert old._parameterNode is None  # the old panel follows the scene no more
+    finally:
+        for name in filter(is_own, list(sys.modules)):
+            del sys.modules[name]
+        sys.modules.update(before)
+
+
 def take_exceptions(guard):
     """What tryWithErrorDisplay showed it also raises again, for Slicer's console."""
     names = [type(error).__name__ for error in guard.exceptions]
@@ -192,6 +268,16 @@ def test_without_internet_a_sentence_says_what_to_do(panel, running, guard):
     assert take_exceptions(guard) == ["DependencyError"]
     assert is_idle(panel)
     running.dialogs.shown.clear()
+
+
+def test_a_strategy_asks_only_for_the_package_that_it_needs(panel, monkeypatch):
+    from TumorQueryModule.Dependencies import DependencyError
+
+    for package in ("radiomics", "torch"):
+        monkeypatch.setitem(sys.modules, package, None)  # as if it were not installed
+    panel.widget.logic.ensureRequirements("radiomics")  # the library computes the features itself
+    with pytest.raises(DependencyError, match="PyTorch extension"):
+        panel.widget.logic.ensureRequirements("ae")
 
 
 @pytest.mark.parametrize("moment", ["at once", "registering", "late"])
@@ -302,6 +388,29 @@ def test_a_database_is_built_from_here_and_can_be_cancelled(panel, running, guar
     wait_until(lambda: is_idle(panel), 15)
     assert not path.exists()  # an unfinished build does not open as a database
     assert left_files(guard.folder) == []
+
+
+def test_a_cancelled_build_is_continued(panel, tmp_path):
+    panel.ui.buildGroupBox.collapsed = False
+    process_events()
+    path = tmp_path / "new.h5"
+    unfinished = tmp_path / "new.h5.partial"
+    panel.ui.buildPathLineEdit.currentPath = str(path)
+    panel.ui.buildEntriesSpinBox.value = 400
+    click(panel.ui.buildButton)
+    wait_for_progress(panel, 20)
+    reached = panel.ui.progressBar.value
+    click(panel.ui.cancelButton)
+    wait_until(lambda: is_idle(panel), 15)
+    assert unfinished.exists()
+    assert not path.exists()
+    seen = []
+    click(panel.ui.buildButton)
+    wait_until(lambda: seen.append(panel.ui.progressBar.value) or is_idle(panel), 120, status(panel))
+    assert panel.ui.statusLabel.text == "Done.", status(panel)()
+    assert next(value for value in seen if value) >= reached  # what was finished is not done again
+    assert panel.widget._parameterNode.databaseFile == str(path)
+    assert not unfinished.exists()
 
 
 def test_all_strings_of_the_code_can_be_translated(panel, monkeypatch):

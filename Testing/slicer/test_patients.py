@@ -109,7 +109,7 @@ def check_against(expected, running, t1gd, flair, segmentation, core, whole):
     density = slicer.util.arrayFromVolume(result.density)
     masks = [slicer.util.arrayFromSegmentBinaryLabelmap(segmentation, one, result.density) > 0 for one in whole]
     overlap = dice(density > 0.2, np.any(masks, axis=0))
-    assert overlap == pytest.approx(expected["patient_space"]["dice_whole"], abs=0.01)
+    assert overlap == pytest.approx(expected["estimates"][expected["chosen"]]["fit"]["dice_whole"], abs=0.01)
     assert overlap > 0.5
 
     segmentation.CreateDefaultDisplayNodes()

@@ -125,7 +125,7 @@ def test_the_density_lies_on_the_segmented_tumour(sample, result):
                 node.GetIJKToRASMatrix(matrix)
             assert matrices[0].GetElement(row, column) == pytest.approx(matrices[1].GetElement(row, column), abs=1e-4)
     truth = segmented(sample, result)
-    told = result.content["patient_space"]
+    told = result.chosen["fit"]
     assert dice(density > 0.2, truth["whole"]) > 0.7
     assert dice(density > 0.2, truth["whole"]) == pytest.approx(told["dice_whole"], abs=0.01)
     assert dice(density > 0.6, truth["core"]) == pytest.approx(told["dice_core"], abs=0.01)
@@ -145,7 +145,7 @@ def test_the_nodes_are_named_placed_and_described(sample, result):
 
 
 def test_transforms_carry_the_seed_between_atlas_and_patient(result):
-    for match in result.content["matches"][:5]:
+    for match in result.content["query"]["matches"][:5]:
         atlas, patient = match["parameters"]["seed_mm"], match["parameters"]["seed_patient_mm"]
         for node, start, end in ((result.atlasToPatient, atlas, patient), (result.patientToAtlas, patient, atlas)):
             moved = node.GetTransformToParent().TransformPoint(start)
@@ -213,10 +213,14 @@ def test_the_views_go_back_to_the_tumour(sample, result):
     assert view.node.GetSliceOffset() == pytest.approx(offset, abs=1)
 
 
-def click_match(panel, row):
+def click_match(panel, shown):
+    """Click the row of an estimate, by its name, or of a match, by its rank from 0."""
     from PySide6 import QtCore, QtTest
 
+    from TumorQueryModule.ResultNodes import rowsOf
+
     table = panel.ui.matchesTableView
+    row = rowsOf(panel.widget._parameterNode.result().content).index(shown)
     cell = table.visualRect(table.model().index(row, 0)).center()
     QtTest.QTest.mouseClick(table.viewport(), QtCore.Qt.LeftButton, QtCore.Qt.NoModifier, cell)
 
@@ -224,8 +228,8 @@ def click_match(panel, row):
 def test_a_click_on_a_match_shows_it(sample, result):
     panel = sample.panel
     model = panel.ui.matchesTableView.model()
-    assert model.rowCount() == 15
-    sums = [match["dice_sum"] for match in result.content["matches"]]
+    assert model.rowCount() == 16
+    sums = [match["dice_sum"] for match in result.content["query"]["matches"]]
     assert sums == sorted(sums, reverse=True)
     first = slicer.util.arrayFromVolume(result.density).copy()
     summary = panel.ui.resultSummaryLabel.text
@@ -235,9 +239,9 @@ def test_a_click_on_a_match_shows_it(sample, result):
     shown = slicer.util.arrayFromVolume(result.density)
     assert not np.array_equal(shown, first)
     assert dice(shown > 0.2, first > 0.2) > 0.4  # another tumour at the same place
-    assert result.rank == 2
+    assert result.shown == 2
     assert panel.ui.resultSummaryLabel.text != summary
-    assert [index.row() for index in panel.ui.matchesTableView.selectionModel().selectedRows()] == [2]
+    assert [index.row() for index in panel.ui.matchesTableView.selectionModel().selectedRows()] == [3]
 
 
 def test_a_result_is_restored_from_a_saved_scene(sample, result, tmp_path):
@@ -245,7 +249,7 @@ def test_a_result_is_restored_from_a_saved_scene(sample, result, tmp_path):
     expected = slicer.util.arrayFromVolume(result.density).copy()
     summary = panel.ui.resultSummaryLabel.text
     names = [node.GetName() for node in vars(result).values()]
-    point = result.content["matches"][0]["parameters"]["seed_mm"]
+    point = result.content["query"]["matches"][0]["parameters"]["seed_mm"]
     transforms = (result.atlasToPatient, result.patientToAtlas)
     moved = [node.GetTransformToParent().TransformPoint(point) for node in transforms]
     segments = slicer.util.arrayFromSegmentBinaryLabelmap(result.isolines, "core", result.density).sum()
@@ -270,7 +274,7 @@ def test_a_result_is_restored_from_a_saved_scene(sample, result, tmp_path):
 
     click_match(panel, 0)  # made from the scene alone
     wait_for_the_end(panel)
-    assert restored.rank == 0
+    assert restored.shown == 0
     assert dice(slicer.util.arrayFromVolume(restored.density) > 0.2, segmented(sample, restored)["whole"]) > 0.7
 
 
@@ -278,11 +282,15 @@ def test_a_second_run_updates_or_adds_as_chosen(sample, result):
     panel = sample.panel
     parameters = panel.widget._parameterNode
     parameters.registration = type(parameters.registration).NoRegistration  # the shortest run there is
-    nodes = [node.GetID() for node in slicer.util.getNodesByClass("vtkMRMLNode")]
+    parameters.refinement = type(parameters.refinement).NoRefinement
+    refined = result.kept("refined")
+    nodes = [node.GetID() for node in slicer.util.getNodesByClass("vtkMRMLNode") if node is not refined]
     click(panel.ui.runButton)
     wait_for_the_end(panel)
     assert [node.GetID() for node in slicer.util.getNodesByClass("vtkMRMLNode")] == nodes
     assert parameters.result().content["registration"]["mode"] == "none"
+    assert parameters.result().content["chosen"] == "match"
+    assert panel.ui.matchesTableView.model().rowCount() == 15
 
     panel.ui.advancedGroupBox.collapsed = False
     process_events()
@@ -304,21 +312,22 @@ def test_a_refined_density_is_shown_first_and_comes_back(sample):
     click(panel.ui.runButton)
     wait_for_the_end(panel)
     result = parameters.result()
-    refined, best = result.content["refined"], result.content["matches"][0]
-    assert refined["parameters"]["frame"] in ("atlas", "patient")
-    assert refined["dice_sum"] > best["dice_sum"]
+    estimates = result.content["estimates"]
+    assert result.content["chosen"] == "refined"
+    assert estimates["refined"]["anatomy"] == "patient"
+    assert estimates["refined"]["fit"]["dice_sum"] > estimates["match"]["fit"]["dice_sum"]
     model = panel.ui.matchesTableView.model()
     assert model.rowCount() == 16
     assert [model.data(model.index(row, 0)) for row in range(2)] == ["refined", "1"]
     assert [index.row() for index in panel.ui.matchesTableView.selectionModel().selectedRows()] == [0]
     density = slicer.util.arrayFromVolume(result.density).copy()
-    told = result.content["patient_space"]
+    told = result.chosen["fit"]
     assert dice(density > 0.2, segmented(sample, result)["whole"]) == pytest.approx(told["dice_whole"], abs=0.01)
     summary = panel.ui.resultSummaryLabel.text
-    click_match(panel, 1)
+    click_match(panel, 0)
     wait_for_the_end(panel)
     assert not np.array_equal(slicer.util.arrayFromVolume(result.density), density)
-    click_match(panel, 0)
+    click_match(panel, "refined")
     wait_for_the_end(panel)
     assert np.array_equal(slicer.util.arrayFromVolume(result.density), density)
     assert panel.ui.resultSummaryLabel.text == summary
@@ -330,8 +339,11 @@ def test_scripts_need_no_panel(sample):
     parameters = sample.panel.widget._parameterNode
     inputs = (parameters.t1gdVolume, parameters.flairVolume, parameters.segmentation)
     logic, told = TumorQuery.TumorQueryLogic(), []
-    found = logic.run(*inputs, registration="none", top=3, progress=lambda value, message: told.append(value))
-    assert len(found.content["matches"]) == 3
+    found = logic.run(
+        *inputs, registration="none", refine="none", top=3, progress=lambda value, message: told.append(value)
+    )
+    assert len(found.content["query"]["matches"]) == 3
+    assert found.shown == 0
     assert told == sorted(told)
     with pytest.raises(TimeoutError):
         logic.run(*inputs, timeout=0.5)

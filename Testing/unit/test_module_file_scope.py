@@ -61,20 +61,20 @@ def test_no_numerics_of_the_library_in_the_module():
 
 
 def values_of(enumeration: str) -> set[str]:
-    """Values of an enumeration of the module's file, which cannot be imported without Slicer."""
-    tree = ast.parse((MODULE / "TumorQuery.py").read_text(encoding="utf-8"))
+    """Values of an enumeration of the module's choices, which cannot be imported without Slicer."""
+    tree = ast.parse((MODULE / "TumorQueryModule" / "Choices.py").read_text(encoding="utf-8"))
     body = next(node.body for node in tree.body if isinstance(node, ast.ClassDef) and node.name == enumeration)
     return {ast.literal_eval(node.value) for node in body if isinstance(node, ast.Assign)}
 
 
 def test_choices_of_the_panel_are_those_of_the_library():
-    from TumorQueryLib.estimates.refine import FRAMES
+    from TumorQueryLib.base.method import FOCI, REFINEMENTS, REGISTRATIONS
     from TumorQueryLib.inputs.labels import CONVENTIONS
-    from TumorQueryLib.registration import MODES
     from TumorQueryLib.strategies import strategy_names
 
     baselines = {"random-projection"}  # for evaluations, not for patients
     assert values_of("Strategy") == set(strategy_names()) - baselines
-    assert values_of("RegistrationMode") == set(MODES)
-    assert values_of("Refinement") == {"none", *FRAMES}
+    assert values_of("RegistrationMode") == set(REGISTRATIONS)
+    assert values_of("Refinement") == set(REFINEMENTS)
+    assert values_of("Foci") == set(FOCI)
     assert values_of("LabelConvention") == {"automatic", *CONVENTIONS}

@@ -13,8 +13,7 @@ from slicer.i18n import tr as _
 #: Packages that come with Slicer and must stay as they are: other versions break Slicer itself.
 BUNDLED_PACKAGES = ("numpy", "scipy", "SimpleITK", "pydicom", "requests", "vtk", "packaging")
 
-#: Strategies that need torch, and what they need beside it.
-LEARNED_STRATEGIES = ("ae", "vae", "bihash")
+#: What the strategies that need torch need beside it.
 LEARNED_REQUIREMENTS = ("safetensors>=0.4",)
 TORCH_REQUIREMENT = ">=2.2"
 
@@ -54,6 +53,11 @@ def resourcesFolder() -> Path:
     return resources_folder()
 
 
+def packageOf(strategy: str) -> str | None:
+    """The optional package that a query strategy needs; None when it needs none."""
+    return "torch" if strategy in ("ae", "vae", "bihash") else None
+
+
 def missingRequirements(requirementsFile: str) -> list[Any]:
     """The requirements of a file that are not satisfied."""
     import slicer.packaging
@@ -71,16 +75,9 @@ def ensureRequirements(requirementsFile: str, strategy: str) -> None:
     import slicer.packaging
 
     requirements = [str(requirement) for requirement in slicer.packaging.load_requirements(requirementsFile)]
-    if strategy in LEARNED_STRATEGIES:
+    if packageOf(strategy) == "torch":
         ensureTorch()
         requirements += LEARNED_REQUIREMENTS
-    if strategy == "radiomics" and importlib.util.find_spec("radiomics") is None:
-        raise DependencyError(
-            _(
-                "The radiomics strategy needs pyradiomics, which comes with the SlicerRadiomics extension. "
-                "Install it in the Extensions Manager and restart Slicer, or choose another strategy."
-            )
-        )
     with tempfile.TemporaryDirectory(prefix="TumorQuery-") as folder:
         constraints = Path(folder) / "constraints.txt"
         constraints.write_text("".join(f"{line}\n" for line in bundledVersions()), encoding="utf-8")

@@ -1,5 +1,6 @@
 """The jobs that the module gives to the worker: infer, show another match, build a database, describe one."""
 
+import contextlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -11,6 +12,9 @@ from slicer.i18n import tr as _
 from TumorQueryModule.PatientNodes import PatientNodes, writeVolume
 from TumorQueryModule.ResultNodes import ResultNodes, loadResult, readVolume, showDensity, writeTransform
 
+#: The database that is used when no file is chosen.
+BUNDLED_DATABASE = "starter"
+
 
 @dataclass(frozen=True)
 class Method:
@@ -18,21 +22,57 @@ class Method:
 
     :param database: name of a bundled database, or a file.
     :param strategy: query strategy.
+    :param strategy_options: options of the strategy by name; which there are, the strategy says.
     :param registration: "deformable", "affine" or "none".
-    :param refine: "atlas", "patient", or None for no refinement.
+    :param refine: "patient", "atlas", or "none" for the best match as it is.
+    :param refine_solves: the most solves of a refinement; None leaves it to the library.
+    :param refine_seconds: the most seconds of a refinement; None leaves it to the library.
+    :param foci: "auto", "1" or "2": how many foci a refinement has.
     :param top: number of ranked matches.
     """
 
-    database: str = "starter"
+    database: str = BUNDLED_DATABASE
     strategy: str = "direct"
+    strategy_options: dict[str, Any] = field(default_factory=dict)
     registration: str = "deformable"
-    refine: str | None = None
+    refine: str = "patient"
+    refine_solves: int | None = None
+    refine_seconds: float | None = None
+    foci: str = "auto"
     top: int = 15
 
     def arguments(self) -> dict[str, Any]:
         """The method's part of the worker's job."""
-        arguments = {name: getattr(self, name) for name in ("database", "strategy", "registration", "top")}
-        return arguments if self.refine is None else {**arguments, "refine": self.refine}
+        return {name: value for name, value in vars(self).items() if value is not None}
+
+
+def parseStrategyOptions(text: str) -> dict[str, Any]:
+    """The options of a strategy in a text such as "rerank=100, standardised=true".
+
+    :return: values by name: numbers, booleans where it says true or false, else texts.
+    :raises ValueError: when a part is not of that form, or a name stands twice.
+    """
+    options: dict[str, Any] = {}
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        name, separator, value = (piece.strip() for piece in part.partition("="))
+        if not (separator and value and name.isidentifier()):
+            raise ValueError(
+                _("'{part}' is no option of a strategy: write NAME=VALUE, with commas between.").format(part=part)
+            )
+        if name in options:
+            raise ValueError(_("The option {name} of the strategy stands twice: leave one.").format(name=name))
+        options[name] = valueOf(value)
+    return options
+
+
+def valueOf(text: str) -> bool | int | float | str:
+    """The value that a text stands for: true, false, a number, or the text itself."""
+    if text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    for number in (int, float):
+        with contextlib.suppress(ValueError):
+            return number(text)
+    return text
 
 
 @dataclass(frozen=True)
@@ -73,12 +113,15 @@ class MatchJob:
 
     def prepare(self, folder: Path) -> Iterator[dict[str, Any]]:
         """Write what the worker needs of the earlier result."""
-        if None in (self.nodes.density, self.nodes.isolines, self.nodes.atlasToPatient, self.nodes.report):
+        nodes = self.nodes
+        if None in (nodes.density, nodes.isolines, nodes.atlasToPatient, nodes.patientToAtlas, nodes.report):
             raise ValueError(_("Nodes of the result were removed from the scene. Run the inference again."))
-        (folder / "result.json").write_text(self.nodes.report.GetText(), encoding="utf-8")
-        writeVolume(self.nodes.density, folder / "density.nrrd")
+        (folder / "result.json").write_text(nodes.report.GetText(), encoding="utf-8")
+        writeVolume(nodes.density, folder / "density.nrrd")
         yield {}
-        writeTransform(self.nodes.atlasToPatient, folder / "patient_to_atlas.h5")
+        for node, name in ((nodes.atlasToPatient, "patient_to_atlas"), (nodes.patientToAtlas, "atlas_to_patient")):
+            writeTransform(node, folder / f"{name}.h5")
+            yield {}
         arguments = {"result": str(folder), "rank": self.rank}
         yield {"command": "match", "watch_stdin": True, "arguments": arguments}
 
@@ -95,7 +138,7 @@ class MatchJob:
 class BuildJob:
     """Build a database; its value is the path of the file.
 
-    :param path: file to make; an interrupted build of the same file goes on.
+    :param path: file to make; an interrupted build of the same file and entries goes on.
     :param entries: number of simulated tumors.
     """
 
@@ -104,7 +147,7 @@ class BuildJob:
 
     def prepare(self, folder: Path) -> Iterator[dict[str, Any]]:
         """Only the job itself: nothing of the scene is needed."""
-        arguments = {"path": str(self.path), "entries": self.entries, "resume": self.path.exists()}
+        arguments = {"path": str(self.path), "entries": self.entries, "resume": True}
         yield {"command": "build", "watch_stdin": True, "arguments": arguments}
 
     def collect(self, resultPath: Path) -> Iterator[Path]:

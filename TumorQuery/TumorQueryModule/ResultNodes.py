@@ -14,12 +14,14 @@ from slicer.i18n import tr as _
 from TumorQueryModule import Overlay
 from TumorQueryModule.PatientNodes import PatientNodes
 
-#: Attribute of a density node: which of the ranked matches it shows, counted from 0, or REFINED.
-RANK_ATTRIBUTE = "TumorQuery.Rank"
-REFINED = -1
+#: Attribute of a density node: the name of the estimate that it shows, or the rank of the match, counted from 0.
+SHOWN_ATTRIBUTE = "TumorQuery.Shown"
 
-#: Reference of a density node to the volume that keeps the refined density while another one is shown.
-REFINED_REFERENCE = "TumorQuery.RefinedDensity"
+#: Reference of a density node to the volume that keeps an estimate's density while another one is shown.
+KEPT_REFERENCE = "TumorQuery.Estimate."
+
+#: The estimate that is the best match as it is.
+MATCH = "match"
 
 
 @dataclass
@@ -52,33 +54,46 @@ class ResultNodes:
         return json.loads(self.report.GetText())
 
     @property
-    def rank(self) -> int:
-        """Which of the ranked matches is shown, counted from 0, or REFINED."""
-        rank = self.density.GetAttribute(RANK_ATTRIBUTE) if self.density else None
-        return 0 if rank is None else int(rank)
+    def chosen(self) -> dict[str, Any]:
+        """What result.json says of the estimate that the result gives."""
+        content = self.content
+        return content["estimates"][content["chosen"]]
 
     @property
-    def refined(self) -> Any:
-        """The volume that keeps the refined density; None without a refinement."""
-        return self.density.GetNodeReference(REFINED_REFERENCE) if self.density else None
+    def shown(self) -> str | int:
+        """What the density is: the name of an estimate, or the rank of a match, counted from 0."""
+        shown = self.density.GetAttribute(SHOWN_ATTRIBUTE)
+        return int(shown) if shown.isdigit() else shown
 
-    @property
-    def row(self) -> int:
-        """The row of the table that is shown; the refined density comes before the matches."""
-        return self.rank - rankOfRow(self.content, 0)
+    def kept(self, shown: str | int) -> Any:
+        """The volume that keeps the density of an estimate; None for a match, and where it was removed."""
+        return self.density.GetNodeReference(f"{KEPT_REFERENCE}{shown}")
 
 
-def rankOfRow(content: dict[str, Any], row: int) -> int:
-    """The rank, counted from 0, of the match in a row of the table, or REFINED.
+def rowsOf(content: dict[str, Any]) -> list[str | int]:
+    """What the rows of the table stand for: names of estimates, the chosen one first, then the ranks of the matches.
 
     :param content: the content of result.json.
     """
-    return row if content["refined"] is None else row + REFINED
+    names = [name for name in content["estimates"] if name != MATCH]
+    return [*sorted(names, key=lambda name: name != content["chosen"]), *range(len(content["query"]["matches"]))]
 
 
-def candidate(content: dict[str, Any], rank: int) -> dict[str, Any]:
-    """What result.json says of a match, or of the refined density."""
-    return content["refined"] if rank == REFINED else content["matches"][rank]
+def shownAtFirst(content: dict[str, Any]) -> str | int:
+    """What a new result shows: the chosen estimate; the best match is the first of the ranked ones."""
+    return 0 if content["chosen"] == MATCH else content["chosen"]
+
+
+def estimateOf(content: dict[str, Any], shown: str | int) -> dict[str, Any] | None:
+    """What result.json says of an estimate; None for a match after the best."""
+    return content["estimates"].get(MATCH if shown == 0 else shown)
+
+
+def fociOf(content: dict[str, Any], shown: str | int) -> list[dict[str, Any]]:
+    """The parameters of what is shown, one for each focus."""
+    if isinstance(shown, int):
+        return [content["query"]["matches"][shown]["parameters"]]
+    return content["estimates"][shown]["parameters"]
 
 
 NODE_CLASSES = {
@@ -115,14 +130,16 @@ def loadResult(patient: PatientNodes, resultPath: Path, previous: ResultNodes) -
     folder = resultPath.parent
     text = resultPath.read_text(encoding="utf-8")
     content = json.loads(text)
-    outputs = content["outputs"]
-    density = readVolume(folder / outputs["density"])
-    yield None
+    densities = {}
+    for name, estimate in content["estimates"].items():
+        if name in (*rowsOf(content), content["chosen"]):
+            densities[name] = readVolume(folder / estimate["density"])
+            yield None
     transforms = {}
     # The file that maps points of the patient to the atlas resamples the atlas onto the patient: in
     # MRML it is the transform from parent of the node that carries atlas volumes to the patient.
     for role, name in (("atlasToPatient", "patient_to_atlas"), ("patientToAtlas", "atlas_to_patient")):
-        transforms[role] = readTransform(folder / outputs[name])
+        transforms[role] = readTransform(folder / content["outputs"][name])
         yield None
     added: list[Any] = []
     finished = False
@@ -136,8 +153,8 @@ def loadResult(patient: PatientNodes, resultPath: Path, previous: ResultNodes) -
         describeTransforms(nodes, patient)
         fillMatchesTable(nodes.matches, content)
         yield None
-        keepRefined(nodes, density if content["refined"] else None, added)
-        for _step in showDensity(nodes, density, rankOfRow(content, 0)):
+        keepDensities(nodes, {name: volume for name, volume in densities.items() if name != MATCH}, added)
+        for _step in showDensity(nodes, densities[content["chosen"]], shownAtFirst(content)):
             yield None
         finished = True
     finally:
@@ -216,54 +233,59 @@ def describeTransforms(nodes: ResultNodes, patient: PatientNodes) -> None:
 
 
 def fillMatchesTable(tableNode: Any, content: dict[str, Any]) -> None:
-    """Write the refined density, if there is one, and the ranked matches into a table node."""
-    ranks = range(rankOfRow(content, 0), len(content["matches"]))
-    rows = [candidate(content, rank) for rank in ranks]
+    """Write the estimates and the ranked matches into a table node; a value of several foci stands once for each."""
+    matches = content["query"]["matches"]
+    rows = rowsOf(content)
+    fits = [matches[row] if isinstance(row, int) else content["estimates"][row]["fit"] for row in rows]
+    foci = [fociOf(content, row) for row in rows]
     columns = {
-        _("Dice T1Gd"): [round(row["dice_t1gd"], 3) for row in rows],
-        _("Dice FLAIR"): [round(row["dice_flair"], 3) for row in rows],
-        _("Dice sum"): [round(row["dice_sum"], 3) for row in rows],
-        _("Infiltration length (mm)"): [round(row["parameters"]["infiltration_length_patient_mm"], 2) for row in rows],
-        _("rho T"): [round(row["parameters"]["rho_t"], 1) for row in rows],
+        _("Match"): [str(row + 1) if isinstance(row, int) else nameOf(row) for row in rows],
+        _("Dice core"): [round(fit["dice_core"], 3) for fit in fits],
+        _("Dice whole tumor"): [round(fit["dice_whole"], 3) for fit in fits],
+        _("Dice sum"): [round(fit["dice_sum"], 3) for fit in fits],
+        _("Infiltration length (mm)"): [
+            ", ".join(f"{focus['infiltration_length_patient_mm']:.2f}" for focus in row) for row in foci
+        ],
+        _("rho T"): [", ".join(f"{focus['rho_t']:.1f}" for focus in row) for row in foci],
+        _("Entry"): [str(matches[row]["entry"]) if isinstance(row, int) else "" for row in rows],
     }
     tableNode.RemoveAllColumns()
-    names, entries = vtk.vtkStringArray(), vtk.vtkStringArray()
-    for rank, row in zip(ranks, rows, strict=True):
-        names.InsertNextValue(_("refined") if rank == REFINED else str(rank + 1))
-        entries.InsertNextValue("" if rank == REFINED else str(row["entry"]))
-    names.SetName(_("Match"))
-    tableNode.AddColumn(names)
     for name, values in columns.items():
-        numbers = vtk.vtkDoubleArray()
-        numbers.SetName(name)
+        column = vtk.vtkStringArray() if isinstance(values[0], str) else vtk.vtkDoubleArray()
+        column.SetName(name)
         for value in values:
-            numbers.InsertNextValue(value)
-        tableNode.AddColumn(numbers)
-    entries.SetName(_("Entry"))
-    tableNode.AddColumn(entries)
+            column.InsertNextValue(value)
+        tableNode.AddColumn(column)
     tableNode.SetUseColumnTitleAsColumnHeader(True)
     tableNode.SetLocked(True)
 
 
-def keepRefined(nodes: ResultNodes, density: Any, added: list[Any]) -> None:
-    """Keep a refined density in a volume of its own, so that it comes back after another match was shown.
+def nameOf(estimate: str) -> str:
+    """What the table calls an estimate."""
+    return {"refined": _("refined")}.get(estimate, estimate)
 
-    :param density: volume node outside the scene; None where the result has no refined density.
+
+def keepDensities(nodes: ResultNodes, densities: dict[str, Any], added: list[Any]) -> None:
+    """Keep the densities of estimates in volumes of their own, so that they come back after a match was shown.
+
+    :param densities: volume node outside the scene by the name of the estimate; what was kept of others goes.
     """
-    kept = nodes.refined
-    if density is None:
-        if kept:
-            nodes.density.SetNodeReferenceID(REFINED_REFERENCE, None)
+    roles = [nodes.density.GetNthNodeReferenceRole(n) for n in range(nodes.density.GetNumberOfNodeReferenceRoles())]
+    for role in roles:
+        if role.startswith(KEPT_REFERENCE) and role.removeprefix(KEPT_REFERENCE) not in densities:
+            kept = nodes.density.GetNodeReference(role)
+            nodes.density.SetNodeReferenceID(role, None)
             slicer.mrmlScene.RemoveNode(kept)
-        return
-    if kept is None:
-        name = slicer.mrmlScene.GenerateUniqueName(f"{nodes.density.GetName()} refined")
-        kept = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", name)
-        added.append(kept)
-        placeBeside(kept, nodes.density)
-        nodes.density.SetNodeReferenceID(REFINED_REFERENCE, kept.GetID())
-    kept.SetAndObserveTransformNodeID(nodes.density.GetTransformNodeID())
-    takeImage(kept, density)
+    for estimate, density in densities.items():
+        kept = nodes.kept(estimate)
+        if kept is None:
+            name = slicer.mrmlScene.GenerateUniqueName(f"{nodes.density.GetName()} {nameOf(estimate)}")
+            kept = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", name)
+            added.append(kept)
+            placeBeside(kept, nodes.density)
+            nodes.density.SetNodeReferenceID(f"{KEPT_REFERENCE}{estimate}", kept.GetID())
+        kept.SetAndObserveTransformNodeID(nodes.density.GetTransformNodeID())
+        takeImage(kept, density)
 
 
 def takeImage(node: Any, source: Any) -> None:
@@ -274,19 +296,19 @@ def takeImage(node: Any, source: Any) -> None:
     node.SetAndObserveImageData(source.GetImageData())
 
 
-def showDensity(nodes: ResultNodes, density: Any, rank: int) -> Iterator[None]:
+def showDensity(nodes: ResultNodes, density: Any, shown: str | int) -> Iterator[None]:
     """Put a density into the nodes of a result, with its isolines; yields after every step.
 
     :param density: volume node that holds it.
-    :param rank: which of the ranked matches it is, counted from 0, or REFINED.
+    :param shown: what it is: the name of an estimate, or the rank of a match, counted from 0.
     """
     isNew = nodes.density.GetImageData() is None
     takeImage(nodes.density, density)
-    nodes.density.SetAttribute(RANK_ATTRIBUTE, str(rank))
+    nodes.density.SetAttribute(SHOWN_ATTRIBUTE, str(shown))
     if isNew:
         yield from Overlay.setUpDensityDisplay(nodes.density)
     database = nodes.content["database"]
-    thresholds = {"whole": database["threshold_flair"], "core": database["threshold_t1gd"]}
+    thresholds = {"whole": database["threshold_whole"], "core": database["threshold_core"]}
     yield from Overlay.setIsolines(nodes.isolines, nodes.density, thresholds)
 
 
@@ -295,5 +317,5 @@ def predictedVolumes(nodes: ResultNodes) -> dict[str, float]:
     database = nodes.content["database"]
     density = slicer.util.arrayFromVolume(nodes.density)
     voxel = float(np.prod(nodes.density.GetSpacing())) / 1000.0
-    thresholds = {"whole": database["threshold_flair"], "core": database["threshold_t1gd"]}
+    thresholds = {"whole": database["threshold_whole"], "core": database["threshold_core"]}
     return {region: float(np.count_nonzero(density > value) * voxel) for region, value in thresholds.items()}

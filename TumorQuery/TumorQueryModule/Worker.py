@@ -21,6 +21,9 @@ from typing import Any, Protocol
 
 from slicer.i18n import tr as _
 
+#: How often a run is carried on, milliseconds.
+POLL_INTERVAL = 50
+
 #: How long a worker may take to end by itself once it was asked to, seconds.
 CANCEL_PATIENCE = 3.0
 

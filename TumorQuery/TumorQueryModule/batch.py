@@ -25,15 +25,19 @@ def main(arguments: list[str]) -> int:
 
     :return: the exit status.
     """
+    from TumorQueryModule.Jobs import Method
+
     parser = argparse.ArgumentParser(prog="batch.py", description="Infer tumor cell densities of many patients.")
     patients = parser.add_mutually_exclusive_group(required=True)
     patients.add_argument("--cohort", type=Path, metavar="FILE.csv", help="a row for each patient")
     patients.add_argument("--sample", action="store_true", help="the bundled sample case")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the results")
-    parser.add_argument("--database", default="starter", metavar="NAME|F", help="bundled database or a file (starter)")
-    parser.add_argument("--strategy", default="direct", metavar="NAME", help="query strategy (direct)")
-    parser.add_argument("--registration", default="deformable", choices=("deformable", "affine", "none"))
-    parser.add_argument("--top", type=int, default=15, metavar="K", help="number of ranked matches (15)")
+    parser.add_argument("--database", default=Method.database, metavar="NAME|F", help="bundled or a file (%(default)s)")
+    parser.add_argument("--strategy", default=Method.strategy, metavar="NAME", help="query strategy (%(default)s)")
+    parser.add_argument("--registration", default=Method.registration, choices=("deformable", "affine", "none"))
+    parser.add_argument("--refine", default=Method.refine, choices=("none", "atlas", "patient"))
+    parser.add_argument("--foci", default=Method.foci, choices=("auto", "1", "2"))
+    parser.add_argument("--top", type=int, default=Method.top, metavar="K", help="ranked matches (%(default)s)")
     parser.add_argument("--timeout", type=float, metavar="S", help="seconds for one patient; without it no limit")
     try:
         options = parser.parse_args(arguments)
@@ -140,6 +144,8 @@ def inferAndSave(name: str, files: dict[str, str] | None, options: argparse.Name
         database=options.database,
         strategy=options.strategy,
         registration=options.registration,
+        refine=options.refine,
+        foci=options.foci,
         top=options.top,
         timeout=options.timeout,
     )
@@ -150,7 +156,7 @@ def inferAndSave(name: str, files: dict[str, str] | None, options: argparse.Name
     (folder / "result.json").write_text(result.report.GetText(), encoding="utf-8")
     if not slicer.util.saveScene(str(folder / f"{name}.mrb")):
         raise RuntimeError(f"The scene {folder / name}.mrb cannot be written.")
-    return float(result.content["patient_space"]["dice_whole"])
+    return float(result.chosen["fit"]["dice_whole"])
 
 
 def writeSummary(rows: list[dict[str, str]], path: Path) -> None:

@@ -209,8 +209,12 @@ class CoreIOManager:
 class Module:
     """An entry of `slicer.modules` for a module that others know by name and path only."""
 
-    def __init__(self, name, path=""):
+    def __init__(self, name, path="", representation=None):
         self.name, self.path = name, path
+        self._representation = representation
+
+    def widgetRepresentation(self):
+        return self._representation
 
 
 class ModuleManager(QtCore.QObject):
@@ -247,7 +251,11 @@ class qSlicerScriptedLoadableModuleWidget(mrml_widgets.qMRMLWidget):
     def __init__(self):
         super().__init__()
         self._entered = False
+        self._make_widget = None
         self.setLayout(QtWidgets.QVBoxLayout())
+
+    def reload(self):
+        self._make_widget()
 
     isEntered = Property(bool, lambda self: self._entered)
 
@@ -514,18 +522,22 @@ class Panel:
     """A scripted module and its opened widget, as the module selector makes them."""
 
     def __init__(self, module, name):
-        self.module = module
+        self.name = name
         path = module.__file__
-        setattr(slicer.modules, name.lower(), Module(name, path))
-        self.parent_module = qSlicerScriptedLoadableModule(path)
-        self.instance = getattr(module, name)(self.parent_module)
         self.parent = qSlicerScriptedLoadableModuleWidget()
         self.parent.setMRMLScene(slicer.mrmlScene)
-        self.widget = getattr(module, f"{name}Widget")(self.parent)
-        setattr(slicer.modules, f"{name}Widget", self.widget)
+        self.parent._make_widget = self._make_widget
+        setattr(slicer.modules, name.lower(), Module(name, path, self.parent))
+        self.parent_module = qSlicerScriptedLoadableModule(path)
+        self.instance = getattr(module, name)(self.parent_module)
+        self._make_widget()
+        slicer.app.startupCompleted.emit()
+
+    def _make_widget(self):
+        self.widget = getattr(sys.modules[self.name], f"{self.name}Widget")(self.parent)
+        setattr(slicer.modules, f"{self.name}Widget", self.widget)
         self.widget.setup()
         self.enter()
-        slicer.app.startupCompleted.emit()
 
     @property
     def ui(self):

@@ -1,0 +1,212 @@
+"""The user's choices: what each may be, and the parameter node that keeps them with the scene."""
+
+import enum
+from typing import Annotated, Union
+
+import slicer
+from slicer import (
+    vtkMRMLLabelMapVolumeNode,
+    vtkMRMLScalarVolumeNode,
+    vtkMRMLSegmentationNode,
+    vtkMRMLTableNode,
+    vtkMRMLTextNode,
+    vtkMRMLTransformNode,
+)
+from slicer.i18n import tr as _
+from slicer.parameterNodeWrapper import WithinRange, parameterNodeWrapper
+
+from TumorQueryModule.Jobs import BUNDLED_DATABASE, Method, parseStrategyOptions
+from TumorQueryModule.PatientNodes import PatientNodes
+from TumorQueryModule.ResultNodes import ResultNodes
+
+
+class Strategy(enum.Enum):
+    """How the best matches are found; values as TumorQueryLib names them."""
+
+    Direct = "direct"
+    BruteForce = "brute-force"
+    Downsampled64 = "ds64"
+    Downsampled32 = "ds32"
+    Autoencoder = "ae"
+    VariationalAutoencoder = "vae"
+    Hashing = "bihash"
+    Radiomics = "radiomics"
+
+    def label(self) -> str:
+        """What the panel shows."""
+        return {
+            Strategy.Direct: _("Direct (exact, fast)"),
+            Strategy.BruteForce: _("Brute force (exact, slow)"),
+            Strategy.Downsampled64: _("Downsampled, 64 voxels"),
+            Strategy.Downsampled32: _("Downsampled, 32 voxels"),
+            Strategy.Autoencoder: _("Autoencoder (needs PyTorch)"),
+            Strategy.VariationalAutoencoder: _("Variational autoencoder (needs PyTorch)"),
+            Strategy.Hashing: _("Hashing (needs PyTorch)"),
+            Strategy.Radiomics: _("Radiomics"),
+        }[self]
+
+
+class RegistrationMode(enum.Enum):
+    """How the patient is mapped to the atlas; values as TumorQueryLib names them."""
+
+    Deformable = "deformable"
+    Affine = "affine"
+    NoRegistration = "none"
+
+    def label(self) -> str:
+        """What the panel shows."""
+        return {
+            RegistrationMode.Deformable: _("Deformable (recommended)"),
+            RegistrationMode.Affine: _("Affine (faster)"),
+            RegistrationMode.NoRegistration: _("None (images are in the atlas space)"),
+        }[self]
+
+
+class Refinement(enum.Enum):
+    """How the best match is fitted further; values as TumorQueryLib names them."""
+
+    NoRefinement = "none"
+    Atlas = "atlas"
+    Patient = "patient"
+
+    def label(self) -> str:
+        """What the panel shows."""
+        return {
+            Refinement.NoRefinement: _("None: the best match as it is"),
+            Refinement.Atlas: _("In the atlas"),
+            Refinement.Patient: _("In the patient's own anatomy (recommended)"),
+        }[self]
+
+
+class Foci(enum.Enum):
+    """How many foci a refined tumor grows from; values as TumorQueryLib names them."""
+
+    Automatic = "auto"
+    One = "1"
+    Two = "2"
+
+    def label(self) -> str:
+        """What the panel shows."""
+        return {
+            Foci.Automatic: _("Two where the core has two large parts"),
+            Foci.One: _("One"),
+            Foci.Two: _("Two"),
+        }[self]
+
+
+class LabelConvention(enum.Enum):
+    """What the numbers of a label map mean; values as TumorQueryLib names them."""
+
+    Automatic = "automatic"
+    Brats2013 = "brats2013"
+    Brats2018 = "brats2018"
+    Brats2023 = "brats2023"
+    Brats2024 = "brats2024"
+    Decathlon = "decathlon"
+
+    def label(self) -> str:
+        """What the panel shows."""
+        return {
+            LabelConvention.Automatic: _("Recognize (labels 1, 2, 4)"),
+            LabelConvention.Brats2013: _("BraTS 2012-2016: 3 = non-enhancing core"),
+            LabelConvention.Brats2018: _("BraTS 2017-2021: 1, 2, 4"),
+            LabelConvention.Brats2023: _("BraTS 2023: 3 = enhancing"),
+            LabelConvention.Brats2024: _("BraTS 2024: 4 = resection cavity"),
+            LabelConvention.Decathlon: _("Medical Decathlon: 1 = edema"),
+        }[self]
+
+
+@parameterNodeWrapper
+class TumorQueryParameterNode:
+    """All choices of the user and the nodes of the result; saved and restored with the scene."""
+
+    t1gdVolume: vtkMRMLScalarVolumeNode
+    flairVolume: vtkMRMLScalarVolumeNode
+    t1Volume: vtkMRMLScalarVolumeNode
+    brainMask: Union[vtkMRMLSegmentationNode, vtkMRMLLabelMapVolumeNode, None]  # noqa: UP007  (read at run time)
+    segmentation: Union[vtkMRMLSegmentationNode, vtkMRMLLabelMapVolumeNode, None]  # noqa: UP007
+    coreSegmentIDs: list[str]
+    wholeSegmentIDs: list[str]
+    labelConvention: LabelConvention = LabelConvention.Automatic
+
+    databaseFile: str = ""
+    buildEntries: Annotated[int, WithinRange(100, 200_000)] = 20_000
+
+    strategy: Strategy = Strategy(Method.strategy)
+    strategyOptions: str = ""
+    registration: RegistrationMode = RegistrationMode(Method.registration)
+    refinement: Refinement = Refinement(Method.refine)
+    foci: Foci = Foci(Method.foci)
+    top: Annotated[int, WithinRange(1, 50)] = Method.top
+    keepResults: bool = False
+
+    overlayOpacity: Annotated[float, WithinRange(0.0, 1.0)] = 0.6
+    overlayThreshold: Annotated[float, WithinRange(0.0, 1.0)] = 0.05
+    showOutlines: bool = True
+    showSurfaces: bool = False
+
+    resultDensity: vtkMRMLScalarVolumeNode
+    resultIsolines: vtkMRMLSegmentationNode
+    resultMatches: vtkMRMLTableNode
+    resultAtlasToPatient: vtkMRMLTransformNode
+    resultPatientToAtlas: vtkMRMLTransformNode
+    resultReport: vtkMRMLTextNode
+
+    def patient(self) -> PatientNodes:
+        """The chosen inputs."""
+        automatic = self.labelConvention is LabelConvention.Automatic
+        return PatientNodes(
+            t1gd=self.t1gdVolume,
+            flair=self.flairVolume,
+            t1=self.t1Volume,
+            brainMask=self.brainMask,
+            segmentation=self.segmentation,
+            coreSegmentIDs=tuple(self.coreSegmentIDs),
+            wholeSegmentIDs=tuple(self.wholeSegmentIDs),
+            labelConvention=None if automatic else self.labelConvention.value,
+        )
+
+    def method(self) -> Method:
+        """The chosen method.
+
+        :raises ValueError: when the options of the strategy cannot be read.
+        """
+        return Method(
+            database=self.databaseFile or BUNDLED_DATABASE,
+            strategy=self.strategy.value,
+            strategy_options=parseStrategyOptions(self.strategyOptions),
+            registration=self.registration.value,
+            refine=self.refinement.value,
+            foci=self.foci.value,
+            top=self.top,
+        )
+
+    def missing(self) -> dict[str, str]:
+        """What a run still needs: name of the input or the option -> a sentence for the user."""
+        missing = self.patient().missing()
+        try:
+            self.method()
+        except ValueError as error:
+            missing["strategyOptions"] = str(error)
+        return missing
+
+    def result(self) -> ResultNodes:
+        """The nodes of the result; those that are not in the scene are None."""
+        return ResultNodes(**{role: getattr(self, parameter) for role, parameter in RESULT_PARAMETERS.items()})
+
+    def setResult(self, nodes: ResultNodes) -> None:
+        """Remember the nodes of a result."""
+        with slicer.util.NodeModify(self.parameterNode):
+            for role, parameter in RESULT_PARAMETERS.items():
+                setattr(self, parameter, getattr(nodes, role))
+
+
+#: Role of a node of the result -> parameter that refers to it.
+RESULT_PARAMETERS = {
+    "density": "resultDensity",
+    "isolines": "resultIsolines",
+    "matches": "resultMatches",
+    "atlasToPatient": "resultAtlasToPatient",
+    "patientToAtlas": "resultPatientToAtlas",
+    "report": "resultReport",
+}

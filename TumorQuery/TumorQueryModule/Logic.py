@@ -1,0 +1,190 @@
+"""What the module does, without the panel."""
+
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from slicer.i18n import tr as _
+from slicer.ScriptedLoadableModule import ScriptedLoadableModuleLogic
+
+from TumorQueryModule import Dependencies, SampleCase
+from TumorQueryModule.Choices import TumorQueryParameterNode
+from TumorQueryModule.Jobs import InferJob, Method
+from TumorQueryModule.PatientNodes import PatientNodes, suggestSegments
+from TumorQueryModule.ResultNodes import ResultNodes
+from TumorQueryModule.Worker import (
+    POLL_INTERVAL,
+    Outcome,
+    Run,
+    RunState,
+    WorkerProcess,
+    pythonExecutable,
+    workerEnvironment,
+)
+
+
+def logNewMessages() -> Callable[[float, str], None]:
+    """A progress that writes each new message to the application's log once."""
+    last = [""]
+
+    def log(value: float, message: str) -> None:
+        if message != last[0]:
+            last[0] = message
+            logging.info(f"{value:4.0%} {message}")
+
+    return log
+
+
+class Logic(ScriptedLoadableModuleLogic):
+    """What the module does, without the panel. Slicer finds it by the name of the class that derives from it.
+
+    :param processFactory: makes the worker's process; tests give another one.
+    """
+
+    def __init__(self, processFactory: Any = None) -> None:
+        ScriptedLoadableModuleLogic.__init__(self)
+        self._processFactory = processFactory
+
+    def getParameterNode(self) -> TumorQueryParameterNode:
+        """The scene's parameter node of this module; made when there is none."""
+        return TumorQueryParameterNode(super().getParameterNode())
+
+    def makeProcess(self) -> WorkerProcess:
+        """A new worker process, not started yet."""
+        if self._processFactory:
+            return self._processFactory()
+        return WorkerProcess(pythonExecutable(), workerEnvironment(Dependencies.parentOfLibrary()))
+
+    @staticmethod
+    def requirementsFile() -> str:
+        """The file that lists the Python packages the worker needs."""
+        return str(Path(__file__).resolve().parent.parent / "Resources" / "requirements.txt")
+
+    def missingRequirements(self) -> list[Any]:
+        """The Python packages that a run will install."""
+        return Dependencies.missingRequirements(self.requirementsFile())
+
+    def ensureRequirements(self, strategy: str) -> None:
+        """Install the Python packages that a strategy needs, after the user agreed.
+
+        :raises Dependencies.DependencyError: when they are not there in the end.
+        """
+        Dependencies.ensureRequirements(self.requirementsFile(), strategy)
+
+    def loadSample(self) -> dict[str, Any]:
+        """Load the bundled sample case.
+
+        :return: nodes by input: t1gd, flair and segmentation.
+        """
+        return SampleCase.loadSample()
+
+    def run(
+        self,
+        t1gdNode: Any,
+        flairNode: Any = None,
+        segmentationNode: Any = None,
+        *,
+        t1Node: Any = None,
+        brainMaskNode: Any = None,
+        coreSegmentIDs: Any = None,
+        wholeSegmentIDs: Any = None,
+        labels: str | None = None,
+        database: str = Method.database,
+        strategy: str = Method.strategy,
+        strategyOptions: dict[str, Any] | None = None,
+        registration: str = Method.registration,
+        refine: str = Method.refine,
+        refineSolves: int | None = None,
+        refineSeconds: float | None = None,
+        foci: str = Method.foci,
+        top: int = Method.top,
+        timeout: float | None = None,
+        progress: Any = None,
+    ) -> ResultNodes:
+        """Infer the density of a patient and wait for it; works without the panel and without a main window.
+
+        :param t1gdNode: T1-weighted image with contrast.
+        :param flairNode: T2-FLAIR image, optional.
+        :param segmentationNode: the tumor: a segmentation node, or a label map node.
+        :param t1Node: T1-weighted image without contrast, optional.
+        :param brainMaskNode: the brain, a segmentation or label map node; for images that show the skull.
+        :param coreSegmentIDs: segments of the core; by default those whose names tell it.
+        :param wholeSegmentIDs: segments of the whole tumor; by default all.
+        :param labels: what the numbers of a label map mean, for example "brats2018"; found out where they tell it.
+        :param database: name of a bundled database, or a file.
+        :param strategy: query strategy.
+        :param strategyOptions: options of the strategy by name, for example {"rerank": 100}.
+        :param registration: "deformable", "affine" or "none".
+        :param refine: "patient", "atlas", or "none" for the best match as it is.
+        :param refineSolves: the most solves of a refinement; the library's own number when None.
+        :param refineSeconds: the most seconds of a refinement; the library's own number when None.
+        :param foci: "auto", "1" or "2": how many foci a refinement has.
+        :param top: number of ranked matches.
+        :param timeout: seconds after which the run is ended, without a limit when None.
+        :param progress: called with a fraction in [0, 1] and a message.
+        :return: the nodes of the result, added to the scene.
+        :raises ValueError: when an input is missing.
+        :raises TimeoutError: when the time is over.
+        :raises RuntimeError: when the run fails; the text says why and ends with the last lines of the log.
+        """
+        if segmentationNode is not None and segmentationNode.IsA("vtkMRMLSegmentationNode"):
+            suggestedCore, suggestedWhole = suggestSegments(segmentationNode)
+            coreSegmentIDs = suggestedCore if coreSegmentIDs is None else coreSegmentIDs
+            wholeSegmentIDs = suggestedWhole if wholeSegmentIDs is None else wholeSegmentIDs
+        patient = PatientNodes(
+            t1gd=t1gdNode,
+            flair=flairNode,
+            t1=t1Node,
+            brainMask=brainMaskNode,
+            segmentation=segmentationNode,
+            coreSegmentIDs=tuple(coreSegmentIDs or ()),
+            wholeSegmentIDs=tuple(wholeSegmentIDs or ()),
+            labelConvention=labels,
+        )
+        missing = patient.missing()
+        if missing:
+            raise ValueError(" ".join(missing.values()))
+        method = Method(
+            database=database,
+            strategy=strategy,
+            strategy_options=strategyOptions or {},
+            registration=registration,
+            refine=refine,
+            refine_solves=refineSolves,
+            refine_seconds=refineSeconds,
+            foci=foci,
+            top=top,
+        )
+        self.ensureRequirements(strategy)
+        return self.runAndWait(InferJob(patient, method), timeout, progress)
+
+    def runAndWait(self, job: Any, timeout: float | None = None, progress: Any = None) -> Any:
+        """Do a job and wait for its end.
+
+        :return: the job's value.
+        :raises TimeoutError: when the time is over.
+        :raises RuntimeError: when the run fails.
+        """
+        outcomes: list[Outcome] = []
+        run = Run(
+            self.makeProcess,
+            onProgress=progress or logNewMessages(),
+            onLog=logging.info,
+            onFinished=outcomes.append,
+        )
+        run.start(job)
+        try:
+            while run.state is not RunState.Idle:
+                run.poll()
+                if timeout is not None and run.elapsed > timeout:
+                    run.stop()
+                    raise TimeoutError(_("The run took longer than {seconds:g} s.").format(seconds=timeout))
+                time.sleep(POLL_INTERVAL / 1000)
+        finally:
+            run.stop()  # after Ctrl+C too
+        outcome = outcomes[0]
+        if outcome.status != "done":
+            raise RuntimeError("\n".join(text for text in (outcome.message, outcome.log) if text))
+        return outcome.value
