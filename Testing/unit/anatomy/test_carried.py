@@ -8,7 +8,7 @@ from TumorQueryLib.anatomy.atlas import Atlas
 from TumorQueryLib.anatomy.carried import carried_anatomy
 from TumorQueryLib.anatomy.tissue import GREY_TO_WHITE
 from TumorQueryLib.geometry.grid import Grid, Volume
-from TumorQueryLib.geometry.transforms import SpaceMap, map_points
+from TumorQueryLib.geometry.transforms import SpaceMap
 
 #: Half white, half grey matter, with a plate of CSF through both; 3 mm along R, A and S.
 GRID = Grid.isotropic(40, 3.0, (10.0, -20.0, 30.0))
