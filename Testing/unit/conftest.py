@@ -5,8 +5,11 @@ from pathlib import Path
 
 import pytest
 from awkward_grids import AWKWARD_AFFINES, synthetic_volumes
+from property_examples import load_profile
 
 from TumorQueryLib.geometry.grid import Grid
+
+load_profile()
 
 
 @pytest.fixture(scope="session")

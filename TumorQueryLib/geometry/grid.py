@@ -180,9 +180,12 @@ def place_image(image, grid: Grid) -> None:
         raise InputError("The grid's axes are not at right angles; resample the image to an unsheared grid first.")
     # The nearest rotation: SimpleITK wants an orthonormal direction to rounding.
     left, _, right = np.linalg.svd(direction)
+    rotation = left @ right
+    # ITK inverts it by a decomposition that gives up, and yields zeros, on numbers too small to be normal.
+    rotation[np.abs(rotation) < 1e-30] = 0
     image.SetOrigin(lps[:3, 3].tolist())
     image.SetSpacing(grid.spacing.tolist())
-    image.SetDirection((left @ right).ravel().tolist())
+    image.SetDirection(rotation.ravel().tolist())
 
 
 def grid_from_image(image) -> Grid:

@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from property_examples import examples
 
 from TumorQueryLib.base.errors import InputError
 from TumorQueryLib.database.masks import (
@@ -29,7 +30,7 @@ def mask_pairs(draw):
     return generator.random(shape) < density, generator.random(shape) < draw(st.sampled_from([0.0, 0.3, 1.0]))
 
 
-@settings(deadline=None, max_examples=60)
+@examples(60)
 @given(arrays(np.bool_, SHAPES))
 def test_coding_loses_nothing(mask):
     runs = encode_mask(mask)
@@ -38,7 +39,7 @@ def test_coding_loses_nothing(mask):
     assert np.all(np.diff(runs.starts.astype(np.int64)) > 0)
 
 
-@settings(deadline=None, max_examples=60)
+@examples(60)
 @given(mask_pairs())
 def test_overlap_is_that_of_the_arrays(pair):
     first, second = pair
@@ -68,7 +69,7 @@ def test_a_box_is_coded_in_its_place():
         encode_mask(box, whole.shape, (10, 0, 0))
 
 
-@settings(deadline=None, max_examples=30)
+@examples(30)
 @given(st.tuples(*[st.integers(1, 2 * BLOCK_EDGE + 3)] * 3), st.integers(0, 2**32 - 1))
 def test_block_counts_are_sums_over_blocks(shape, seed):
     mask = np.random.default_rng(seed).random(shape) < 0.3

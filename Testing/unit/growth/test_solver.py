@@ -4,8 +4,9 @@ from itertools import pairwise
 import numpy as np
 import pytest
 from awkward_grids import AWKWARD_AFFINES, centred_grid
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from property_examples import examples
 from scipy import ndimage
 
 from TumorQueryLib.anatomy.tissue import Tissue
@@ -89,7 +90,7 @@ def test_solver_and_twin_agree_on_any_grid(name):
         assert twin.max() > 0.2
 
 
-@settings(max_examples=15, deadline=None)
+@examples(15)
 @given(number=st.integers(0, 10**6), length=st.floats(0.4, 6.0), rho_t=st.floats(0.05, 12.0))
 def test_solver_and_twin_agree_from_any_start(number, length, rho_t):
     grid = Grid((13, 17, 11), np.diag([2.0, 1.0, 1.5, 1.0]))
@@ -115,7 +116,7 @@ def test_the_active_box_gives_what_the_whole_grid_gives(brain, brain_seeds, monk
 # The equation
 
 
-@settings(max_examples=10, deadline=None)
+@examples(10)
 @given(factor=st.floats(0.01, 100.0), length=st.floats(0.8, 3.0), rho_t=st.floats(3.0, 9.0))
 def test_only_length_and_rho_t_matter(factor, length, rho_t):
     tissue = folded(Grid((24, 22, 20), np.diag([1.5, 1.5, 1.5, 1.0])))
@@ -243,7 +244,7 @@ def test_density_keeps_its_bounds_and_its_tissue(brain, brain_seeds):
             assert not density[~brain.mask].any()
 
 
-@settings(max_examples=20, deadline=None)
+@examples(20)
 @given(number=st.integers(0, 10**6), length=st.floats(0.1, 30.0))
 def test_a_chequered_start_keeps_its_bounds(number, length):
     rng = np.random.default_rng(number)

@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from property_examples import examples
 from scipy import ndimage
 
 from TumorQueryLib.anatomy.atlas import Atlas
@@ -146,7 +147,7 @@ def test_seed_goes_to_the_patient_and_back(registered, warped):
     assert np.linalg.norm(registered.seed_in_patient(registered.seed_in_atlas(centre)) - centre) < 0.5
 
 
-@settings(max_examples=25, deadline=None)
+@examples(25)
 @given(
     scales=st.tuples(*[st.floats(0.7, 1.4)] * 3),
     angles=st.tuples(*[st.floats(-40, 40)] * 3),
@@ -262,7 +263,7 @@ def test_skull_is_noticed_and_the_warning_says_what_helps(mni):
     assert masked.quality["brain_dice"] > 0.97
 
 
-@settings(max_examples=15, deadline=None)
+@examples(15)
 @given(background=st.floats(-1000, 1000), scale=st.floats(0.01, 30000), seed=st.integers(0, 99))
 def test_brain_is_found_whatever_the_background_and_the_intensities(background, scale, seed):
     rng = np.random.default_rng(seed)

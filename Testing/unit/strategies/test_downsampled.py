@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from property_examples import examples
 from scipy import ndimage
 
 from TumorQueryLib.database.masks import RunLengthMasks
@@ -19,7 +20,7 @@ from TumorQueryLib.strategies.downsampled import downsample, sampled_indices
     ),
     factor=st.sampled_from([2, 4]),
 )
-@settings(max_examples=60, deadline=None)
+@examples(60)
 def test_downsampling_runs_equals_zooming_the_decoded_masks(masks, factor):
     shape = masks[0].shape
     wanted = tuple(-(-n // factor) for n in shape)

@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from property_examples import examples
 from synthetic_database import write_masks
 
 from TumorQueryLib.base.errors import InputError
@@ -69,7 +70,7 @@ def check(path, pairs, queries, top, **options):
                 assert all(match.score == match.dice_sum for match in matches)
 
 
-@settings(deadline=None, max_examples=25)
+@examples(25)
 @given(st.integers(0, 2**32 - 1), st.sampled_from([1, 3, 15, 1000]))
 def test_search_is_exact_whatever_the_masks(tmp_path_factory, seed, top):
     generator = np.random.default_rng(seed)

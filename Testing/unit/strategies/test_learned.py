@@ -6,9 +6,10 @@ import sys
 import h5py
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from property_examples import examples
 
 from TumorQueryLib.base.errors import Cancelled, DatabaseError, InputError, MissingDependencyError
 from TumorQueryLib.database import TumorDatabase
@@ -58,7 +59,7 @@ def entry_as_query(database, entry):
     start=st.tuples(*[st.integers(-1, 2)] * 3),
     shape=st.tuples(*[st.integers(1, 5)] * 3),
 )
-@settings(max_examples=80, deadline=None)
+@examples(80)
 def test_pooled_shares_are_block_means_inside_the_box(mask, factor, start, shape):
     pooling = Pooling(factor, start, shape)
     expected = np.zeros(shape)
@@ -87,7 +88,6 @@ def test_best_entries_sorts_stably_and_leaves_out_minus_infinity(scores, count):
 
 
 @given(bits=arrays(bool, st.tuples(st.integers(1, 6), st.integers(1, 200))))
-@settings(deadline=None)
 def test_hamming_distance_of_packed_bits_counts_the_bits_that_differ(bits):
     codes = pack_bits(bits)
     np.testing.assert_array_equal(hamming_distances(codes, codes[0]), (bits != bits[0]).sum(axis=1))

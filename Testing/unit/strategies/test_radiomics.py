@@ -5,9 +5,10 @@ import sys
 import numpy as np
 import pytest
 from awkward_grids import centred_grid
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from property_examples import examples
 from scipy import ndimage
 
 from TumorQueryLib.base.errors import MissingDependencyError
@@ -50,7 +51,7 @@ def test_features_are_those_of_pyradiomics(seed, awkward_affine):
 
 
 @given(mask=arrays(bool, (5, 4, 6), elements=st.booleans()), spacing=st.tuples(*[st.floats(0.3, 5)] * 3))
-@settings(max_examples=60, deadline=None)
+@examples(60)
 def test_features_and_centre_agree_with_the_slow_twin(mask, spacing):
     grid = Grid(mask.shape, np.diag([*spacing, 1.0]))
     np.testing.assert_allclose(moment_features(mask, grid), slow_features(mask, grid), rtol=1e-6, atol=1e-6)
