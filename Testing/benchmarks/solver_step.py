@@ -35,8 +35,8 @@ def main() -> None:
     for length in LENGTHS:
         cases = []
         for seed in seeds:
-            moment = next(grow_trajectory(seed, length, tissue, volumes_ml=[60.0]))
-            parameters = GrowthParameters.from_identifiable(seed, length, moment.rho_t, 0.1)
+            *_, last = grow_trajectory(seed, length, tissue, every_step=True, stop_volume_ml=60.0)
+            parameters = GrowthParameters.from_identifiable(seed, length, last.rho_t, 0.1)
             cases.append((parameters, simulate(parameters, tissue, step_share=1 / 8)))
         for share in SHARES:
             agreement, begin = [], time.thread_time()

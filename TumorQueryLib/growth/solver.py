@@ -156,7 +156,6 @@ def grow_trajectory(
     tissue: Tissue,
     *,
     rho_t: Sequence[float] | None = None,
-    volumes_ml: Sequence[float] | None = None,
     threshold: float = 0.2,
     every_step: bool = False,
     stop_volume_ml: float | None = None,
@@ -175,16 +174,12 @@ def grow_trajectory(
     tissue : Tissue
     rho_t : sequence of float, optional
         Ascending times in units of 1/rho; each is hit exactly (to twelve digits).
-    volumes_ml : sequence of float, optional
-        Ascending volumes where the density exceeds `threshold`; each is met closely, at a time
-        interpolated between two step ends and rounded to seven digits.
     threshold : float
         Density above which `Moment.volume_ml` counts.
     every_step : bool
-        Yield every step end.
+        Yield every step end, from the start on.
     stop_volume_ml : float, optional
-        End after the first step end that reaches this volume; it is still yielded with
-        `every_step`.
+        With `every_step`: the first step end that reaches this volume is the last.
     initial : ndarray, shape grid.shape, optional
         Density to start from instead of the Gaussian at the seed; cut to tissue.
     step_share : float
@@ -193,29 +188,27 @@ def grow_trajectory(
     Yields
     ------
     Moment
-        Ends after the last moment asked for, at `stop_volume_ml`, or when the tumour has
-        filled what it can reach (then volumes may remain unmet; times never do).
+        Ends after the last time asked for; with `every_step`, at `stop_volume_ml` or when the
+        tumour has filled what it can reach.
 
     Raises
     ------
     InputError
         When the seed lies outside the tissue, a number is out of its range, or not exactly one
-        of `rho_t`, `volumes_ml`, `every_step` is given.
+        of `rho_t` and `every_step` is given.
     """
-    if (rho_t is not None) + (volumes_ml is not None) + bool(every_step) != 1:
-        raise InputError("A trajectory is asked for by exactly one of rho_t, volumes_ml and every_step.")
+    if (rho_t is None) != bool(every_step):
+        raise InputError("A trajectory is asked for by exactly one of rho_t and every_step.")
     if not (math.isfinite(infiltration_length) and infiltration_length > 0):
         raise InputError(f"An infiltration length is a number above 0 (mm), not {infiltration_length}.")
-    targets = None if every_step else [float(value) for value in (volumes_ml if rho_t is None else rho_t)]  # type: ignore[union-attr]
-    if targets and not (min(targets) >= 0 and max(targets) < math.inf and targets == sorted(targets)):
-        raise InputError(f"Times and volumes are numbers from 0 in ascending order, not {targets}.")
+    times = [] if rho_t is None else [float(value) for value in rho_t]
+    if times and not (min(times) >= 0 and max(times) < math.inf and times == sorted(times)):
+        raise InputError(f"Times rho t are numbers from 0 in ascending order, not {times}.")
     seed = checked_seed(seed)
     start = _gaussian(seed, tissue) if initial is None else _cut_to_tissue(initial, tissue)
     # Seven digits, so that the length regained from a stored D and rho gives the same steps.
     solution = _Solution(tissue, *start, float(f"{infiltration_length:.7g}"), threshold, step_share)
-    if targets is not None and volumes_ml is None:
-        return _moments_at_times(solution, targets)
-    return _moments_at_volumes(solution, targets, stop_volume_ml)
+    return _step_ends(solution, stop_volume_ml) if every_step else _moments_at_times(solution, times)
 
 
 def time_step(infiltration_length: float, grid_spacing: NDArray[np.float64]) -> float:
@@ -304,30 +297,21 @@ def _moments_at_times(solution: _Solution, times: list[float]) -> Iterator[Momen
         if rest == 0 or solution.steady:
             yield solution.moment_at_end(time)
         else:
-            yield solution.moment_within(time, rest, ahead=True)
+            yield solution.moment_within(time, rest)
 
 
-def _moments_at_volumes(
-    solution: _Solution, volumes_ml: list[float] | None, stop_volume_ml: float | None
-) -> Iterator[Moment]:
-    """The moments of `grow_trajectory(volumes_ml=...)`, or all step ends where no volumes are given."""
-    waiting = None if volumes_ml is None else list(volumes_ml)
+def _step_ends(solution: _Solution, stop_volume_ml: float | None) -> Iterator[Moment]:
+    """The moments of `grow_trajectory(every_step=True)`."""
+    yield solution.moment_at_end(0.0)
     volume, last_change = solution.volume_ml, 0
-    if waiting is None:
-        yield solution.moment_at_end(0.0)
-    while waiting is None or waiting:
+    while (solution.steps - last_change) * solution.dtau <= STAGNATION:
         solution.advance()
         grown = solution.volume_ml
-        if waiting is None:
-            yield solution.moment_at_end(solution.steps * solution.dtau)
-        while waiting and waiting[0] <= grown:
-            yield solution.moment_between(waiting.pop(0), volume)
+        yield solution.moment_at_end(solution.steps * solution.dtau)
         if stop_volume_ml is not None and grown >= stop_volume_ml:
             return
         if grown != volume or grown == 0:
             last_change = solution.steps
-        elif (solution.steps - last_change) * solution.dtau > STAGNATION:
-            return
         volume = grown
 
 
@@ -377,21 +361,10 @@ class _Solution:
         """The last step end."""
         return Moment(time, self._box.start, self._box.density, self.volume_ml)
 
-    def moment_within(self, time: float, rest: float, ahead: bool) -> Moment:
-        """`rest` after the last step end (`ahead`) or after the one before."""
-        density, count = self._box.part_step(self._step(rest), self._threshold, ahead)
+    def moment_within(self, time: float, rest: float) -> Moment:
+        """`rest` after the last step end."""
+        density, count = self._box.part_step(self._step(rest), self._threshold)
         return Moment(time, self._box.start, density, count * self._tissue.grid.voxel_volume_ml)
-
-    def moment_between(self, target_ml: float, before_ml: float) -> Moment:
-        """Where the volume was about `target_ml`, within the last step, which began at `before_ml`."""
-        # A front of constant speed: the radius grows linearly.
-        low, target, high = (volume ** (1 / 3) for volume in (before_ml, target_ml, self.volume_ml))
-        share = max((target - low) / (high - low), 0.0) if high > low else 1.0
-        time = float(f"{(self.steps - 1 + share) * self.dtau:.7g}")
-        steps, rest = self.position(time)
-        if steps < self.steps and rest > 0:
-            return self.moment_within(time, rest, ahead=False)
-        return self.moment_at_end(self.steps * self.dtau)
 
     def _step(self, duration: float) -> _Step:
         return _Step.of(self._length**2 * duration, duration, self._tissue)
@@ -488,15 +461,14 @@ class _ActiveBox:
         self._fields[0], self._fields[2] = self._fields[2], self._fields[0]
         return self._finish_step(self._step, self._state, self._density, threshold, reopen=True)
 
-    def part_step(self, step: _Step, threshold: float, ahead: bool) -> tuple[NDArray[np.float32], int]:
-        """A shorter step from `density` (`ahead`) or `_previous`; the box itself stays where it is.
+    def part_step(self, step: _Step, threshold: float) -> tuple[NDArray[np.float32], int]:
+        """A shorter step from `density`; the box itself stays where it is.
 
         Returns the density and the number of cells above the threshold.
         """
-        if ahead:
-            self._open_sides()
+        self._open_sides()
         state, density = np.empty_like(self._state), np.empty_like(self._density)
-        self._open_step(step, self._density if ahead else self._previous, state)
+        self._open_step(step, self._density, state)
         count = self._finish_step(step, state, density, threshold, reopen=False)
         return self._in_box(density), count
 

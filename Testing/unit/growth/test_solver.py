@@ -310,22 +310,26 @@ def test_a_starting_field_that_is_no_density_is_refused(initial, said):
 def test_a_moment_simulated_again_is_the_same_to_the_bit(brain, brain_seeds, length):
     rng = np.random.default_rng(8)
     seed = brain_seeds[2]
-    for moment in grow_trajectory(seed, length, brain, volumes_ml=[2, 11, 30]):
+    steps = list(grow_trajectory(seed, length, brain, every_step=True, stop_volume_ml=30))
+    between = [0.37 * steps[n].rho_t + 0.63 * steps[n + 1].rho_t for n in (2, len(steps) // 2)]
+    asked = sorted([steps[n].rho_t for n in (1, len(steps) // 2, -1)] + between)
+    for moment in grow_trajectory(seed, length, brain, rho_t=asked):
         stored = GrowthParameters.from_identifiable(seed, length, moment.rho_t, rng.uniform(0.002, 0.2))
         again = simulate(GrowthParameters(seed, stored.diffusivity, stored.proliferation, stored.duration), brain)
         np.testing.assert_array_equal(again, moment.on_grid(brain.grid.shape))
+    # The last step end is still in memory: it is the one of the times too.
+    np.testing.assert_array_equal(steps[-1].on_grid(brain.grid.shape), again)
 
 
-def test_moments_meet_the_volumes_asked_for(brain, brain_seeds):
-    for seed in brain_seeds:
-        moments = [
-            (moment.rho_t, moment.volume_ml, np.count_nonzero(moment.density > np.float32(0.2)))
-            for moment in grow_trajectory(seed, 1.7, brain, volumes_ml=[3, 10, 12, 40])
-        ]
-        np.testing.assert_allclose([volume for _, volume, _ in moments], [3, 10, 12, 40], rtol=0.03)
-        assert [time for time, _, _ in moments] == sorted(time for time, _, _ in moments)
-        for _, volume, count in moments:
-            assert volume == pytest.approx(count * brain.grid.voxel_volume_ml)
+@pytest.mark.parametrize("threshold", [0.2, 0.6])
+def test_a_moments_volume_is_that_of_its_density_above_the_threshold(brain, brain_seeds, threshold):
+    seed = brain_seeds[1]
+    ends = grow_trajectory(seed, 1.7, brain, every_step=True, threshold=threshold, stop_volume_ml=6)
+    between = grow_trajectory(seed, 1.7, brain, rho_t=[3.0, 7.1, 9.9], threshold=threshold)
+    for moment in [*ends][-1:] + [*between][-1:]:
+        count = np.count_nonzero(moment.density > np.float32(threshold))
+        assert count > 100
+        assert moment.volume_ml == pytest.approx(count * brain.grid.voxel_volume_ml)
 
 
 def test_moments_at_times_are_what_simulations_give(brain, brain_seeds):
@@ -349,9 +353,7 @@ def test_every_step_until_a_volume(brain, brain_seeds):
 def test_a_full_brain_ends_the_trajectory():
     tissue = homogeneous((12, 12, 12), 1.5)
     everything = 12**3 * tissue.grid.voxel_volume_ml
-    moments = [m.volume_ml for m in grow_trajectory((0, 0, 0), 2.0, tissue, volumes_ml=[1, everything + 1])]
-    assert len(moments) == 1
-    last = list(grow_trajectory((0, 0, 0), 2.0, tissue, every_step=True))[-1]
+    *_, last = grow_trajectory((0, 0, 0), 2.0, tissue, every_step=True, stop_volume_ml=everything + 1)
     assert last.volume_ml == pytest.approx(everything)
 
 
@@ -363,7 +365,7 @@ def test_a_tumour_that_changes_no_more_ends_early():
 
 def test_trajectories_in_threads_are_those_of_one_thread(brain, brain_seeds):
     def grow(seed):
-        return [m.on_grid(brain.grid.shape) for m in grow_trajectory(seed, 2.0, brain, volumes_ml=[2, 8])]
+        return [m.on_grid(brain.grid.shape) for m in grow_trajectory(seed, 2.0, brain, rho_t=[4.4, 8.1])]
 
     alone = [grow(seed) for seed in brain_seeds]
     with ThreadPoolExecutor(3) as pool:
@@ -375,12 +377,11 @@ def test_trajectories_in_threads_are_those_of_one_thread(brain, brain_seeds):
     "wrong",
     [
         {},
-        {"rho_t": [1], "volumes_ml": [2]},
         {"rho_t": [1], "every_step": True},
         {"rho_t": [2, 1]},
         {"rho_t": [-1]},
-        {"volumes_ml": [float("nan")]},
-        {"volumes_ml": [float("inf")]},
+        {"rho_t": [float("nan")]},
+        {"rho_t": [float("inf")]},
         {"rho_t": [1], "infiltration_length": 0.0},
         {"rho_t": [1], "infiltration_length": float("nan")},
     ],

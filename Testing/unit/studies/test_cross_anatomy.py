@@ -2,12 +2,13 @@
 
 import numpy as np
 import pytest
+from grown_tumours import grown_to
 
 from TumorQueryLib.anatomy.atlas import Atlas
 from TumorQueryLib.anatomy.tissue import Tissue
 from TumorQueryLib.base.errors import InputError
 from TumorQueryLib.geometry.transforms import map_points
-from TumorQueryLib.growth import GrowthParameters, grow_trajectory
+from TumorQueryLib.growth import GrowthParameters
 from TumorQueryLib.studies.cross_anatomy import (
     LEVELS,
     MODES,
@@ -33,7 +34,7 @@ def parameters(anatomy):
     white = np.argwhere(anatomy.white_matter > 0.98)
     right = white[anatomy.grid.to_ras(white)[:, 0] > 20]
     seed = tuple(anatomy.grid.to_ras(right[len(right) // 2]))
-    moment = next(grow_trajectory(seed, 2.0, tissue, volumes_ml=[20.0]))
+    moment = grown_to(20.0, seed, 2.0, tissue)
     return GrowthParameters.from_identifiable(seed, 2.0, moment.rho_t, 0.02)
 
 
