@@ -10,12 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from TumorQueryLib.base.errors import InputError
+
+if TYPE_CHECKING:
+    import SimpleITK as sitk
 
 LPS_FROM_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
@@ -158,7 +161,7 @@ def ras_to_lps(points: ArrayLike) -> NDArray[np.float64]:
     return np.asarray(points, dtype=float) * np.array([-1.0, -1.0, 1.0])
 
 
-def image_from_volume(volume: Volume):
+def image_from_volume(volume: Volume) -> sitk.Image:
     """A SimpleITK image of the volume's voxels, in place in LPS.
 
     Boolean arrays become uint8. Raises `InputError` where the grid is sheared,
@@ -172,7 +175,7 @@ def image_from_volume(volume: Volume):
     return image
 
 
-def place_image(image, grid: Grid) -> None:
+def place_image(image: sitk.Image, grid: Grid) -> None:
     """Give a SimpleITK image the origin, spacing and direction of a grid."""
     lps = LPS_FROM_RAS @ grid.affine
     direction = lps[:3, :3] / grid.spacing
@@ -188,7 +191,7 @@ def place_image(image, grid: Grid) -> None:
     image.SetDirection(rotation.ravel().tolist())
 
 
-def grid_from_image(image) -> Grid:
+def grid_from_image(image: sitk.Image) -> Grid:
     """The grid of a three-dimensional SimpleITK image."""
     lps = np.eye(4)
     lps[:3, :3] = np.array(image.GetDirection()).reshape(3, 3) * np.array(image.GetSpacing())
@@ -197,7 +200,7 @@ def grid_from_image(image) -> Grid:
     return Grid((i, j, k), LPS_FROM_RAS @ lps)
 
 
-def volume_from_image(image) -> Volume:
+def volume_from_image(image: sitk.Image) -> Volume:
     """A SimpleITK image as a volume; the array is a C-contiguous copy, [i, j, k]."""
     import SimpleITK as sitk
 
@@ -207,7 +210,12 @@ def volume_from_image(image) -> Volume:
 
 
 def resample(
-    volume: Volume, target: Grid, transform=None, *, interpolation: str = "linear", outside: float = 0.0
+    volume: Volume,
+    target: Grid,
+    transform: sitk.Transform | None = None,
+    *,
+    interpolation: str = "linear",
+    outside: float = 0.0,
 ) -> Volume:
     """Values of a volume at the voxels of another grid.
 
@@ -243,7 +251,7 @@ def resample(
     return Volume(volume_from_image(moved).array, target)
 
 
-def resample_mask(mask: Volume, target: Grid, transform=None) -> Volume:
+def resample_mask(mask: Volume, target: Grid, transform: sitk.Transform | None = None) -> Volume:
     """A mask on another grid, by the share of each target voxel that it fills.
 
     The indicator is interpolated linearly on a lattice about as fine as the source
@@ -277,7 +285,7 @@ def resample_mask(mask: Volume, target: Grid, transform=None) -> Volume:
     return Volume(filled, target)
 
 
-def mask_share(mask: Volume, target: Grid, transform=None) -> NDArray[np.float32]:
+def mask_share(mask: Volume, target: Grid, transform: sitk.Transform | None = None) -> NDArray[np.float32]:
     """Share of each target voxel that a mask fills, float32 in [0, 1], shape target.shape."""
     if mask.array.dtype != bool:
         raise TypeError("a mask is a boolean array")
@@ -293,7 +301,7 @@ def mask_share(mask: Volume, target: Grid, transform=None) -> NDArray[np.float32
     return blocks.mean(axis=(1, 3, 5), dtype=np.float32)
 
 
-def _reference_image(grid: Grid):
+def _reference_image(grid: Grid) -> sitk.Image:
     """An image whose geometry is the grid's, for SimpleITK calls that want one."""
     import SimpleITK as sitk
 

@@ -90,13 +90,13 @@ class SpaceMap:
         return float(np.mean(np.maximum(determinant, 1e-3) ** (-1 / 3)))
 
 
-def map_points(transform, points: ArrayLike) -> NDArray[np.float64]:
+def map_points(transform: sitk.Transform, points: ArrayLike) -> NDArray[np.float64]:
     """Points (n, 3) in RAS mm through a SimpleITK transform, shape (n, 3), RAS mm."""
     lps = ras_to_lps(points)
     return ras_to_lps([transform.TransformPoint(point) for point in lps.tolist()]).reshape(lps.shape)
 
 
-def jacobian_determinant(transform, grid: Grid) -> NDArray[np.float64]:
+def jacobian_determinant(transform: sitk.Transform, grid: Grid) -> NDArray[np.float64]:
     """Determinant of a SimpleITK transform's Jacobian at the voxels of a grid, by central differences."""
     placed = sitk.Image([1, 1, 1], sitk.sitkUInt8)
     place_image(placed, grid)
@@ -115,7 +115,7 @@ def jacobian_determinant(transform, grid: Grid) -> NDArray[np.float64]:
     return np.linalg.det(np.eye(3) + per_index @ np.linalg.inv(grid.affine[:3, :3]))
 
 
-def displacement_transform(displacement: NDArray[np.float32], grid: Grid):
+def displacement_transform(displacement: NDArray[np.float32], grid: Grid) -> sitk.DisplacementFieldTransform:
     """A SimpleITK displacement field from displacements in voxels (3, i, j, k) of a grid along RAS."""
     millimetres = np.moveaxis(displacement, 0, -1).astype(np.float64) @ grid.affine[:3, :3].T
     image = sitk.GetImageFromArray(np.ascontiguousarray(ras_to_lps(millimetres).transpose(2, 1, 0, 3)), isVector=True)
@@ -123,6 +123,6 @@ def displacement_transform(displacement: NDArray[np.float32], grid: Grid):
     return sitk.DisplacementFieldTransform(image)
 
 
-def identity_transform():
+def identity_transform() -> sitk.Transform:
     """The transform that leaves points where they are."""
     return sitk.AffineTransform(3)

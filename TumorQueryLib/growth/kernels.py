@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 from numba import njit
+from numpy.typing import NDArray
 
 #: Cells that are swept together along i; a few rows of them fit the first two caches.
 ROW_LENGTH = 1024
@@ -91,7 +92,15 @@ def _open_plane(density, state, faces_j, faces_k, stride, decay, stages, numbers
 
 
 @_compiled
-def open_step(density, state, faces_j, faces_k, decay, stages, numbers):
+def open_step(
+    density: NDArray[np.float32],
+    state: NDArray[np.float32],
+    faces_j: NDArray[np.float32],
+    faces_k: NDArray[np.float32],
+    decay: np.float32,
+    stages: NDArray[np.int64],
+    numbers: NDArray[np.float64],
+) -> None:
     """First half of a step on all planes, from `density` into `state`."""
     stride = density.shape[2]
     size = density.shape[1] * stride
@@ -139,7 +148,9 @@ def _last_stage_of_row(here, above, faces, flux, scale, state, share):
 
 
 @_compiled
-def cross_step(state, faces_i, stages, numbers):
+def cross_step(
+    state: NDArray[np.float32], faces_i: NDArray[np.float32], stages: NDArray[np.int64], numbers: NDArray[np.float64]
+) -> None:
     """Middle of a step: diffusion along i, in place.
 
     Rows of adjacent cells are swept along i with all stages at once, each stage one row behind
@@ -173,7 +184,17 @@ def cross_step(state, faces_i, stages, numbers):
 
 
 @_compiled
-def close_step(state, density, faces_j, faces_k, decay, stages, numbers, threshold, reopen):
+def close_step(
+    state: NDArray[np.float32],
+    density: NDArray[np.float32],
+    faces_j: NDArray[np.float32],
+    faces_k: NDArray[np.float32],
+    decay: np.float32,
+    stages: NDArray[np.int64],
+    numbers: NDArray[np.float64],
+    threshold: np.float32,
+    reopen: bool,
+) -> int:
     """Second half of a step, mirroring the first, from `state` into `density`.
 
     With `reopen`, `state` is taken on through the first half of the next, equal step while
@@ -201,7 +222,7 @@ def close_step(state, density, faces_j, faces_k, decay, stages, numbers, thresho
 
 
 @_compiled
-def outer_maxima(density, nk):
+def outer_maxima(density: NDArray[np.float32], nk: int) -> NDArray[np.float32]:
     """Greatest density of the six outer layers of a box whose lines hold `nk` cells: low i, high i, low j, ..."""
     ni, nj, _ = density.shape
     maxima = np.zeros(6, np.float32)
@@ -220,7 +241,14 @@ def outer_maxima(density, nk):
 
 
 @_compiled
-def lay_faces(mobility, first, nk, faces_i, faces_j, faces_k):
+def lay_faces(
+    mobility: NDArray[np.float32],
+    first: NDArray[np.int64],
+    nk: int,
+    faces_i: NDArray[np.float32],
+    faces_j: NDArray[np.float32],
+    faces_k: NDArray[np.float32],
+) -> None:
     """Mobility of a box's faces towards the next cell along i, j, k, as `Tissue.face_mobility` has them.
 
     The box starts at index `first` of `mobility` and its lines hold `nk` cells; its sides are closed.
@@ -246,7 +274,7 @@ def _lay_line(here, there, faces):
 
 
 @_compiled
-def copy_into_zeros(source, target, first):
+def copy_into_zeros(source: NDArray[np.float32], target: NDArray[np.float32], first: NDArray[np.int64]) -> None:
     """Copy an array into a larger one at index `first`; the rest of it becomes 0."""
     target[:] = 0
     for i in range(source.shape[0]):
@@ -257,7 +285,7 @@ def copy_into_zeros(source, target, first):
 
 
 @_compiled
-def extent(field, mask):
+def extent(field: NDArray[np.floating], mask: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.int64], bool]:
     """First index and last index + 1 of where a field exceeds 0 in a mask, and whether all of it lies in [0, 1]."""
     first, last = np.full(3, np.int64(2**62)), np.zeros(3, np.int64)
     valid = True

@@ -152,7 +152,14 @@ def refined(velocity: NDArray[np.float32], ratio: float) -> NDArray[np.float32]:
     return np.stack(fine) * np.float32(ratio)
 
 
-def _force(fixed, moving, fixed_weight, moving_weight, velocity, factor):
+def _force(
+    fixed: NDArray[np.float32],
+    moving: NDArray[np.float32],
+    fixed_weight: NDArray[np.float32],
+    moving_weight: NDArray[np.float32],
+    velocity: NDArray[np.float32],
+    factor: int,
+) -> NDArray[np.float32]:
     """Ascent direction of the local correlation of fixed with moving(exp(v)), on the level's grid."""
     moved, moved_weight = warp(moving, moving_weight, exponential(velocity), factor)
     return local_correlation_force(fixed, moved, fixed_weight * moved_weight, WINDOW_RADIUS, VARIANCE_FLOOR)
@@ -188,7 +195,7 @@ def _border_taper(shape: tuple[int, ...]) -> NDArray[np.float32]:
 
 
 @njit(cache=True, nogil=True)
-def compose_with_itself(displacement):
+def compose_with_itself(displacement: NDArray[np.float32]) -> NDArray[np.float32]:
     """d(x) + d(x + d(x)) for a displacement of shape (3, a, b, c) in voxels; clamped at the border."""
     _, ni, nj, nk = displacement.shape
     result = np.empty_like(displacement)
@@ -217,7 +224,9 @@ def compose_with_itself(displacement):
 
 
 @njit(cache=True, nogil=True)
-def warp(image, weight, displacement, factor):
+def warp(
+    image: NDArray[np.float32], weight: NDArray[np.float32], displacement: NDArray[np.float32], factor: int
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Image and weight at x + d(x), trilinear, 0 outside.
 
     `displacement` (3, a, b, c) is in voxels of its own grid, every `factor`-th voxel of the image's.
@@ -282,7 +291,13 @@ def warp(image, weight, displacement, factor):
 
 
 @njit(cache=True, nogil=True)
-def local_correlation_force(fixed, moved, weight, radius, variance_floor):
+def local_correlation_force(
+    fixed: NDArray[np.float32],
+    moved: NDArray[np.float32],
+    weight: NDArray[np.float32],
+    radius: int,
+    variance_floor: float,
+) -> NDArray[np.float32]:
     """Gradient of the weighted local squared correlation with respect to a displacement of `moved`.
 
     Windows are cubes of 2 radius + 1 voxels, cut at the border. As usual the change of the neighbours' windows is
