@@ -93,7 +93,7 @@ class SpaceMap:
 def map_points(transform: sitk.Transform, points: ArrayLike) -> NDArray[np.float64]:
     """Points (n, 3) in RAS mm through a SimpleITK transform, shape (n, 3), RAS mm."""
     lps = ras_to_lps(points)
-    return ras_to_lps([transform.TransformPoint(point) for point in lps.tolist()]).reshape(lps.shape)
+    return ras_to_lps(np.reshape([transform.TransformPoint(point) for point in lps.tolist()], lps.shape))
 
 
 def jacobian_determinant(transform: sitk.Transform, grid: Grid) -> NDArray[np.float64]:

@@ -168,6 +168,24 @@ def test_a_core_of_one_voxel_survives_a_coarse_grid_in_its_place(name, index, ta
     assert distance.max() <= np.linalg.norm(np.full(3, target_spacing)) + np.linalg.norm(source.spacing)
 
 
+@pytest.mark.parametrize("target_spacing", [3.0, 4.0])
+def test_a_region_too_thin_for_a_coarse_grid_keeps_its_volume_in_its_place(awkward_affine, target_spacing):
+    source = centred_grid((40, 40, 40), awkward_affine)
+    points = source.to_ras(np.moveaxis(np.indices(source.shape), 0, -1))
+    # A disc one voxel thick, which fills less than half of any target voxel that it crosses.
+    sheet = np.linalg.norm(points - source.to_ras([20, 19.5, 19.5]), axis=-1) < 11
+    sheet[:20], sheet[21:] = False, False
+    mask = Volume(sheet, source)
+    target = Grid.isotropic(int(40 / target_spacing), target_spacing, (0.3, -0.2, 0.1))
+    share = mask_share(mask, target)
+    assert (share > 0.5).sum() < 0.5 * share.sum(), "the sheet of this test has to be too thin"
+    found = resample_mask(mask, target).array
+    expected = sheet.sum() * source.voxel_volume_ml / target.voxel_volume_ml
+    assert found.sum() > 3
+    assert abs(found.sum() - expected) <= 1 + 0.1 * expected
+    assert share[found].min() >= share[~found].max()
+
+
 def test_an_empty_mask_and_one_outside_stay_empty():
     grid = Grid.isotropic(8, 1.0, (0, 0, 0))
     far = Grid.isotropic(8, 1.0, (100, 0, 0))
@@ -196,9 +214,16 @@ def test_grids_match_within_rounding_only():
     grid = Grid((10, 10, 10), AWKWARD_AFFINES["oblique"])
     image = image_from_volume(Volume(np.zeros(grid.shape), grid))
     assert grid_from_image(image).matches(grid)
-    shifted = grid.affine.copy()
-    shifted[0, 3] += 0.02
-    assert not Grid(grid.shape, shifted).matches(grid)
+    for axis in range(3):
+        for distance, close in ((0.005, True), (0.02, False)):
+            shifted = grid.affine.copy()
+            shifted[axis, 3] -= distance
+            assert Grid(grid.shape, shifted).matches(grid) == close
+            assert Grid(grid.shape, shifted).matches(grid, tolerance=0.03)
+    # A turn about the first voxel: that one stays, the far corner moves.
+    turned = grid.affine.copy()
+    turned[:3, 2] += [0.0, 0.02 / 9, 0.0]
+    assert not Grid(grid.shape, turned).matches(grid)
     assert not Grid((10, 10, 11), grid.affine).matches(grid)
     assert Grid(grid.shape, grid.affine) == grid
     assert hash(Grid(grid.shape, grid.affine)) == hash(grid)

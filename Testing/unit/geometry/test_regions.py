@@ -1,0 +1,68 @@
+"""A tumour's two regions: what is counted, compared and refused."""
+
+import numpy as np
+import pytest
+
+from TumorQueryLib.base.errors import InputError
+from TumorQueryLib.geometry.grid import Grid, Volume
+from TumorQueryLib.geometry.regions import (
+    THRESHOLD_CORE,
+    THRESHOLD_WHOLE,
+    TumorMasks,
+    bounding_box,
+    dice,
+    dice_from_counts,
+    threshold_density,
+)
+
+GRID = Grid((4, 5, 6), np.diag([2.0, 1.0, 5.0, 1.0]))
+
+
+def region(*indices):
+    mask = np.zeros(GRID.shape, dtype=bool)
+    for index in indices:
+        mask[index] = True
+    return mask
+
+
+def test_dice_of_sets_that_overlap_in_part_wholly_and_not_at_all():
+    one, both, other = region((0, 0, 0)), region((0, 0, 0), (1, 1, 1), (2, 2, 2)), region((3, 3, 3))
+    assert dice(one, both) == 0.5
+    assert dice(one, one) == 1
+    assert dice(one, other) == 0
+    assert dice(one, region()) == 0
+    assert dice(region(), region()) == 1
+    assert dice_from_counts([1, 0, 0], [1, 0, 2], [3, 0, 0]).tolist() == [0.5, 1, 0]
+
+
+def test_volumes_are_in_millilitres_core_first():
+    masks = TumorMasks(region((0, 0, 0)), region((0, 0, 0), (1, 1, 1)), GRID)
+    assert masks.volumes_ml() == pytest.approx((0.01, 0.02))
+
+
+def test_a_density_at_a_threshold_is_not_above_it():
+    density = np.zeros(GRID.shape)
+    density[0, 0, :4] = [THRESHOLD_WHOLE, THRESHOLD_WHOLE + 1e-6, THRESHOLD_CORE, THRESHOLD_CORE + 1e-6]
+    core, whole = threshold_density(Volume(density, GRID), THRESHOLD_CORE, THRESHOLD_WHOLE)
+    assert np.argwhere(core.array).tolist() == [[0, 0, 3]]
+    assert np.argwhere(whole.array).tolist() == [[0, 0, 1], [0, 0, 2], [0, 0, 3]]
+    assert core.grid == whole.grid == GRID
+
+
+def test_the_bounding_box_holds_first_and_last_voxel():
+    first, stop = bounding_box(region((1, 0, 2), (2, 4, 2)))
+    assert first.tolist() == [1, 0, 2]
+    assert stop.tolist() == [3, 5, 3]
+
+
+@pytest.mark.parametrize(
+    ("core", "whole", "said"),
+    [
+        (np.zeros(GRID.shape), region(), "core mask holds float64"),
+        (region(), np.zeros(GRID.shape, int), "whole mask holds int64"),
+        (region(), np.zeros((4, 5, 5), bool), "whole mask has shape"),
+    ],
+)
+def test_masks_that_are_none_are_refused_by_name(core, whole, said):
+    with pytest.raises(InputError, match=said):
+        TumorMasks(core, whole, GRID)
