@@ -210,12 +210,34 @@ def test_cropping_leaves_voxels_in_their_place(grid, start):
     assert np.allclose(cropped.to_ras([3, 3, 3]), grid.to_ras(np.array(stop) - 1))
 
 
+def test_a_grid_around_points_holds_them_and_the_padding_and_no_more():
+    points = np.array([[1.0, -2.0, 3.0], [11.0, 0.5, 3.2]])
+    grid = Grid.around(points, 1.5, 4.0)
+    assert np.allclose(grid.affine[:3, :3], 1.5 * np.eye(3))
+    assert np.allclose(grid.to_ras([0, 0, 0]), points.min(axis=0) - 4)
+    beyond = grid.to_ras(np.array(grid.shape) - 1) - (points.max(axis=0) + 4)
+    assert (beyond >= 0).all()
+    assert (beyond < 1.5).all()
+
+
+def test_an_isotropic_grid_lies_around_its_centre(awkward_affine):
+    cube = Grid.isotropic(5, 2.0, (1.0, 2.0, 3.0))
+    assert np.allclose(cube.to_ras([2, 2, 2]), [1, 2, 3])
+    assert np.allclose(cube.to_ras([3, 1, 2]), [3, 0, 3])
+    grid = centred_grid((7, 8, 9), awkward_affine, (4.0, 5.0, 6.0))
+    like = grid.isotropic_like(2.0, (3, 5, 7))
+    assert like.shape == (3, 5, 7)
+    assert np.allclose(like.spacing, 2)
+    assert np.allclose(like.to_ras([1, 2, 3]), [4, 5, 6])
+    assert np.allclose(like.affine[:3, :3] / 2, grid.affine[:3, :3] / grid.spacing)
+
+
 def test_grids_match_within_rounding_only():
     grid = Grid((10, 10, 10), AWKWARD_AFFINES["oblique"])
     image = image_from_volume(Volume(np.zeros(grid.shape), grid))
     assert grid_from_image(image).matches(grid)
     for axis in range(3):
-        for distance, close in ((0.005, True), (0.02, False)):
+        for distance, close in ((0.009, True), (0.011, False)):
             shifted = grid.affine.copy()
             shifted[axis, 3] -= distance
             assert Grid(grid.shape, shifted).matches(grid) == close
