@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from grown_tumours import grown_to
+from known_tumour import grown_to
 
 from TumorQueryLib.anatomy.atlas import Atlas
 from TumorQueryLib.anatomy.tissue import Tissue
@@ -34,7 +34,7 @@ def parameters(anatomy):
     white = np.argwhere(anatomy.white_matter > 0.98)
     right = white[anatomy.grid.to_ras(white)[:, 0] > 20]
     seed = tuple(anatomy.grid.to_ras(right[len(right) // 2]))
-    moment = grown_to(20.0, seed, 2.0, tissue)
+    moment = grown_to(seed, 2.0, 20.0, tissue)
     return GrowthParameters.from_identifiable(seed, 2.0, moment.rho_t, 0.02)
 
 
