@@ -1,5 +1,6 @@
 # make demo   install, then run the main job on the bundled sample with the bundled database
 # make test   install, then run every test and the linters
+# make test-thorough   the property tests' files with fifteen times the examples
 # make setup  install only
 # make lint   ruff and mypy
 # make bench  the benchmarks, as tables and JSON in bench/
@@ -12,7 +13,7 @@ VENV := $(if $(filter python3,$(PYTHON)),.venv,.venv-$(notdir $(PYTHON)))
 BIN := $(VENV)/bin
 OUT ?= demo
 
-.PHONY: setup demo test lint bench clean
+.PHONY: setup demo test test-thorough lint bench clean
 
 $(VENV)/installed-run: pyproject.toml Testing/constraints.txt scripts/setup.sh
 	sh scripts/setup.sh $(PYTHON) $(VENV) run
@@ -35,6 +36,9 @@ lint: $(VENV)/installed-test
 test: $(VENV)/installed-test lint
 	sh scripts/install_rendering_libraries.sh
 	$(BIN)/python -m pytest
+
+test-thorough: $(VENV)/installed-test
+	TUMORQUERY_HYPOTHESIS=thorough $(BIN)/python -m pytest $$(grep -rl '^@given' Testing/unit)
 
 bench: $(VENV)/installed-test
 	mkdir -p bench
