@@ -1,4 +1,4 @@
-"""The affine part: mutual information from 27 orientations."""
+"""The affine part: mutual information from many orientations."""
 
 from __future__ import annotations
 
@@ -11,18 +11,58 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from TumorQueryLib.base.errors import InputError
-from TumorQueryLib.base.progress import Progress, part
+from TumorQueryLib.base.progress import Progress, no_progress, part
 from TumorQueryLib.geometry.grid import Volume, image_from_volume, ras_to_lps
 from TumorQueryLib.registration.prepared import COST_RING, RING, PreparedImage, dilated, isotropic_around
 
 START_ANGLES = (-35.0, 0.0, 35.0)  # degrees about each axis: 27 starts
 
 
-def affine_transform(reference: PreparedImage, patient: PreparedImage, progress: Progress) -> sitk.AffineTransform:
+def usual_orientations() -> list[NDArray[np.float64]]:
+    """Rotation matrices of a head that lies about as its header says, within some 50 degrees."""
+    rotation = sitk.Euler3DTransform()
+    found = []
+    for angles in itertools.product(START_ANGLES, repeat=3):
+        rotation.SetRotation(*np.deg2rad(angles).tolist())
+        found.append(np.array(rotation.GetMatrix()).reshape(3, 3))
+    return found
+
+
+def turned_orientations() -> list[NDArray[np.float64]]:
+    """The 23 rotation matrices that turn a head by 90 or 180 degrees: headers that lost or permuted their axes."""
+    found = []
+    for order in itertools.permutations(range(3)):
+        for signs in itertools.product((1.0, -1.0), repeat=3):
+            matrix = np.diag(signs)[list(order)]
+            if np.linalg.det(matrix) > 0 and not np.array_equal(matrix, np.eye(3)):
+                found.append(matrix)
+    return found
+
+
+def affine_transform(
+    reference: PreparedImage,
+    patient: PreparedImage,
+    orientations: list[NDArray[np.float64]],
+    *,
+    progress: Progress = no_progress,
+) -> sitk.AffineTransform:
     """The affine transform that maps atlas points to patient points.
 
-    27 orientations at 8 mm, the best three at 4 mm, the best of them at 8, 4 and 2 mm. One thread: SimpleITK adds
+    Every orientation at 8 mm, the best three at 4 mm, the best of them at 8, 4 and 2 mm. One thread: SimpleITK adds
     the threads' shares of the derivative in whatever order they finish.
+
+    Parameters
+    ----------
+    reference, patient : PreparedImage
+        Of the atlas and of the patient.
+    orientations : list of ndarray, shape (3, 3)
+        Rotation matrices (LPS) to start from, about the brain's centre.
+    progress : Progress
+
+    Raises
+    ------
+    InputError
+        When the tumour leaves nothing of the brain to register.
     """
     fixed = image_from_volume(reference.image)
     # A tight mask where there is a skull: the atlas has none to compare it with.
@@ -40,26 +80,30 @@ def affine_transform(reference: PreparedImage, patient: PreparedImage, progress:
     # Coarse images are made once; the optimiser would make them again for every start.
     coarse = _coarser(fixed, 6.0, 4), _coarser(moving, 6.0, 4)
     middle = _coarser(fixed, 4.0, 2), _coarser(moving, 4.0, 2)
+    masks = fixed_mask, moving_mask
 
     starts = []
-    orientations = list(itertools.product(START_ANGLES, repeat=3))
-    for n, angles in enumerate(orientations):
-        rotation = sitk.Euler3DTransform()
-        rotation.SetRotation(*np.deg2rad(angles).tolist())
+    for n, orientation in enumerate(orientations):
         start = sitk.AffineTransform(3)
         start.SetCenter(fixed_centre.tolist())
-        start.SetMatrix(rotation.GetMatrix())
+        start.SetMatrix(orientation.ravel().tolist())
         start.SetTranslation(shift.tolist())
         step = part(progress, 0.5 * n / len(orientations), 0.5 * (n + 1) / len(orientations))
-        starts.append(_optimised(coarse, (fixed_mask, moving_mask), start, _OptimiserStage(0.5, 30, 0.05, 2.0), step))
+        starts.append(_optimised(coarse, masks, start, _OptimiserStage(0.5, 30, 0.05, 2.0), step))
     starts.sort(key=lambda found: found[0])
     better = []
     for n, (_, start) in enumerate(starts[:3]):
         step = part(progress, 0.5 + 0.1 * n, 0.6 + 0.1 * n)
-        better.append(_optimised(middle, (fixed_mask, moving_mask), start, _OptimiserStage(0.3, 80, 0.01, 1.0), step))
+        better.append(_optimised(middle, masks, start, _OptimiserStage(0.3, 80, 0.01, 1.0), step))
     better.sort(key=lambda found: found[0])
     last = _OptimiserStage(0.25, 150, 1e-3, 1.0, shrink=(4, 2, 1), sigmas=(4.0, 2.0, 1.0))
-    return _optimised((fixed, moving), (fixed_mask, moving_mask), better[0][1], last, part(progress, 0.8, 1.0))[1]
+    return _optimised((fixed, moving), masks, better[0][1], last, part(progress, 0.8, 1.0))[1]
+
+
+def angle_of(transform: sitk.AffineTransform) -> float:
+    """Degrees by which an affine transform turns."""
+    left, _, right = np.linalg.svd(np.array(transform.GetMatrix()).reshape(3, 3))
+    return float(np.degrees(np.arccos(np.clip((np.trace(left @ right) - 1) / 2, -1, 1))))
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,34 @@ from TumorQueryLib.geometry.transforms import jacobian_determinant, map_points
 from TumorQueryLib.registration.prepared import PreparedImage
 
 LOW_BRAIN_DICE = 0.90
-LOW_CORRELATION = 0.30
+#: Sound registrations of eight patients correlate by 0.59 to 0.77 (deformable) and by 0.45 or more (affine).
+LOW_CORRELATION = {"none": 0.30, "affine": 0.30, "deformable": 0.45}
 LARGE_INVERSE_ERROR = 0.5  # mm, 95th percentile
+
+
+def agreement(reference: PreparedImage, patient: PreparedImage, forward: sitk.Transform) -> tuple[float, float]:
+    """Overlap of the brains (Dice) and correlation of the images in both brains, outside the tumour.
+
+    Parameters
+    ----------
+    reference, patient : PreparedImage
+        Of the atlas and of the patient.
+    forward : SimpleITK.Transform
+        From the atlas to the patient.
+    """
+    grid = reference.image.grid
+    moved, moved_brain, weight = patient.on(grid, forward)
+    patient_brain = moved_brain > 0.5
+    # What lies outside the patient's field of view cannot overlap and is not counted.
+    in_view = resample(Volume(np.ones(patient.image.grid.shape, np.float32), patient.image.grid), grid, forward).array
+    seen = reference.brain.array & (in_view > 0.5)
+    both = seen & patient_brain & (weight > 0.5)
+    overlap = 2 * (seen & patient_brain).sum() / max(1, seen.sum() + patient_brain.sum())
+    correlation = 0.0
+    if both.sum() > 1:
+        pair = np.corrcoef(reference.image.array[both], moved[both])
+        correlation = float(np.nan_to_num(pair[0, 1]))
+    return float(overlap), correlation
 
 
 def measure_quality(
@@ -28,18 +54,8 @@ def measure_quality(
         From the atlas to the patient, and back.
     """
     grid = reference.image.grid
-    moved, moved_brain, weight = patient.on(grid, forward)
+    overlap, correlation = agreement(reference, patient, forward)
     atlas_brain = reference.brain.array
-    patient_brain = moved_brain > 0.5
-    # What lies outside the patient's field of view cannot overlap and is not counted.
-    in_view = resample(Volume(np.ones(patient.image.grid.shape, np.float32), patient.image.grid), grid, forward).array
-    seen = atlas_brain & (in_view > 0.5)
-    both = seen & patient_brain & (weight > 0.5)
-    overlap = 2 * (seen & patient_brain).sum() / max(1, seen.sum() + patient_brain.sum())
-    correlation = 0.0
-    if both.sum() > 1:
-        pair = np.corrcoef(reference.image.array[both], moved[both])
-        correlation = float(np.nan_to_num(pair[0, 1]))
     errors = np.concatenate(
         [
             _there_and_back(forward, backward, _brain_points(reference.brain)),
@@ -50,7 +66,7 @@ def measure_quality(
     median, p95 = np.percentile(errors, (50, 95))
     return {
         "brain_ml": float(patient.brain.array.sum() * patient.brain.grid.voxel_volume_ml),
-        "brain_dice": float(overlap),
+        "brain_dice": overlap,
         "correlation": correlation,
         "inverse_error_median_mm": float(median),
         "inverse_error_p95_mm": float(p95),
@@ -61,15 +77,32 @@ def measure_quality(
     }
 
 
-def quality_warnings(mode: str, quality: dict[str, float], has_skull: bool) -> tuple[str, ...]:
-    """Sentences about a registration that a user should not trust blindly."""
+def quality_warnings(
+    mode: str, quality: dict[str, float], has_skull: bool, turned_degrees: float | None
+) -> tuple[str, ...]:
+    """Sentences about a registration that a user should not trust blindly.
+
+    Parameters
+    ----------
+    mode : {"none", "affine", "deformable"}
+    quality : dict of float
+        See `Registration.quality`.
+    has_skull : bool
+    turned_degrees : float or None
+        By how much the head had to be turned, where it does not lie as its header says.
+    """
     found: list[str] = []
+    if turned_degrees is not None:
+        found.append(
+            f"The head does not lie as the image's header says: it was turned by {turned_degrees:.0f} degrees to fit "
+            "the atlas. Check in a viewer that the patient's right is right, and export the image again if it is not."
+        )
     if has_skull:
         found.append(
             "The image seems to contain the skull, and the atlas has none: the registration may be poor. Strip the "
             "skull first (in 3D Slicer for instance with the extension SynthStrip or HD-BET), or give a brain mask."
         )
-    if quality["brain_dice"] < LOW_BRAIN_DICE or quality["correlation"] < LOW_CORRELATION:
+    if quality["brain_dice"] < LOW_BRAIN_DICE or quality["correlation"] < LOW_CORRELATION[mode]:
         advice = (
             "choose the affine or deformable registration unless the image lies in the atlas's space"
             if mode == "none"

@@ -10,16 +10,23 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import SimpleITK as sitk
+
 from TumorQueryLib.anatomy.atlas import Atlas
 from TumorQueryLib.base.errors import InputError
 from TumorQueryLib.base.method import REGISTRATIONS
 from TumorQueryLib.base.progress import Progress, no_progress, part
 from TumorQueryLib.geometry.grid import Volume
 from TumorQueryLib.geometry.transforms import SpaceMap, identity_transform
-from TumorQueryLib.registration.affine import affine_transform
+from TumorQueryLib.registration.affine import affine_transform, angle_of, turned_orientations, usual_orientations
 from TumorQueryLib.registration.deformable import deformable_transforms
 from TumorQueryLib.registration.prepared import PreparedImage
-from TumorQueryLib.registration.quality import measure_quality, quality_warnings
+from TumorQueryLib.registration.quality import agreement, measure_quality, quality_warnings
+
+#: Correlation of the images after the affine transform below which the head may lie turned.
+POOR_CORRELATION = 0.40
+#: By so much more a turned start has to correlate than the usual one.
+CLEARLY_BETTER = 0.10
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,10 +96,12 @@ def register(
     progress(0.0, "Registration: preparing")
     patient = PreparedImage.of_patient(image, tumour, brain_mask)
     reference = PreparedImage.of_atlas(atlas)
+    turned_degrees = None
     if mode == "none":
         forward, backward = identity_transform(), identity_transform()
     else:
-        affine = affine_transform(reference, patient, part(progress, 0.02, 0.95 if mode == "affine" else 0.5))
+        step = part(progress, 0.02, 0.95 if mode == "affine" else 0.5)
+        affine, turned_degrees = _affine(reference, patient, step)
         forward, backward = affine, affine.GetInverse()
         if patient.has_skull:
             patient = patient.stripped_by(reference, backward)
@@ -107,5 +116,23 @@ def register(
         mode=mode,
         quality=quality,
         brain_source="given" if brain_mask is not None else "guessed" if patient.has_skull else "stripped",
-        warnings=quality_warnings(mode, quality, patient.has_skull),
+        warnings=quality_warnings(mode, quality, patient.has_skull, turned_degrees),
     )
+
+
+def _affine(
+    reference: PreparedImage, patient: PreparedImage, progress: Progress
+) -> tuple[sitk.AffineTransform, float | None]:
+    """The affine transform from the atlas to the patient, and its angle where the head does not lie as it should.
+
+    Turned starts are tried only where the usual ones end poorly, and taken only where they end well.
+    """
+    usual = affine_transform(reference, patient, usual_orientations(), progress=part(progress, 0.0, 0.6))
+    _, correlation = agreement(reference, patient, usual)
+    if correlation >= POOR_CORRELATION:
+        return usual, None
+    turned = affine_transform(reference, patient, turned_orientations(), progress=part(progress, 0.6, 1.0))
+    _, of_turned = agreement(reference, patient, turned)
+    if of_turned < max(POOR_CORRELATION, correlation + CLEARLY_BETTER):
+        return usual, None
+    return turned, angle_of(turned)

@@ -17,7 +17,8 @@ from TumorQueryLib.base.errors import Cancelled, InputError, OutputError
 from TumorQueryLib.geometry.grid import Grid, Volume, ras_to_lps, resample, volume_from_image
 from TumorQueryLib.geometry.transforms import jacobian_determinant, map_points
 from TumorQueryLib.registration import Registration, register
-from TumorQueryLib.registration.registration import find_brain
+from TumorQueryLib.registration.prepared import find_brain
+from TumorQueryLib.results.files import OUTPUTS, write_transforms
 from TumorQueryLib.studies.benchmarks.pipeline import point_errors, warped_patient
 
 TEST_DATA = os.environ.get("TUMORQUERY_TEST_DATA")
@@ -97,6 +98,35 @@ def test_affine_survives_a_misplaced_oblique_flipped_thick_sliced_header(mni):
     assert np.abs(there - patient.grid.to_ras(indices)).max() < 1e-3
 
 
+@pytest.mark.parametrize(
+    "turn",
+    [
+        np.diag([-1.0, -1, 1]),
+        np.array([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]]),
+        np.array([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]]),
+    ],
+    ids=["180 degrees about S", "90 degrees about R", "90 degrees about S"],
+)
+def test_a_head_turned_by_a_lost_header_is_found_and_said(mni, turn):
+    """Another brain than the atlas's, whose voxels lie turned by 90 or 180 degrees under their header."""
+    sri = Atlas.load("SRI24")
+    image = Volume(
+        sri.t1.array[::2, ::2, ::2],
+        Grid(tuple(-(-n // 2) for n in sri.t1.grid.shape), sri.t1.grid.affine @ np.diag([2.0, 2, 2, 1])),
+    )
+    turned = moved_header(image, turn, (30.0, -20.0, 10.0))
+    usual, found = register(image, mni, "affine"), register(turned, mni, "affine")
+    assert not any("turned" in warning for warning in usual.warnings)
+    degrees = [float(w.split("turned by ")[1].split()[0]) for w in found.warnings if "turned by" in w]
+    assert len(degrees) == 1
+    assert abs(degrees[0] - np.degrees(np.arccos((np.trace(turn) - 1) / 2))) < 20
+    indices = np.argwhere(image.array > 0)[::500]
+    apart = map_points(found.patient_to_atlas, turned.grid.to_ras(indices)) - map_points(
+        usual.patient_to_atlas, image.grid.to_ras(indices)
+    )
+    assert np.median(np.linalg.norm(apart, axis=1)) < 2
+
+
 def test_same_input_gives_the_same_transform_to_the_last_bit(mni, warped, registered):
     image, tumour, _ = warped
     again = register(image, mni, "deformable", tumour=tumour)
@@ -108,10 +138,11 @@ def test_same_input_gives_the_same_transform_to_the_last_bit(mni, warped, regist
 
 def test_written_transforms_are_read_back_and_map_alike(registered, warped, tmp_path):
     image, _, _ = warped
-    paths = registered.write(tmp_path)
+    write_transforms(registered, tmp_path)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["atlas_to_patient.h5", "patient_to_atlas.h5"]
     points = image.grid.to_ras(np.argwhere(image.array > 0)[::997])
-    for name, path in paths.items():
+    for name in ("patient_to_atlas", "atlas_to_patient"):
+        path = tmp_path / OUTPUTS[name]
         assert path.stat().st_size < 12e6
         assert np.allclose(
             map_points(sitk.ReadTransform(str(path)), points),
@@ -125,15 +156,15 @@ def test_written_transforms_are_read_back_and_map_alike(registered, warped, tmp_
 
 def test_unwritable_folder_is_said_in_words(registered, tmp_path):
     with pytest.raises(OutputError, match="cannot be written"):
-        registered.write(tmp_path / "missing")
+        write_transforms(registered, tmp_path / "missing")
 
 
 def test_masks_and_density_go_to_the_atlas_and_back(registered, warped, mni):
     image, region, _ = warped
-    moved = registered.masks_in_atlas(region, region, mni)
+    moved = registered.masks_in_atlas(region, region, mni.grid)
     assert moved.core.shape == mni.grid.shape
     assert not (moved.core & ~moved.whole).any()
-    density = registered.density_in_patient(moved.whole.astype(np.float32), mni.grid, image.grid)
+    density = registered.in_patient(Volume(moved.whole.astype(np.float32), mni.grid), image.grid)
     back = density.array > 0.5
     assert 2 * (back & region.array).sum() / (back.sum() + region.array.sum()) > 0.9
     # Volumes in the patient and in the atlas differ by what the length scale says.
@@ -144,7 +175,9 @@ def test_masks_and_density_go_to_the_atlas_and_back(registered, warped, mni):
 def test_seed_goes_to_the_patient_and_back(registered, warped):
     _, region, _ = warped
     centre = region.grid.to_ras(np.argwhere(region.array).mean(axis=0))
-    assert np.linalg.norm(registered.seed_in_patient(registered.seed_in_atlas(centre)) - centre) < 0.5
+    in_atlas = map_points(registered.patient_to_atlas, centre[None])[0]
+    assert np.linalg.norm(registered.point_in_patient(in_atlas) - centre) < 0.5
+    assert np.linalg.norm(registered.point_in_patient(centre) - in_atlas) > 1, "the way there is not the way back"
 
 
 @examples(25)
