@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from TumorQueryLib.base.errors import InputError, MissingDependencyError
 from TumorQueryLib.base.progress import Progress, no_progress
-from TumorQueryLib.geometry.grid import Grid
-from TumorQueryLib.geometry.regions import TumorMasks
 
 if TYPE_CHECKING:
     from TumorQueryLib.database import TumorDatabase
     from TumorQueryLib.database.masks import Searchable
+    from TumorQueryLib.geometry.grid import Grid
+    from TumorQueryLib.geometry.regions import TumorMasks
 
 _Class = TypeVar("_Class", bound="Strategy")
 
