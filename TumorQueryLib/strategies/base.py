@@ -308,7 +308,7 @@ def require_packages(name: str) -> None:
 
 
 def create_strategy(
-    name: str, database: TumorDatabase, *, progress: Progress = no_progress, **options: object
+    name: str, database: TumorDatabase, /, *, progress: Progress = no_progress, **options: object
 ) -> Strategy:
     """Make the strategy of that name for a database.
 

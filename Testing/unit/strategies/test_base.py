@@ -71,6 +71,7 @@ def test_options_are_read_from_text(name, text, value):
         ("vae", {"model": " "}, "the path of a file, not ' '"),
         ("ds32", {"standardised": "true"}, "ds32 has no option 'standardised'; it accepts rerank"),
         ("direct", {"rerank": "5"}, "direct has no option 'rerank'; it accepts none"),
+        ("direct", {"database": "other.h5"}, "direct has no option 'database'"),
         ("guess", {}, "no strategy 'guess'; choose one of direct, "),
     ],
 )
@@ -79,6 +80,11 @@ def test_wrong_options_are_refused_in_a_sentence(name, options, message, small_d
         parse_strategy_options(name, options)
     with pytest.raises(InputError, match=message):
         create_strategy(name, small_database, **options)
+
+
+def test_progress_is_no_option():
+    with pytest.raises(InputError, match="no option 'progress'"):
+        parse_strategy_options("ds32", {"progress": "yes"})
 
 
 @pytest.mark.parametrize("name", RERANKED)
