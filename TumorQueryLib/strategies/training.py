@@ -93,37 +93,13 @@ def train_strategy(
     _check_training(database, strategy, architecture, epochs)
     path = trained_model_path(database, strategy) if out is None else Path(out)
     path.parent.mkdir(parents=True, exist_ok=True)
-    drawn = np.random.default_rng(random_seed).permutation(len(database))[: TRAINING_SIZE + VALIDATION_SIZE]
-    held_out = max(1, len(drawn) * VALIDATION_SIZE // (TRAINING_SIZE + VALIDATION_SIZE))
-    settings = {
-        "strategy": strategy,
-        "architecture": _architecture(database, strategy, architecture),
-        **database_traits(database),
-        "atlas_name": database.atlas_name,
-        "database_sha256": database.sha256,
-        "random_seed": random_seed,
-        "epochs": epochs,
-        "training_tumours": len(drawn) - held_out,
-        "validation_tumours": held_out,
-    }
     stop = threading.Event()
-    trainings = {
-        region: _Training(
-            settings=settings,
-            region=region,
-            masks=getattr(database, region),
-            training=drawn[held_out:],
-            validation=drawn[:held_out],
-            checkpoint=path.with_name(f"{path.name}.{region}.checkpoint"),
-            stop=stop,
-        )
-        for region in REGIONS
-    }
+    trainings = _trainings(database, strategy, architecture, epochs, random_seed, path, stop)
     outcomes = _run_both(trainings, stop, progress)
     save_encoders(
         path,
         {
-            **settings,
+            **trainings[REGIONS[0]].settings,
             "losses": {region: outcome.losses for region, outcome in outcomes.items()},
             "licence": database.attributes["licence"],
             "attribution": database.attributes["attribution"],
@@ -185,6 +161,43 @@ def _architecture(database: TumorDatabase, strategy: str, name: str) -> dict[str
         return networks.Architecture.of_the_paper(strategy, database.grid.shape).as_dict()
     pooling = Pooling.around(database.whole, 4, divisor=2)
     return networks.Architecture.pooled(strategy, pooling.start, pooling.shape).as_dict()
+
+
+def _trainings(
+    database: TumorDatabase,
+    strategy: str,
+    architecture: str,
+    epochs: int,
+    random_seed: int,
+    path: Path,
+    stop: threading.Event,
+) -> dict[str, _Training]:
+    """The trainings of both regions, with the same tumours and settings."""
+    drawn = np.random.default_rng(random_seed).permutation(len(database))[: TRAINING_SIZE + VALIDATION_SIZE]
+    held_out = max(1, len(drawn) * VALIDATION_SIZE // (TRAINING_SIZE + VALIDATION_SIZE))
+    settings = {
+        "strategy": strategy,
+        "architecture": _architecture(database, strategy, architecture),
+        **database_traits(database),
+        "atlas_name": database.atlas_name,
+        "database_sha256": database.sha256,
+        "random_seed": random_seed,
+        "epochs": epochs,
+        "training_tumours": len(drawn) - held_out,
+        "validation_tumours": held_out,
+    }
+    return {
+        region: _Training(
+            settings=settings,
+            region=region,
+            masks=getattr(database, region),
+            training=drawn[held_out:],
+            validation=drawn[:held_out],
+            checkpoint=path.with_name(f"{path.name}.{region}.checkpoint"),
+            stop=stop,
+        )
+        for region in REGIONS
+    }
 
 
 def _batch_size(strategy: str) -> int:
