@@ -99,7 +99,7 @@ def train_strategy(
     save_encoders(
         path,
         {
-            **trainings[REGIONS[0]].settings,
+            **trainings["core"].settings,
             "losses": {region: outcome.losses for region, outcome in outcomes.items()},
             "licence": database.attributes["licence"],
             "attribution": database.attributes["attribution"],
