@@ -21,6 +21,7 @@ from TumorQueryLib.base.errors import Cancelled, InputError, TumorQueryError
 from TumorQueryLib.base.method import FOCI, REFINEMENTS, REGISTRATIONS, Method
 from TumorQueryLib.base.progress import Progress
 from TumorQueryLib.base.version import __version__
+from TumorQueryLib.strategies.base import ARCHITECTURES, learned_strategies, strategy_table
 
 if TYPE_CHECKING:
     from TumorQueryLib.results.result import Result
@@ -147,13 +148,20 @@ def make_parser() -> Parser:
 
     train = commands.add_parser("train", help="train the networks of a learned strategy on a database")
     train.add_argument("database", metavar="DB.h5", help="a file, or the name of a bundled database")
-    train.add_argument("--strategy", choices=("ae", "vae", "bihash"), required=True)
+    train.add_argument("--strategy", choices=learned_strategies(), required=True)
+    train.add_argument(
+        "--architecture",
+        choices=ARCHITECTURES,
+        default=ARCHITECTURES[0],
+        help=f"masks averaged over 4^3 voxels, or the paper's network on every voxel ({ARCHITECTURES[0]})",
+    )
     train.add_argument("--random-seed", type=int, default=0, metavar="S", help="of the random numbers (0)")
     train.set_defaults(run=run_train, when_cancelled="the same call goes on with it")
 
     embed = commands.add_parser("embed", help="encode a database for an approximate strategy, into the user's cache")
     embed.add_argument("database", metavar="DB.h5", help="a file, or the name of a bundled database")
-    embed.add_argument("--strategy", required=True, metavar="NAME")
+    with_codes = [name for name, info in strategy_table().items() if info.ranks_by_codes]
+    embed.add_argument("--strategy", choices=with_codes, required=True)
     embed.set_defaults(run=run_embed)
 
     evaluate = commands.add_parser("evaluate", help="compare strategies with the exact query: the paper's tables")
@@ -414,7 +422,13 @@ def run_train(options: argparse.Namespace) -> None:
     from TumorQueryLib.strategies.training import train_strategy
 
     with TumorDatabase.open(options.database) as database, progress_bar() as progress:
-        path = train_strategy(database, options.strategy, random_seed=options.random_seed, progress=progress)
+        path = train_strategy(
+            database,
+            options.strategy,
+            architecture=options.architecture,
+            random_seed=options.random_seed,
+            progress=progress,
+        )
     print(f"Trained: {path}")
 
 
@@ -424,7 +438,7 @@ def run_embed(options: argparse.Namespace) -> None:
     from TumorQueryLib.strategies.training import embed_database
 
     with TumorDatabase.open(options.database) as database, progress_bar() as progress:
-        path = embed_database(database, options.strategy, progress)
+        path = embed_database(database, options.strategy, progress=progress)
     print(f"Embedded: {path}")
 
 
@@ -443,16 +457,15 @@ def run_evaluate(options: argparse.Namespace) -> None:
         return
     from TumorQueryLib.studies.strategies import evaluate
 
-    chosen = {} if options.strategies is None else {"strategies": options.strategies}
     with TumorDatabase.open(options.database) as database, progress_bar() as progress:
         evaluate(
             database,
             out=options.out,
+            strategies=options.strategies,
             synthetic=options.synthetic,
             cohort=options.cohort,
             registration=options.registration,
             progress=progress,
-            **chosen,
         )
     print((options.out / "tables.md").read_text(encoding="utf-8"))
 

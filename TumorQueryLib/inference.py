@@ -25,7 +25,7 @@ from TumorQueryLib.growth import GrowthParameters
 from TumorQueryLib.inputs.patient import Patient
 from TumorQueryLib.registration import Registration, register
 from TumorQueryLib.results.result import DatabaseIdentity, Result
-from TumorQueryLib.strategies import Match, create_strategy
+from TumorQueryLib.strategies import Match, create_strategy, parse_strategy_options
 
 #: Below this the best match is called poor; the paper's mean over 62 real patients is 1.07.
 POOR_DICE_SUM = 1.0
@@ -85,7 +85,8 @@ def _infer(
 ) -> Result:
     with timed(timings, "load"):
         atlas = database.load_atlas(method.atlas if atlas is None else atlas)
-        engine = create_strategy(method.strategy, database, **method.strategy_options)
+        options = parse_strategy_options(method.strategy, method.strategy_options)
+        engine = create_strategy(method.strategy, database, progress=part(progress, 0.0, 0.02), **options)
     identity = DatabaseIdentity.of(database)
 
     # Where a refinement follows, it takes about as long as the registration.

@@ -4,12 +4,26 @@ A strategy is a class with a `name` and `query(masks, top)`, made from a databas
 registered by name. `CONTRIBUTING.md` shows how to add one.
 """
 
-from TumorQueryLib.strategies.base import Match, Strategy, create_strategy, register_strategy, strategy_names
+from TumorQueryLib.strategies.base import (
+    Match,
+    Strategy,
+    StrategyInfo,
+    StrategyOption,
+    create_strategy,
+    parse_strategy_options,
+    register_strategy,
+    strategy_names,
+    strategy_table,
+)
 
 __all__ = [
     "Match",
     "Strategy",
+    "StrategyInfo",
+    "StrategyOption",
     "create_strategy",
+    "parse_strategy_options",
     "register_strategy",
     "strategy_names",
+    "strategy_table",
 ]

@@ -12,7 +12,7 @@ from TumorQueryLib.base.progress import Progress, no_progress
 from TumorQueryLib.geometry.regions import TumorMasks
 from TumorQueryLib.strategies.base import register_strategy
 from TumorQueryLib.strategies.embedding import Codes, EmbeddedStrategy, negative_distances
-from TumorQueryLib.strategies.models import find_model, import_networks, load_encoders
+from TumorQueryLib.strategies.models import find_model, load_encoders
 
 if TYPE_CHECKING:
     from TumorQueryLib.database import TumorDatabase
@@ -43,13 +43,11 @@ class LearnedStrategy(EmbeddedStrategy):
         self,
         database: TumorDatabase,
         *,
-        model: str | Path | None = None,
+        model: Path | None = None,
         rerank: int = 0,
         progress: Progress = no_progress,
     ) -> None:
-        import_networks(self.name)
-        path = find_model(database, self.name) if model is None else Path(model)
-        self.model = load_encoders(path, self.name)
+        self.model = load_encoders(find_model(database, self.name) if model is None else model, self.name)
         self.model.check(database, self.name)
         self._pooling = self.model.pooling
         super().__init__(database, rerank=rerank, progress=progress)
@@ -76,7 +74,7 @@ class LearnedStrategy(EmbeddedStrategy):
 
 class _Autoencoder(LearnedStrategy):
     def scores(self, masks: TumorMasks) -> NDArray[np.float64]:
-        """-(L2_T1Gd + L2_FLAIR) of the latent codes."""
+        """-(L2 of the core + L2 of the whole tumour) of the latent codes."""
         query = self.encode_query(masks)
         return sum(negative_distances(self.codes[name], query[name][0]) for name in ("core", "whole"))  # type: ignore
 

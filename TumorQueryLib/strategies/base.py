@@ -1,35 +1,124 @@
-"""What every query strategy shares: the query, the match, the score and the registry."""
+"""What every query strategy shares: the query, the match, the score, and the table of what each is and needs."""
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+import importlib.util
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from TumorQueryLib.base.errors import InputError, MissingDependencyError
-from TumorQueryLib.geometry.grid import Grid
-from TumorQueryLib.geometry.regions import TumorMasks
+from TumorQueryLib.base.progress import Progress, no_progress
 
 if TYPE_CHECKING:
     from TumorQueryLib.database import TumorDatabase
     from TumorQueryLib.database.masks import Searchable
+    from TumorQueryLib.geometry.grid import Grid
+    from TumorQueryLib.geometry.regions import TumorMasks
 
-#: The bundled strategies: name -> (module, optional package it needs, extra that installs it).
-#: Modules are imported when their strategy is asked for, so that none costs torch unasked.
-_BUNDLED: dict[str, tuple[str, str | None, str | None]] = {
-    "direct": ("TumorQueryLib.strategies.direct", None, None),
-    "brute-force": ("TumorQueryLib.strategies.exact", None, None),
-    "ds64": ("TumorQueryLib.strategies.downsampled", None, None),
-    "ds32": ("TumorQueryLib.strategies.downsampled", None, None),
-    "ae": ("TumorQueryLib.strategies.autoencoder", "torch", "learned"),
-    "vae": ("TumorQueryLib.strategies.autoencoder", "torch", "learned"),
-    "bihash": ("TumorQueryLib.strategies.hashing", "torch", "learned"),
-    "radiomics": ("TumorQueryLib.strategies.radiomics", None, None),
-    "random-projection": ("TumorQueryLib.strategies.random_projection", None, None),
+_Class = TypeVar("_Class", bound="Strategy")
+
+
+@dataclass(frozen=True)
+class StrategyOption:
+    """An option that a strategy takes.
+
+    Parameters
+    ----------
+    kind : {bool, int, Path}
+        Whole numbers are at least 0.
+    default : bool, int or None
+    description : str
+        What it does, in a few words.
+    """
+
+    kind: type[bool] | type[int] | type[Path]
+    default: bool | int | None
+    description: str
+
+
+@dataclass(frozen=True)
+class StrategyInfo:
+    """What a strategy is and needs.
+
+    Parameters
+    ----------
+    module : str
+        The module that registers it; imported when the strategy is asked for, so that
+        none costs torch unasked. Empty where the class is registered already.
+    packages : tuple of str
+        Packages that it cannot do without, beyond those that every installation has.
+    extra : str
+        The extra of this software that installs them.
+    exact : bool
+        Ranks by the exact Dice of all entries.
+    learned : bool
+        Its networks are made by `train_strategy`.
+    ranks_by_codes : bool
+        Is an `EmbeddedStrategy`, whose codes of a database lie in the user's cache.
+    prepares : bool
+        Makes something of the database when it is created, and takes `progress`.
+    options : mapping of str to StrategyOption
+        Keyword arguments of its class that a user may give.
+    """
+
+    module: str = ""
+    packages: tuple[str, ...] = ()
+    extra: str = ""
+    exact: bool = False
+    learned: bool = False
+    ranks_by_codes: bool = False
+    prepares: bool = False
+    options: Mapping[str, StrategyOption] = field(default_factory=dict)
+
+
+RERANK = {"rerank": StrategyOption(int, 0, "how many of the best to put in the order of their exact Dice")}
+
+
+def _learned(module: str) -> StrategyInfo:
+    model = StrategyOption(Path, None, "a model file, in place of the one trained on the database or bundled")
+    return StrategyInfo(
+        module,
+        packages=("torch", "safetensors"),
+        extra="learned",
+        learned=True,
+        ranks_by_codes=True,
+        prepares=True,
+        options={"model": model, **RERANK},
+    )
+
+
+#: In the order of the paper's Table 1, then the untrained baseline.
+_STRATEGIES = {
+    "direct": StrategyInfo("TumorQueryLib.strategies.direct", exact=True),
+    "brute-force": StrategyInfo("TumorQueryLib.strategies.exact", exact=True),
+    "ds64": StrategyInfo("TumorQueryLib.strategies.downsampled", prepares=True, options=RERANK),
+    "ds32": StrategyInfo("TumorQueryLib.strategies.downsampled", prepares=True, options=RERANK),
+    "vae": _learned("TumorQueryLib.strategies.autoencoder"),
+    "ae": _learned("TumorQueryLib.strategies.autoencoder"),
+    "bihash": _learned("TumorQueryLib.strategies.hashing"),
+    "radiomics": StrategyInfo(
+        "TumorQueryLib.strategies.radiomics",
+        ranks_by_codes=True,
+        prepares=True,
+        options={
+            "standardised": StrategyOption(bool, False, "divide each feature by its spread over the database"),
+            "pyradiomics": StrategyOption(bool, False, "let pyradiomics compute the query's features"),
+            **RERANK,
+        },
+    ),
+    "random-projection": StrategyInfo(
+        "TumorQueryLib.strategies.random_projection", ranks_by_codes=True, prepares=True, options=RERANK
+    ),
 }
 
-_REGISTERED: dict[str, Callable[..., Strategy]] = {}
+#: Shapes of the learned strategies' networks, the default first; see `networks.Architecture`.
+ARCHITECTURES = ("pooled", "paper")
+
+_CLASSES: dict[str, Callable[..., Strategy]] = {}
 
 
 @dataclass(frozen=True)
@@ -54,7 +143,7 @@ class Match:
 
     @property
     def dice_sum(self) -> float:
-        """Dice_T1Gd + Dice_FLAIR, in [0, 2]: the score of the paper (section 2.3)."""
+        """Dice of core and whole tumour, added, in [0, 2]: the score of the paper (section 2.3)."""
         return self.dice_core + self.dice_whole
 
 
@@ -96,25 +185,131 @@ def _millimetres(grid: Grid) -> str:
     return f"{spacing} mm, centred at ({centre}) mm RAS"
 
 
-def register_strategy(name: str) -> Callable[[type], type]:
+def register_strategy(name: str, info: StrategyInfo | None = None) -> Callable[[type[_Class]], type[_Class]]:
     """Class decorator: make a strategy known to `create_strategy` under `name`.
 
-    The class is called with the database and the options given to `create_strategy`.
+    The class is called with the database and, by keyword, the options given to
+    `create_strategy`, and `progress` where `info.prepares`.
+
+    Parameters
+    ----------
+    name : str
+    info : StrategyInfo, optional
+        What the strategy is and needs; not given for the bundled ones, which stand in
+        the table of this module.
     """
 
-    def register(strategy: type) -> type:
-        _REGISTERED[name] = strategy
+    def register(strategy: type[_Class]) -> type[_Class]:
+        if info is not None or name not in _STRATEGIES:
+            _STRATEGIES[name] = info or StrategyInfo()
+        _CLASSES[name] = strategy
         return strategy
 
     return register
 
 
+def strategy_table() -> dict[str, StrategyInfo]:
+    """What every strategy is and needs, by name, the bundled ones first."""
+    return dict(_STRATEGIES)
+
+
 def strategy_names() -> list[str]:
     """Names of all strategies, the bundled ones first."""
-    return list(dict.fromkeys([*_BUNDLED, *_REGISTERED]))
+    return list(_STRATEGIES)
 
 
-def create_strategy(name: str, database: TumorDatabase, **options: Any) -> Strategy:
+def strategy_info(name: str) -> StrategyInfo:
+    """What the strategy of that name is and needs.
+
+    Raises
+    ------
+    InputError
+        When there is no such strategy.
+    """
+    if name not in _STRATEGIES:
+        raise InputError(f"There is no strategy {name!r}; choose one of {', '.join(_STRATEGIES)}.")
+    return _STRATEGIES[name]
+
+
+def learned_strategies() -> list[str]:
+    """Names of the strategies whose networks are made by `train_strategy`."""
+    return [name for name, info in _STRATEGIES.items() if info.learned]
+
+
+def parse_strategy_options(name: str, options: Mapping[str, object]) -> dict[str, bool | int | Path]:
+    """Check the options of a strategy, and read those that are given as text.
+
+    Parameters
+    ----------
+    name : str
+        One of `strategy_names()`.
+    options : mapping of str
+        Values by the option's name, of the option's kind or as text: `{"rerank": "100"}`.
+
+    Returns
+    -------
+    dict
+        The given options, each of its kind; those left out stay left out.
+
+    Raises
+    ------
+    InputError
+        When the strategy is unknown, has no such option, or the value is not of its kind.
+    """
+    known = strategy_info(name).options
+    for option in options:
+        if option not in known:
+            accepted = ", ".join(f"{other} ({known[other].description})" for other in known) or "none"
+            raise InputError(f"The strategy {name} has no option {option!r}; it accepts {accepted}.")
+    return {option: _option_value(name, option, known[option].kind, value) for option, value in options.items()}
+
+
+_TRUTHS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
+
+
+def _option_value(
+    name: str, option: str, kind: type[bool] | type[int] | type[Path], value: object
+) -> bool | int | Path:
+    accepted = "the path of a file"
+    if kind is bool:
+        accepted = "true or false"
+        if isinstance(value, bool):
+            return value
+        if isinstance(value, str) and value.strip().lower() in _TRUTHS:
+            return _TRUTHS[value.strip().lower()]
+    elif kind is int:
+        accepted = "a whole number of at least 0"
+        if isinstance(value, str) and value.strip().isdecimal():
+            return int(value)
+        # True and False are whole numbers to Python.
+        if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+            return value
+    elif isinstance(value, str | os.PathLike) and str(value).strip():
+        return Path(value)
+    raise InputError(f"The option {option} of the strategy {name} is {accepted}, not {value!r}.")
+
+
+def require_packages(name: str) -> None:
+    """Refuse a strategy whose packages are not installed.
+
+    Raises
+    ------
+    MissingDependencyError
+        Naming the package and how to get it.
+    """
+    info = strategy_info(name)
+    for package in info.packages:
+        if importlib.util.find_spec(package) is None:
+            raise MissingDependencyError(
+                f"The strategy {name} needs the package {package}: pip install 'tumorquery[{info.extra}]'; in 3D "
+                "Slicer, install torch by the extension PyTorch and other packages by the module's own button or "
+                "slicer.util.pip_install."
+            )
+
+
+def create_strategy(
+    name: str, database: TumorDatabase, /, *, progress: Progress = no_progress, **options: object
+) -> Strategy:
     """Make the strategy of that name for a database.
 
     Parameters
@@ -122,26 +317,23 @@ def create_strategy(name: str, database: TumorDatabase, **options: Any) -> Strat
     name : str
         One of `strategy_names()`.
     database : TumorDatabase
+    progress : Progress
+        Reports what the strategy prepares of the database, where it does.
     **options
-        Handed to the strategy's class.
+        The strategy's, as `parse_strategy_options` takes them.
 
     Raises
     ------
     InputError
-        When there is no such strategy.
+        When there is no such strategy, or an option is not one of its.
     MissingDependencyError
-        When the strategy needs a package that is not installed.
+        When the strategy or an option needs a package that is not installed.
     """
-    if name not in _REGISTERED and name in _BUNDLED:
-        module, package, extra = _BUNDLED[name]
-        try:
-            importlib.import_module(module)
-        except ModuleNotFoundError as error:
-            if package is None or (error.name or "").split(".")[0] != package:
-                raise
-            raise MissingDependencyError(
-                f"The strategy {name} needs the package {package}: pip install 'tumorquery[{extra}]'."
-            ) from error
-    if name not in _REGISTERED:
-        raise InputError(f"There is no strategy {name!r}; choose one of {', '.join(strategy_names())}.")
-    return _REGISTERED[name](database, **options)
+    info = strategy_info(name)
+    arguments: dict[str, object] = dict(parse_strategy_options(name, options))
+    require_packages(name)
+    if name not in _CLASSES:
+        importlib.import_module(info.module)
+    if info.prepares:
+        arguments["progress"] = progress
+    return _CLASSES[name](database, **arguments)

@@ -80,7 +80,7 @@ class Direct:
         self._whole = _RegionBounds(database.whole, database.whole_blocks, order)
 
     def query(self, masks: TumorMasks, top: int = 15) -> list[Match]:
-        """The best `top` entries by Dice_T1Gd + Dice_FLAIR; see `Strategy.query`."""
+        """The best `top` entries by the Dice of core and whole tumour, added; see `Strategy.query`."""
         check_query(masks, self.database, top)
         core, whole = RunningCount(masks.core), RunningCount(masks.whole)
         best = _Best(top)

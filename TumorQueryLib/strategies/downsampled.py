@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from TumorQueryLib.base.progress import Progress, no_progress, part
 from TumorQueryLib.database.masks import BATCH_ENTRIES, BlockCounts, RunLengthMasks, RunsInMemory, batches
@@ -69,7 +70,7 @@ class DownsampledDatabase:
 
 
 class _Downsampled(ApproximateStrategy):
-    """Ranks by Dice_T1Gd + Dice_FLAIR of downsampled masks, by the bounds of `direct`.
+    """Ranks by the Dice of both downsampled masks, added, by the bounds of `direct`.
 
     Parameters
     ----------
@@ -115,8 +116,6 @@ def sampled_indices(size: int, wanted: int) -> NDArray[np.int64]:
     Of `size` voxels, those nearest to `wanted` regular places from the first to the
     last voxel, as `scipy.ndimage.zoom` has it by default.
     """
-    from scipy import ndimage
-
     return ndimage.zoom(np.arange(size), wanted / size, order=0, mode="nearest").astype(np.int64)
 
 

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import h5py
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from TumorQueryLib.base.errors import DatabaseError, InputError, OutputError
+from TumorQueryLib.base.errors import DatabaseError, OutputError
 from TumorQueryLib.base.files import replaced_file
 from TumorQueryLib.base.parallel import in_slices
 from TumorQueryLib.base.progress import Progress, no_progress
@@ -49,11 +49,9 @@ class ApproximateStrategy(ABC):
         Dice sum before the best of them are returned.
     """
 
-    name: ClassVar[str]
+    name: str
 
     def __init__(self, database: TumorDatabase, *, rerank: int = 0) -> None:
-        if rerank < 0:
-            raise InputError(f"rerank is the number of matches to put in order by exact Dice, not {rerank}.")
         self.database = database
         self.rerank = rerank
 
@@ -75,8 +73,8 @@ class ApproximateStrategy(ABC):
                 values[order] for values in (entries, dice_core, dice_whole, ranked_by)
             )
         return [
-            Match(int(entry), float(t1gd), float(flair), float(score))
-            for entry, t1gd, flair, score in zip(entries[:top], dice_core, dice_whole, ranked_by)
+            Match(int(entry), float(core), float(whole), float(score))
+            for entry, core, whole, score in zip(entries[:top], dice_core, dice_whole, ranked_by)
         ]
 
 

@@ -35,7 +35,7 @@ class BruteForce:
         self.database = database
 
     def query(self, masks: TumorMasks, top: int = 15) -> list[Match]:
-        """The best `top` entries by Dice_T1Gd + Dice_FLAIR; see `Strategy.query`."""
+        """The best `top` entries by the Dice of core and whole tumour, added; see `Strategy.query`."""
         check_query(masks, self.database, top)
         entries = np.arange(len(self.database))
         dice_core, dice_whole = exact_dice(self.database, masks, entries)

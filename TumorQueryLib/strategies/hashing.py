@@ -28,7 +28,7 @@ class BiHalfHash(LearnedStrategy):
         return pack_bits(bits)
 
     def scores(self, masks: TumorMasks) -> NDArray[np.float64]:
-        """-(L2_T1Gd + L2_FLAIR) of the codes as vectors of +1 and -1."""
+        """-(L2 of the core + L2 of the whole tumour) of the codes as vectors of +1 and -1."""
         query = self.encode_query(masks)
         total = np.zeros(len(self.database))
         for name in ("core", "whole"):

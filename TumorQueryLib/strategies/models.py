@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from TumorQueryLib.base.errors import InputError, MissingDependencyError, OutputError
+from TumorQueryLib.base.errors import InputError, OutputError
 from TumorQueryLib.base.files import replaced_file
 from TumorQueryLib.base.resources import cache_folder, resources_folder
 from TumorQueryLib.database.schema import REGIONS
+from TumorQueryLib.strategies.base import require_packages
 from TumorQueryLib.strategies.pooling import Pooling
 
 if TYPE_CHECKING:
@@ -24,7 +27,7 @@ MODEL_SCHEMA = "tumorquery-model"
 MODEL_SCHEMA_VERSION = 1
 
 
-def import_networks(strategy: str):
+def import_networks(strategy: str) -> ModuleType:
     """The module `networks`, which needs PyTorch and safetensors.
 
     Raises
@@ -32,16 +35,8 @@ def import_networks(strategy: str):
     MissingDependencyError
         Naming the package and how to get it.
     """
-    try:
-        import safetensors  # noqa: F401
-
-        from TumorQueryLib.strategies import networks
-    except ModuleNotFoundError as error:
-        raise MissingDependencyError(
-            f"The strategy {strategy} needs the package {error.name}: pip install 'tumorquery[learned]'; in 3D Slicer, "
-            "install the extension PyTorch and then safetensors by the module's own button or slicer.util.pip_install."
-        ) from error
-    return networks
+    require_packages(strategy)
+    return importlib.import_module("TumorQueryLib.strategies.networks")
 
 
 @dataclass(frozen=True, eq=False)

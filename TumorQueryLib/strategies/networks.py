@@ -1,6 +1,6 @@
 """The networks of the learned strategies (paper, sections 2.3 and 2.4); needs PyTorch.
 
-One network for each modality. The encoder halves the volume in stages, each a
+One network for each region. The encoder halves the volume in stages, each a
 strided convolution of kernel 3 and a convolution without stride; a linear layer
 gives the latent code of 1,024; the decoder mirrors it with transposed
 convolutions. `Architecture.of_the_paper` has the paper's three stages to 16^3;
@@ -19,8 +19,7 @@ import torch
 from torch import nn
 
 from TumorQueryLib.base.errors import InputError
-
-KINDS = ("ae", "vae", "bihash")
+from TumorQueryLib.strategies.base import learned_strategies
 
 #: Weight of the binary cross-entropy's mean beside the soft Dice loss; the mean over a
 #: mostly empty volume is small, the weight brings both to the same order.
@@ -66,8 +65,8 @@ class Architecture:
     def __post_init__(self) -> None:
         for name in ("start", "shape", "channels"):
             object.__setattr__(self, name, tuple(int(n) for n in getattr(self, name)))
-        if self.kind not in KINDS:
-            raise InputError(f"There is no network kind {self.kind!r}; there are {', '.join(KINDS)}.")
+        if self.kind not in learned_strategies():
+            raise InputError(f"There is no network kind {self.kind!r}; there are {', '.join(learned_strategies())}.")
         step = 2 ** len(self.channels)
         if len(self.shape) != 3 or min(self.shape) < step or any(n % step for n in self.shape):
             raise InputError(
@@ -198,7 +197,7 @@ class BiHalf(torch.autograd.Function):
 
 
 class Autoencoder(nn.Module):
-    """Encoder and decoder of one modality, with the loss of its kind."""
+    """Encoder and decoder of one region, with the loss of its kind."""
 
     def __init__(self, architecture: Architecture) -> None:
         super().__init__()

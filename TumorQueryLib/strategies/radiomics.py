@@ -11,7 +11,7 @@ radiomics/shape.py). pyradiomics itself can compute the query's: the same number
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numba import njit
@@ -39,7 +39,7 @@ class Radiomics(EmbeddedStrategy):
     """Of the 1,000 entries with the nearest centre of mass, those of the nearest shape.
 
     The centre is the whole tumour's. Among the nearest the score is the negative
-    L2_T1Gd + L2_FLAIR, each over the six features. A query without a core is compared
+    L2 of core and whole tumour, added, each over the six features. A query without a core is compared
     by the whole tumour alone; an entry without one has features of 0.
 
     Parameters
@@ -182,7 +182,7 @@ def pyradiomics_features(mask: NDArray[np.bool_], grid: Grid) -> NDArray[np.floa
     )
 
 
-def _import_pyradiomics():
+def _import_pyradiomics() -> type[Any]:
     try:
         from radiomics.shape import RadiomicsShape
     except ImportError as error:

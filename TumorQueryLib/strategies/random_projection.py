@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 CODE_SIZE = 1024
 POOLING_FACTOR = 4
-SEED = 0
+RANDOM_SEED = 0
 # Powers of two, so that codes are sums of integers to the last bit.
 _SCALE = np.float32(1 / (POOLING_FACTOR**3 * np.sqrt(CODE_SIZE)))
 
@@ -57,13 +57,13 @@ class RandomProjection(EmbeddedStrategy):
     @property
     def model_sha256(self) -> str:
         """SHA-256 of the projection's definition."""
-        definition = {"pooling": POOLING_FACTOR, "cells": self.pooling.shape, "size": CODE_SIZE, "seed": SEED}
+        definition = {"pooling": POOLING_FACTOR, "cells": self.pooling.shape, "size": CODE_SIZE, "seed": RANDOM_SEED}
         return hashlib.sha256(json.dumps(definition, sort_keys=True).encode()).hexdigest()
 
     @cached_property
     def _signs(self) -> NDArray[np.int8]:
         # The raw stream of a bit generator is the same in every release of NumPy.
-        words = np.random.PCG64(SEED).random_raw(self.pooling.size * CODE_SIZE // 64)
+        words = np.random.PCG64(RANDOM_SEED).random_raw(self.pooling.size * CODE_SIZE // 64)
         bits = np.unpackbits(words.astype("<u8").view(np.uint8)).reshape(self.pooling.size, CODE_SIZE)
         return (2 * bits.astype(np.int8) - 1).astype(np.int8)
 

@@ -25,7 +25,7 @@ from TumorQueryLib.base.files import staged_folder, write_json
 from TumorQueryLib.base.progress import Progress, no_progress, part
 from TumorQueryLib.geometry.grid import Volume, resample, resample_mask
 from TumorQueryLib.geometry.regions import TumorMasks
-from TumorQueryLib.strategies import Match, Strategy, create_strategy
+from TumorQueryLib.strategies import Match, Strategy, create_strategy, strategy_table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -34,18 +34,6 @@ if TYPE_CHECKING:
     from TumorQueryLib.inputs.patient import Patient
     from TumorQueryLib.registration import Registration
 
-#: In the order of the paper's Table 1, then the untrained baseline.
-STRATEGIES = (
-    "direct",
-    "ds64",
-    "ds32",
-    "vae",
-    "ae",
-    "bihash",
-    "radiomics",
-    "radiomics-standardised",
-    "random-projection",
-)
 #: Rows of the tables that are a strategy with options.
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {"radiomics-standardised": ("radiomics", {"standardised": True})}
 TOP = (1, 5, 15)
@@ -76,6 +64,16 @@ TIE_RULE = (
     "Ties go to the lower entry number, in the exact query and in every strategy. In brackets, where it differs: "
     "the figure if every tie were decided in the strategy's favour."
 )
+
+
+def default_rows() -> list[str]:
+    """Names of the strategies that are measured unasked: all that are not exact, each before its variants."""
+    return [
+        row
+        for name, info in strategy_table().items()
+        if not info.exact
+        for row in (name, *(variant for variant, (varied, _) in VARIANTS.items() if varied == name))
+    ]
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,7 +121,7 @@ def evaluate(
     database: TumorDatabase,
     *,
     out: str | os.PathLike,
-    strategies: Sequence[str] = STRATEGIES,
+    strategies: Sequence[str] | None = None,
     synthetic: int = 1000,
     cohort: str | os.PathLike | Sequence[tuple[str, TumorMasks]] | None = None,
     registration: str = "deformable",
@@ -138,8 +136,9 @@ def evaluate(
     out : path
         Folder for results.json, tables.md, table1.csv, table2.csv, cases.csv, figure2.png
         (patients), figure3.png (synthetic) and figure4.png.
-    strategies : sequence of str
-        Names, of strategies or of `VARIANTS`; the exact query is always run, it is what the others are measured by.
+    strategies : sequence of str, optional
+        Names, of strategies or of `VARIANTS`; by default `default_rows()`. The exact
+        query is always run, it is what the others are measured by.
     synthetic : int
         Number of synthetic queries; from the database's prior, in no database, with a
         core of at least 0.2 ml.
@@ -169,16 +168,14 @@ def evaluate(
     if synthetic < 0 or (synthetic == 0 and cohort is None):
         raise InputError(f"An evaluation takes synthetic queries or a cohort; synthetic is {synthetic}, cohort none.")
     atlas = database.load_atlas()
-    names = list(dict.fromkeys(["direct", *strategies]))
+    names = list(dict.fromkeys(["direct", *(default_rows() if strategies is None else strategies)]))
     with staged_folder(out) as folder:
         engines: dict[str, Strategy] = {}
         for number, name in enumerate(names):
             report = part(progress, 0.2 * number / len(names), 0.2 * (number + 1) / len(names))
             report(0.0, f"Preparing {name}")
             strategy, options = VARIANTS.get(name, (name, {}))
-            if strategy not in ("direct", "brute-force"):
-                options = {**options, "progress": report}
-            engines[name] = create_strategy(strategy, database, **options)
+            engines[name] = create_strategy(strategy, database, progress=report, **options)
         failed: dict[str, str] = {}
         cases = {
             "real": _real_cases(cohort, atlas, registration, failed, part(progress, 0.2, 0.5)),

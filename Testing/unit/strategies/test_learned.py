@@ -10,12 +10,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from property_examples import examples
+from scipy import ndimage
+from synthetic_database import write_masks
 
 from TumorQueryLib.base.errors import Cancelled, DatabaseError, InputError, MissingDependencyError
+from TumorQueryLib.cli import main
 from TumorQueryLib.database import TumorDatabase
 from TumorQueryLib.database.masks import RunLengthMasks
+from TumorQueryLib.geometry.grid import Grid
 from TumorQueryLib.geometry.regions import TumorMasks
-from TumorQueryLib.strategies import create_strategy, training
+from TumorQueryLib.strategies import create_strategy
+from TumorQueryLib.strategies.base import learned_strategies
 from TumorQueryLib.strategies.embedding import best_entries, negative_distances
 from TumorQueryLib.strategies.hashing import hamming_distances, pack_bits
 from TumorQueryLib.strategies.pooling import Pooling
@@ -42,8 +47,22 @@ def models(small_database, tmp_path_factory):
     folder = tmp_path_factory.mktemp("models")
     return {
         name: train_strategy(small_database, name, epochs=1, out=folder / f"{name}.safetensors")
-        for name in training.LEARNED_STRATEGIES
+        for name in learned_strategies()
     }
+
+
+@pytest.fixture(scope="module")
+def small_grid_database(tmp_path_factory):
+    """A database of 64 boxes on 24^3 voxels, where a step of the paper's network takes milliseconds."""
+    pairs = []
+    for number in range(64):
+        whole = np.zeros((24, 24, 24), bool)
+        low, high = (number % 8 + 2, number % 4 + 6, 9), (number % 8 + 9, number % 4 + 14, number // 2 % 8 + 12)
+        whole[tuple(slice(*ends) for ends in zip(low, high))] = True
+        pairs.append((ndimage.binary_erosion(whole), whole))
+    path = write_masks(tmp_path_factory.mktemp("boxes") / "boxes.h5", Grid.isotropic(24, 6.0, (0.0, 0.0, 0.0)), pairs)
+    with TumorDatabase.open(path) as database:
+        yield database
 
 
 def entry_as_query(database, entry):
@@ -177,6 +196,26 @@ def test_an_interrupted_training_ends_as_an_uninterrupted_one(torch, small_datab
     assert sorted(path.name for path in tmp_path.iterdir()) == [interrupted.name, straight.name]
 
 
+@pytest.mark.parametrize("strategy", learned_strategies())
+def test_the_papers_network_is_trained_and_queried(torch, small_grid_database, user_cache, strategy):
+    path = train_strategy(small_grid_database, strategy, architecture="paper", epochs=1)
+    engine = create_strategy(strategy, small_grid_database)
+    assert engine.model.path == path
+    architecture = engine.model.description["architecture"]
+    assert (architecture["pooling"], architecture["shape"]) == (1, list(small_grid_database.grid.shape))
+    assert len(architecture["channels"]) == 3
+    assert architecture["rank"] is None
+    assert len(engine.query(entry_as_query(small_grid_database, 3))) == 15
+
+
+def test_the_command_trains_the_papers_network(torch, small_grid_database, user_cache, capsys):
+    call = ["train", str(small_grid_database.path), "--strategy", "ae", "--architecture"]
+    assert main([*call, "paper"]) == 0
+    assert create_strategy("ae", small_grid_database).model.description["architecture"]["pooling"] == 1
+    assert main([*call, "deep"]) == 2
+    assert "'pooled', 'paper'" in capsys.readouterr().err
+
+
 def test_training_learns_and_reports_both_losses(torch, small_database, tmp_path):
     from TumorQueryLib.strategies.models import load_encoders
 
@@ -192,10 +231,13 @@ def test_training_learns_and_reports_both_losses(torch, small_database, tmp_path
     assert any("loss" in message and "validation" in message for _, message in heard)
 
 
-@pytest.mark.parametrize(("strategy", "epochs"), [("direct", 1), ("ae", 0)])
-def test_what_cannot_be_trained_is_refused(small_database, strategy, epochs):
-    with pytest.raises(InputError):
-        train_strategy(small_database, strategy, epochs=epochs)
+def test_what_cannot_be_trained_is_refused(small_database):
+    with pytest.raises(InputError, match="direct is not trained"):
+        train_strategy(small_database, "direct")
+    with pytest.raises(InputError, match="at least one epoch"):
+        train_strategy(small_database, "ae", epochs=0)
+    with pytest.raises(InputError, match="no architecture 'deep'; there are pooled, paper"):
+        train_strategy(small_database, "ae", architecture="deep")
 
 
 def test_without_torch_the_package_and_the_way_to_it_are_named(small_database, user_cache, monkeypatch):
@@ -257,7 +299,7 @@ def test_cancelled_embedding_leaves_nothing(small_database, user_cache):
         raise Cancelled("stopped")
 
     with pytest.raises(Cancelled):
-        embed_database(small_database, "radiomics", cancel)
+        embed_database(small_database, "radiomics", progress=cancel)
     assert not [path for path in user_cache.rglob("*") if path.is_file()]
 
 
@@ -284,7 +326,7 @@ def test_a_trained_model_is_found_in_the_cache_and_a_missing_one_is_explained(mo
     assert create_strategy("bihash", small_database).model.path == path
 
 
-@pytest.mark.parametrize("name", training.LEARNED_STRATEGIES)
+@pytest.mark.parametrize("name", learned_strategies())
 def test_the_bundled_models_find_what_the_exact_query_finds(name, torch, user_cache):
     with TumorDatabase.open("starter") as database:
         strategy = create_strategy(name, database)

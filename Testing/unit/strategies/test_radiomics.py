@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from property_examples import examples
 from scipy import ndimage
+from synthetic_database import write_masks
 
 from TumorQueryLib.base.errors import MissingDependencyError
+from TumorQueryLib.database import TumorDatabase
 from TumorQueryLib.database.masks import RunLengthMasks
 from TumorQueryLib.geometry.grid import Grid
 from TumorQueryLib.geometry.regions import TumorMasks
@@ -88,11 +90,56 @@ def test_a_query_without_a_core_is_ranked_by_the_whole_tumour(small_database, us
     assert match.score == pytest.approx(0, abs=1e-6)
 
 
-def test_standardised_features_weigh_lengths_as_much_as_the_volume(small_database, user_cache):
-    volume = np.abs(create_strategy("radiomics", small_database, standardised=True).codes["whole_features"])
-    engine = create_strategy("radiomics", small_database, standardised=True)
-    spread = (volume * engine._scale["whole"]).std(axis=0)
-    np.testing.assert_allclose(spread, 1, rtol=1e-9)
+def test_standardised_features_rank_by_all_six_not_by_the_volume_alone(small_database, user_cache):
+    query = TumorMasks(small_database.core.decode(5), small_database.whole.decode(6), small_database.grid)
+    expected = {False: np.zeros(len(small_database)), True: np.zeros(len(small_database))}
+    for masks, mask in ((small_database.core, query.core), (small_database.whole, query.whole)):
+        grid = small_database.grid
+        features = np.array([slow_features(masks.decode(entry), grid) for entry in range(len(masks))])
+        spread = features[features[:, 0] > 0].std(axis=0)
+        away = features - slow_features(mask, grid)
+        expected[False] += np.linalg.norm(away, axis=1)
+        expected[True] += np.linalg.norm(away / spread, axis=1)
+    ranked = {}
+    for standardised in (False, True):
+        matches = create_strategy("radiomics", small_database, standardised=standardised).query(query, top=64)
+        ranked[standardised] = [match.entry for match in matches]
+        assert ranked[standardised] == np.argsort(expected[standardised], kind="stable").tolist()
+    assert ranked[False] != ranked[True]
+
+
+def test_only_the_thousand_entries_of_the_nearest_centres_are_compared(tmp_path, user_cache):
+    grid = Grid.isotropic(24, 1.5, (3, -7, 11))
+
+    def box(corner, size):
+        mask = np.zeros(grid.shape, bool)
+        mask[tuple(slice(start, start + length) for start, length in zip(corner, size))] = True
+        return mask, mask
+
+    # 1,000 bars about the query's centre, and two twins of the query far from it.
+    pairs = [box((4 + n % 3, 4 + n // 3 % 3, 3), (2, 2, 2 + n % 5)) for n in range(1000)]
+    pairs[500:500] = [box((20, 20, 20), (3, 3, 3)), box((19, 20, 20), (3, 3, 3))]
+    query = TumorMasks(*box((4, 4, 4), (3, 3, 3)), grid)
+    with TumorDatabase.open(write_masks(tmp_path / "bars.h5", grid, pairs)) as database:
+        matches = create_strategy("radiomics", database).query(query, top=len(pairs))
+    assert sorted(match.entry for match in matches) == [n for n in range(1002) if n not in (500, 501)]
+
+
+def test_pyradiomics_computes_the_querys_features_where_it_is_asked_to(small_database, user_cache, monkeypatch):
+    shape = pytest.importorskip("radiomics.shape", reason="pyradiomics is not installed")
+    query = TumorMasks(small_database.core.decode(5), small_database.whole.decode(6), small_database.grid)
+
+    def ranked(pyradiomics):
+        engine = create_strategy("radiomics", small_database, pyradiomics=pyradiomics)
+        return [match.entry for match in engine.query(query, top=64)]
+
+    own = ranked(False)
+    assert ranked(True) == own
+
+    volume = shape.RadiomicsShape.getVoxelVolumeFeatureValue
+    monkeypatch.setattr(shape.RadiomicsShape, "getVoxelVolumeFeatureValue", lambda computed: 2 * volume(computed))
+    assert ranked(False) == own
+    assert ranked(True) != own
 
 
 def test_pyradiomics_is_named_where_it_is_asked_for_and_absent(small_database, user_cache, monkeypatch):
