@@ -18,6 +18,7 @@ from TumorQueryLib.base.method import Method
 from TumorQueryLib.base.progress import Progress, no_progress, part
 from TumorQueryLib.database import TumorDatabase
 from TumorQueryLib.estimates.estimate import Estimate
+from TumorQueryLib.estimates.fit import missed_parts
 from TumorQueryLib.estimates.matches import estimate_of_match
 from TumorQueryLib.estimates.refine import Refinement, refine
 from TumorQueryLib.geometry.regions import TumorMasks
@@ -122,6 +123,7 @@ def _infer(
         if refined.fit.dice_sum >= match.fit.dice_sum:
             chosen = "refined"
         warnings += refinement_warnings(refinement, chosen)
+    warnings += missed_warnings(estimates[chosen], observed, method)
     timings["total"] = sum(timings.values())
     progress(1.0, "Inference done")
     return Result(
@@ -227,6 +229,28 @@ def refinement_warnings(refinement: Refinement, chosen: str) -> Iterator[str]:
         )
     if chosen == "match":
         yield "On the T1Gd image's grid the match fits better than its refinement and is kept."
+
+
+def missed_warnings(estimate: Estimate, observed: TumorMasks, method: Method) -> Iterator[str]:
+    """The parts of the segmented tumour that a density leaves out, and what may help."""
+    parts = missed_parts(estimate.in_patient, observed)
+    if not parts:
+        return
+    named = ", ".join(
+        f"{part.volume_ml:.1f} ml around ({', '.join(f'{x:.0f}' for x in part.centre)}) mm RAS" for part in parts[:3]
+    )
+    grown = len(estimate.parameters)
+    if method.refine == "none":
+        remedy = "the match is one tumour of the database; refine it (--refine patient), which also tries two foci"
+    elif grown == 1 and method.foci != "2":
+        remedy = "one tumour was grown; try two (--foci 2)"
+    else:
+        remedy = f"{grown} {'tumour was' if grown == 1 else 'tumours were'} grown, and more are not modelled"
+    more = f" and {len(parts) - 3} more" if len(parts) > 3 else ""
+    yield (
+        f"The density leaves out a part of the segmented tumour: {named}{more}. Cells are there that the density does "
+        f"not show: {remedy}."
+    )
 
 
 @contextmanager

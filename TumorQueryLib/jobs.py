@@ -21,6 +21,7 @@ from TumorQueryLib.inputs.patient import Patient
 from TumorQueryLib.results.files import OUTPUTS, read_result, write_result_files, write_volume
 from TumorQueryLib.results.folder import RESULT_FILE, result_folder
 from TumorQueryLib.results.result import Result
+from TumorQueryLib.strategies.base import parse_strategy_options
 
 
 def infer_files(
@@ -45,6 +46,8 @@ def infer_files(
     TumorQueryError
         When the input, the method or the folder is not what is accepted.
     """
+    # What can be refused without reading an image is refused first.
+    parse_strategy_options(method.strategy, method.strategy_options)
     files = [value for name, value in patient_files.items() if name != "labels" and value is not None]
     with result_folder(out, inputs=files) as stage:
         progress(0.0, "Reading the patient's files")

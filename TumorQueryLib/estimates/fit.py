@@ -6,10 +6,59 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from scipy import ndimage
 
 from TumorQueryLib.base.errors import InputError
 from TumorQueryLib.geometry.grid import Volume
 from TumorQueryLib.geometry.regions import TumorMasks, dice, threshold_density
+
+#: Below this density a segmented voxel counts as left without any.
+NO_DENSITY = 0.01
+#: A part without density is named from this volume (ml) on, or from this share of the whole tumour.
+LARGE_PART_ML, LARGE_PART_SHARE, SMALLEST_PART_ML = 1.0, 0.05, 0.2
+
+
+@dataclass(frozen=True)
+class MissedPart:
+    """A connected part of a segmented tumour that a density leaves out.
+
+    Parameters
+    ----------
+    volume_ml : float
+    centre : tuple of float
+        Of its voxels, RAS mm.
+    """
+
+    volume_ml: float
+    centre: tuple[float, float, float]
+
+
+def missed_parts(density: Volume, observed: TumorMasks) -> list[MissedPart]:
+    """Parts of the segmented tumour without density, the largest first.
+
+    Parameters
+    ----------
+    density : Volume
+    observed : TumorMasks
+        On the density's grid.
+
+    Returns
+    -------
+    list of MissedPart
+        Connected voxels of the whole tumour with a density below 0.01; at least 1 ml, or 0.2 ml and a twentieth of
+        the whole tumour.
+    """
+    grid = density.grid
+    labelled, count = ndimage.label(observed.whole & (density.array < NO_DENSITY))
+    volumes = np.bincount(labelled.ravel(), minlength=count + 1)[1:] * grid.voxel_volume_ml
+    least = min(LARGE_PART_ML, max(SMALLEST_PART_ML, LARGE_PART_SHARE * observed.volumes_ml()[1]))
+    parts = []
+    for number in np.argsort(-volumes, kind="stable"):
+        if volumes[number] < least:
+            break
+        x, y, z = grid.to_ras(np.argwhere(labelled == number + 1).mean(axis=0)).tolist()
+        parts.append(MissedPart(float(volumes[number]), (x, y, z)))
+    return parts
 
 
 @dataclass(frozen=True)

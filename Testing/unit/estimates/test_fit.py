@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from TumorQueryLib.base.errors import InputError
-from TumorQueryLib.estimates.fit import Fit
+from TumorQueryLib.estimates.fit import Fit, missed_parts
 from TumorQueryLib.geometry.grid import Grid, Volume
 from TumorQueryLib.geometry.regions import TumorMasks
 
@@ -47,3 +47,38 @@ def test_two_grids_are_not_compared():
     masks = TumorMasks(np.zeros(GRID.shape, bool), np.zeros(GRID.shape, bool), other)
     with pytest.raises(InputError, match="on one grid"):
         Fit.of(Volume(np.zeros(GRID.shape, np.float32), GRID), masks, (0.6, 0.2))
+
+
+def parts_of(*boxes):
+    """A whole tumour of boxes on a grid of 2 mm."""
+    grid = Grid.isotropic(40, 2.0, (10.0, -20.0, 30.0))
+    whole = np.zeros(grid.shape, bool)
+    for box in boxes:
+        whole[box] = True
+    return TumorMasks(np.zeros_like(whole), whole, grid)
+
+
+LARGE, SMALL, TINY = np.s_[5:15, 5:15, 5:15], np.s_[25:30, 25:30, 25:30], np.s_[35:37, 35:37, 35:37]
+
+
+def test_a_part_without_density_is_named_with_its_volume_and_place():
+    observed = parts_of(LARGE, SMALL, TINY)  # 8, 1 and 0.064 ml
+    density = np.zeros(observed.grid.shape, np.float32)
+    density[LARGE] = 0.7
+    density[SMALL] = 0.009
+    (part,) = missed_parts(Volume(density, observed.grid), observed)
+    assert part.volume_ml == pytest.approx(1.0)
+    assert part.centre == pytest.approx(tuple(observed.grid.to_ras((27, 27, 27))))
+    density[SMALL] = 0.01
+    assert missed_parts(Volume(density, observed.grid), observed) == []
+    largest, second = missed_parts(Volume(np.zeros_like(density), observed.grid), observed)
+    assert (largest.volume_ml, second.volume_ml) == pytest.approx((8.0, 1.0))
+
+
+def test_a_small_part_is_named_where_it_is_a_twentieth_of_the_tumour():
+    half = np.s_[25:30, 25:30, 25:27]  # 0.4 ml
+    for boxes, named in (((LARGE, half), False), ((np.s_[5:15, 5:13, 5:13], half), True)):  # 8 and 6.4 ml
+        observed = parts_of(*boxes)
+        density = np.where(observed.whole, np.float32(0.5), np.float32(0))
+        density[half] = 0
+        assert bool(missed_parts(Volume(density, observed.grid), observed)) == named
