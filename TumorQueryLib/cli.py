@@ -26,6 +26,7 @@ from TumorQueryLib.strategies.base import ARCHITECTURES, learned_strategies, str
 if TYPE_CHECKING:
     from TumorQueryLib.results.result import Result
 
+NOTHING_WRITTEN = "no result was written"
 DONE, DEFECT, WRONG_INPUT, CANCELLED = 0, 1, 2, 130
 
 
@@ -48,8 +49,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with terminated_as_cancelled():
             options.run(options)
         return DONE
-    except (KeyboardInterrupt, Cancelled):
-        print(f"tumorquery: cancelled; {getattr(options, 'when_cancelled', 'no result was written')}", file=sys.stderr)
+    except (KeyboardInterrupt, Cancelled) as ended:
+        # What was interrupted at its very end says itself that its result stands.
+        said = str(ended) if isinstance(ended, KeyboardInterrupt) and str(ended) else None
+        print(f"tumorquery: cancelled; {said or getattr(options, 'when_cancelled', NOTHING_WRITTEN)}", file=sys.stderr)
         return CANCELLED
     except TumorQueryError as error:
         print(f"tumorquery: {error}", file=sys.stderr)
@@ -122,7 +125,9 @@ def make_parser() -> Parser:
     cohort.add_argument("--workers", type=whole_number, default=1, metavar="N", help="patients at a time (1)")
     cohort.add_argument("--dask", metavar="ADDRESS", help="run on the workers of this Dask scheduler")
     add_method_options(cohort)
-    cohort.set_defaults(run=run_cohort_command)
+    cohort.set_defaults(
+        run=run_cohort_command, when_cancelled="summary.csv has a row for each patient that was done by then"
+    )
 
     build = commands.add_parser("build", help="build a database of simulated tumours")
     build.add_argument("database", type=Path, metavar="DB.h5", help="file to make")

@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import csv
 import os
+import threading
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from TumorQueryLib.base.errors import InputError, MissingDependencyError, TumorQueryError
+from TumorQueryLib.base.child import Child
+from TumorQueryLib.base.errors import OutputError
 from TumorQueryLib.base.files import output_errors, replaced_file
 from TumorQueryLib.base.method import Method
+from TumorQueryLib.base.parallel import dask_client
 from TumorQueryLib.base.progress import Progress, no_progress
 from TumorQueryLib.inputs.cohort_file import FILE_COLUMNS, CohortRow, read_cohort
-from TumorQueryLib.jobs import infer_files
+from TumorQueryLib.results.files import read_result
+from TumorQueryLib.results.folder import remove_leftovers
 
+SUMMARY_FILE = "summary.csv"
+REPORT_EVERY = 0.2  # s, between two calls of progress
 SUMMARY_COLUMNS = (
     "patient",
     "status",
@@ -64,19 +71,73 @@ def summary_row(patient: str, content: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def failed_row(patient: str, error: Exception) -> dict[str, Any]:
-    """The row of summary.csv for a patient that failed: the sentence of the error, or that it is a defect."""
-    sentence = str(error) if isinstance(error, TumorQueryError) else f"defect: {type(error).__name__}: {error}"
-    return {"patient": patient, "status": "failed", "error": sentence}
+def failed_row(patient: str, error: str) -> dict[str, Any]:
+    """The row of summary.csv for a patient that failed, with the sentence that says why."""
+    return {"patient": patient, "status": "failed", "error": error}
 
 
-def infer_row(row: CohortRow, method: Method, out: str, *, progress: Progress = no_progress) -> dict[str, Any]:
-    """Infer one patient into the folder `out`/patient; a failure becomes a row of summary.csv, not an exception."""
-    try:
-        result = infer_files(row.files, method, Path(out) / row.patient, progress=progress)
-    except Exception as error:
-        return failed_row(row.patient, error)
-    return summary_row(row.patient, result.to_json())
+def infer_row(
+    row: CohortRow, method: Method, out: str, running: Running | None = None, *, progress: Progress = no_progress
+) -> dict[str, Any]:
+    """Infer one patient in a process of its own, into the folder `out`/patient.
+
+    Parameters
+    ----------
+    row : CohortRow
+    method : Method
+    out : path
+    running : Running, optional
+        Where the process is kept, to be ended from outside.
+    progress : Progress
+
+    Returns
+    -------
+    dict
+        The row of summary.csv; a failure becomes one too, a crash inside a library included.
+    """
+    folder = Path(out) / row.patient
+    job = {"command": "infer", "out": str(folder), "arguments": {**row.files, **method.as_json()}}
+    with Child(job) as child, (Running() if running is None else running).kept(child):
+        event = child.wait(progress=progress)
+    if event["event"] != "result":
+        if event["kind"] == "crash" and folder.is_dir():
+            remove_leftovers(folder)
+        return failed_row(row.patient, ("defect: " if event["kind"] == "defect" else "") + event["message"])
+    return summary_row(row.patient, read_result(folder).content)
+
+
+class Running:
+    """The processes of a cohort that run now."""
+
+    def __init__(self) -> None:
+        self._children: set[Child] = set()
+        self._lock = threading.Lock()
+        self._ending = False
+
+    @contextmanager
+    def kept(self, child: Child) -> Iterator[None]:
+        """A block in which a process may be ended by `end`."""
+        with self._lock:
+            self._children.add(child)
+            ending = self._ending
+        if ending:
+            child.end()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._children.discard(child)
+
+    def end(self) -> None:
+        """End them all, and whatever is started from now on."""
+        with self._lock:
+            self._ending = True
+            children = list(self._children)
+        threads = [threading.Thread(target=child.end) for child in children]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
 
 
 def run_cohort(
@@ -98,11 +159,13 @@ def run_cohort(
         Gets a folder for each patient, and summary.csv, which grows as patients end.
     method : Method, optional
     workers : int
-        Patients at a time on this machine; each keeps its own images in memory.
+        Patients at a time on this machine, each in a process of its own.
     dask : str, optional
         Address of a Dask scheduler whose workers share the file system; `workers` is
         then the cluster's affair.
-    progress : callable
+    progress : Progress
+        What it raises, and an interrupt, end the running patients at once; the rows of those that are done stand in
+        summary.csv.
 
     Returns
     -------
@@ -119,6 +182,7 @@ def run_cohort(
     rows = read_cohort(path)
     method = Method() if method is None else method
     out = Path(out).absolute()
+    _refuse_foreign_summary(out / SUMMARY_FILE, Path(path))
     with output_errors(out):
         out.mkdir(parents=True, exist_ok=True)
     finished: dict[str, dict[str, Any]] = {}
@@ -126,61 +190,86 @@ def run_cohort(
     ended = (
         _ended_on_dask(rows, method, str(out), dask)
         if dask is not None
-        else _ended_on_threads(rows, method, str(out), workers, progress)
+        else _ended_in_children(rows, method, str(out), workers, progress)
     )
     for summary in ended:
         finished[summary["patient"]] = summary
         ordered = [finished[row.patient] for row in rows if row.patient in finished]
-        write_summary(ordered, out / "summary.csv")
-        progress(len(finished) / len(rows), f"{len(finished)} of {len(rows)} patients")
+        write_summary(ordered, out / SUMMARY_FILE)
+    progress(1.0, f"{len(rows)} of {len(rows)} patients")
     return [finished[row.patient] for row in rows]
 
 
-def _ended_on_threads(
+def _ended_in_children(
     rows: list[CohortRow], method: Method, out: str, workers: int, progress: Progress
 ) -> Iterator[dict[str, Any]]:
     """Rows of the summary as patients end, several patients at a time on this machine."""
-    done = 0
+    shares = dict.fromkeys((row.patient for row in rows), 0.0)
+    running = Running()
 
-    def watched(value: float, message: str) -> None:
-        # Only to learn of a cancellation: a patient's own progress is not the cohort's.
-        progress(done / len(rows), message)
+    def infer(row: CohortRow) -> dict[str, Any]:
+        def told(value: float, message: str) -> None:
+            shares[row.patient] = value
+
+        return infer_row(row, method, out, running, progress=told)
 
     with ThreadPoolExecutor(max_workers=workers) as pool:
-        futures = [pool.submit(infer_row, row, method, out, progress=watched) for row in rows]
         try:
-            for future in as_completed(futures):
-                done += 1
-                yield future.result()
+            waiting = {pool.submit(infer, row): row.patient for row in rows}
+            done = 0
+            while waiting:
+                ended, _ = wait(waiting, timeout=REPORT_EVERY, return_when=FIRST_COMPLETED)
+                for future in ended:
+                    shares[waiting.pop(future)] = 1.0
+                    done += 1
+                    yield future.result()
+                progress(sum(shares.values()) / len(rows), f"{done} of {len(rows)} patients")
         finally:
-            pool.shutdown(cancel_futures=True)
+            pool.shutdown(wait=False, cancel_futures=True)
+            running.end()
+            for row in rows:
+                if (folder := Path(out) / row.patient).is_dir():
+                    remove_leftovers(folder)
 
 
 def _ended_on_dask(rows: list[CohortRow], method: Method, out: str, address: str) -> Iterator[dict[str, Any]]:
     """Rows of the summary as patients end, on the workers of a Dask cluster."""
-    try:
-        from distributed import Client
-        from distributed import as_completed as as_completed_on_dask
-    except ImportError as error:
-        raise MissingDependencyError(
-            "Running on a Dask cluster needs the package distributed: pip install 'tumorquery[distributed]'."
-        ) from error
-    absolute = [CohortRow(row.patient, _with_absolute_paths(row.files)) for row in rows]
-    try:
-        client = Client(address, timeout="10s")
-    except (OSError, ValueError, TimeoutError) as error:
-        raise InputError(f"There is no Dask scheduler at {address}; start one with 'dask scheduler'.") from error
-    with client:
+    with dask_client(address) as client:
+        from distributed import as_completed
+
         futures = {
-            client.submit(infer_row, row, method, out, key=f"tumorquery-{row.patient}", retries=2, pure=False): row
-            for row in absolute
+            client.submit(
+                infer_row,
+                CohortRow(row.patient, _with_absolute_paths(row.files)),
+                method,
+                out,
+                key=f"tumorquery-{row.patient}",
+                retries=2,
+                pure=False,
+            ): row
+            for row in rows
         }
-        for future in as_completed_on_dask(futures):
+        for future in as_completed(futures):
             if future.status == "finished":
                 yield future.result()
             else:
-                lost = f"the worker was lost: {future.exception()}"
-                yield {"patient": futures[future].patient, "status": "failed", "error": lost}
+                yield failed_row(futures[future].patient, f"The Dask worker was lost: {future.exception()}")
+
+
+def _refuse_foreign_summary(summary: Path, cohort: Path) -> None:
+    """Refuse to write summary.csv over the cohort file itself, or over a file that no run wrote."""
+    if not summary.exists():
+        return
+    try:
+        with open(summary, encoding="utf-8", newline="") as file:
+            ours = file.readline().strip() == ",".join(SUMMARY_COLUMNS)
+    except (OSError, UnicodeDecodeError):
+        ours = False
+    if not ours or (cohort.exists() and summary.samefile(cohort)):
+        raise OutputError(
+            f"{summary} was not written by a run of TumorQuery, and the cohort's summary would replace it; "
+            "name another folder."
+        )
 
 
 def _with_absolute_paths(files: dict[str, str]) -> dict[str, str]:

@@ -12,7 +12,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from TumorQueryLib.base.errors import OutputError
@@ -64,6 +64,15 @@ def result_folder(target: str | os.PathLike, *, inputs: Iterable[str | os.PathLi
         yield stage
         with output_errors(target), interrupts_held("the result was written before"), locked_folder(target):
             _swap(stage, target)
+
+
+def remove_leftovers(target: Path) -> None:
+    """Bring to an end what killed runs left in a folder; a folder that holds nothing else goes too."""
+    with suppress(OSError), locked_folder(target):
+        for leftover in leftover_folders(target):
+            _finish(leftover, target)
+    with suppress(OSError):
+        target.rmdir()
 
 
 def written_by_a_run(folder: Path) -> list[Path]:
