@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import closing
 from pathlib import Path
+from threading import Event
 from typing import Any
 
-from TumorQueryLib.base.errors import InputError, MissingDependencyError, TumorQueryError
+from TumorQueryLib.base.errors import Cancelled, InputError, MissingDependencyError, TumorQueryError
 from TumorQueryLib.base.files import output_errors, replaced_file
 from TumorQueryLib.base.method import Method
 from TumorQueryLib.base.progress import Progress, no_progress
@@ -128,21 +130,26 @@ def run_cohort(
         if dask is not None
         else _ended_on_threads(rows, method, str(out), workers, progress)
     )
-    for summary in ended:
-        finished[summary["patient"]] = summary
-        ordered = [finished[row.patient] for row in rows if row.patient in finished]
-        write_summary(ordered, out / "summary.csv")
-        progress(len(finished) / len(rows), f"{len(finished)} of {len(rows)} patients")
+    # Closed at once where this loop is left, so that the patients still running end.
+    with closing(ended):
+        for summary in ended:
+            finished[summary["patient"]] = summary
+            ordered = [finished[row.patient] for row in rows if row.patient in finished]
+            write_summary(ordered, out / "summary.csv")
+            progress(len(finished) / len(rows), f"{len(finished)} of {len(rows)} patients")
     return [finished[row.patient] for row in rows]
 
 
 def _ended_on_threads(
     rows: list[CohortRow], method: Method, out: str, workers: int, progress: Progress
-) -> Iterator[dict[str, Any]]:
+) -> Generator[dict[str, Any], None, None]:
     """Rows of the summary as patients end, several patients at a time on this machine."""
     done = 0
+    halted = Event()
 
     def watched(value: float, message: str) -> None:
+        if halted.is_set():
+            raise Cancelled("The cohort was cancelled.")
         # Only to learn of a cancellation: a patient's own progress is not the cohort's.
         progress(done / len(rows), message)
 
@@ -153,10 +160,13 @@ def _ended_on_threads(
                 done += 1
                 yield future.result()
         finally:
+            halted.set()
             pool.shutdown(cancel_futures=True)
 
 
-def _ended_on_dask(rows: list[CohortRow], method: Method, out: str, address: str) -> Iterator[dict[str, Any]]:
+def _ended_on_dask(
+    rows: list[CohortRow], method: Method, out: str, address: str
+) -> Generator[dict[str, Any], None, None]:
     """Rows of the summary as patients end, on the workers of a Dask cluster."""
     try:
         from distributed import Client

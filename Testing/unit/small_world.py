@@ -4,6 +4,8 @@ An inference in it costs a second, most of which is the report.
 """
 
 import json
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
@@ -11,6 +13,8 @@ from awkward_grids import centred_grid, placed_affine
 from synthetic_database import small_brain
 
 from TumorQueryLib.anatomy.atlas import Atlas
+from TumorQueryLib.base.method import Method
+from TumorQueryLib.cli import main
 from TumorQueryLib.geometry.grid import Grid, Volume, image_from_volume, resample
 from TumorQueryLib.inputs.patient import Patient
 
@@ -34,9 +38,38 @@ def write_atlas(folder, atlas: Atlas):
     return folder
 
 
+@dataclass(frozen=True)
+class World:
+    """An atlas in a folder, and the file of a database of 24 tumours of it."""
+
+    atlas: Atlas
+    atlas_folder: Path
+    database: Path
+
+    @classmethod
+    def build(cls, folder: Path) -> "World":
+        """Write the atlas, and grow the database by the command."""
+        atlas_folder, database = write_atlas(folder / "my ätlas", world_brain()), folder / "tumors.h5"
+        call = ["build", database, "--entries", 24, "--random-seed", 3, "--atlas", atlas_folder, "--workers", 1]
+        assert main([str(word) for word in call]) == 0
+        return cls(Atlas.load(atlas_folder), atlas_folder, database)
+
+    def method(self, **changes) -> Method:
+        """A method of this world with a small budget."""
+        usual = {"database": str(self.database), "atlas": str(self.atlas_folder), "registration": "none"}
+        return Method(**usual | {"refine_solves": 6} | changes)
+
+    def options(self, **changes) -> list[str]:
+        """The same method as options of the command line."""
+        chosen = self.method(**changes)
+        named = ("database", "atlas", "registration", "refine", "refine_solves")
+        return [text for name in named for text in (f"--{name.replace('_', '-')}", str(getattr(chosen, name)))]
+
+
 def scanner_grid() -> Grid:
-    """The small brain as a scanner sees it: 2 mm, axes along LPS, its middle not a voxel's."""
-    return centred_grid((68, 66, 64), placed_affine(spacing=(2.0, 2.0, 2.2), flips=(-1, -1, 1)), CENTRE)
+    """The small brain as a scanner sees it: oblique, axes about along LPS, 2.2 mm slices, its middle not a voxel's."""
+    affine = placed_affine(spacing=(2.0, 2.0, 2.2), angles=(8.0, -5.0, 12.0), flips=(-1, -1, 1))
+    return centred_grid((70, 68, 64), affine, CENTRE)
 
 
 def world_patient(
