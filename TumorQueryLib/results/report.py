@@ -11,7 +11,7 @@ import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -172,8 +172,8 @@ def draw_report(result: Result) -> Figure:
 
 def draw_heading(figure: Figure, y: float) -> None:
     """The title, and what the report is not, at a height of the page."""
-    left = {"fontsize": 17, "weight": "bold", "color": "white", "ha": "left"}
-    right = {"fontsize": 11, "color": TEXT, "ha": "right"}
+    left: dict[str, Any] = {"fontsize": 17, "weight": "bold", "color": "white", "ha": "left"}
+    right: dict[str, Any] = {"fontsize": 11, "color": TEXT, "ha": "right"}
     figure.text(0.01, y, "TumorQuery: tumour cell density", va="center", **left)
     caution = "Research software, not a medical device. Patient's right is on the viewer's left."
     figure.text(0.99, y, caution, va="center", **right)
@@ -205,7 +205,7 @@ def draw_warnings(figure: Figure, columns: Sequence[Sequence[str]], y: float) ->
     """The columns of warnings, their top at a height of the page."""
     for number, lines in enumerate(columns):
         x = 0.01 + number * 0.98 / WARNING_COLUMNS
-        style = {"fontsize": 10, "family": "monospace", "color": WARNING_TEXT}
+        style: dict[str, Any] = {"fontsize": 10, "family": "monospace", "color": WARNING_TEXT}
         figure.text(x, y, "\n".join(lines), va="top", linespacing=1.15, **style)
 
 
@@ -251,7 +251,7 @@ def draw_orientation(axes: Axes, letters: str, columns: int, rows: int) -> None:
     if not letters:
         return
     edge = [withStroke(linewidth=2.5, foreground="black")]
-    middle = {"ha": "center", "path_effects": edge}
+    middle: dict[str, Any] = {"ha": "center", "path_effects": edge}
     for letter, (x, y) in zip(letters, ((0.02, 0.5), (0.98, 0.5), (0.5, 0.97), (0.5, 0.03))):
         place = axes.transAxes
         axes.text(x, y, letter, transform=place, color=LETTERS, fontsize=11, weight="bold", va="center", **middle)
