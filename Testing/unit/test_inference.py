@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from small_world import patient_of_masks, world_patient
 
-from TumorQueryLib.base.errors import Cancelled, DatabaseError, InputError
+from TumorQueryLib.base.errors import Cancelled, DatabaseError
 from TumorQueryLib.database import TumorDatabase
 from TumorQueryLib.estimates.refine import Refinement
 from TumorQueryLib.estimates.search import Solve
@@ -166,7 +166,7 @@ def test_progress_only_grows(world):
 
 
 def test_an_atlas_of_ones_own_has_to_be_named(world):
-    with pytest.raises(InputError, match="small brain"):
+    with pytest.raises(DatabaseError, match=r"small brain, which is not bundled; name its folder"):
         infer(world_patient(), world.method(atlas=None))
 
 

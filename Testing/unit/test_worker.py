@@ -87,6 +87,7 @@ def test_the_commands_are_the_jobs_that_there_are():
     assert set(COMMANDS) == set(JOBS)
 
 
+@pytest.mark.slow
 def test_an_inference_and_another_of_its_matches(tmp_path, world):
     """Both jobs of the Slicer module, one after the other, in an atlas of one's own."""
     arguments = write_patient(tmp_path / "files", world_patient()) | world.method(refine="none", top=3).as_json()

@@ -98,6 +98,7 @@ def sample_result():
     return made_up_result(Patient.load(**sample_files()))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("chosen", ["refined", "match"])
 def test_the_demo_compares_the_chosen_estimate_with_the_truth(sample_result, chosen):
     import dataclasses
