@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import Mapping
 from dataclasses import replace
@@ -107,9 +108,10 @@ def show_match(
 def run_infer(job: Mapping[str, Any], *, progress: Progress) -> Path:
     """Job "infer": arguments of `Patient.load` and the choices of a `Method`; returns the path of result.json."""
     arguments = dict(job["arguments"])
-    choices = {name: arguments.pop(name) for name in Method().as_json() if name in arguments}
+    known = inspect.signature(Patient.load).parameters
+    files = {name: arguments.pop(name) for name in known if name in arguments}
     out = Path(job["out"])
-    infer_files(arguments, Method.from_json(choices), out, progress=progress)
+    infer_files(files, Method.from_json(arguments), out, progress=progress)
     return out / RESULT_FILE
 
 

@@ -40,6 +40,39 @@ def small_database(atlas, tmp_path_factory):
         yield database
 
 
+@pytest.fixture(scope="session")
+def world(tmp_path_factory):
+    """The small world of `small_world.py`: an atlas folder of one's own, and the database that `build` grows in it."""
+    from small_world import World
+
+    return World.build(tmp_path_factory.mktemp("world"))
+
+
+@pytest.fixture(scope="session")
+def refined(world):
+    """A patient of the small world, refined in its own anatomy."""
+    from small_world import world_patient
+
+    from TumorQueryLib.inference import infer
+
+    return infer(world_patient(), world.method())
+
+
+@pytest.fixture
+def registered():
+    """The strategies that a test registers here are forgotten after it."""
+    from TumorQueryLib.strategies import base
+
+    tables = {
+        name: table for name, table in vars(base).items() if isinstance(table, dict) and not name.startswith("__")
+    }
+    before = {name: dict(table) for name, table in tables.items()}
+    yield base.register_strategy
+    for name, table in tables.items():
+        table.clear()
+        table.update(before[name])
+
+
 @pytest.fixture
 def user_cache(tmp_path, monkeypatch):
     """An empty folder in place of the user's cache."""

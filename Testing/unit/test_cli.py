@@ -8,9 +8,12 @@ import sys
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from small_world import world_patient, write_patient
 
+from TumorQueryLib.base.method import Method
 from TumorQueryLib.base.resources import resources_folder
-from TumorQueryLib.cli import main
+from TumorQueryLib.cli import main, make_parser, method_of, write_log
+from TumorQueryLib.strategies.direct import Direct
 
 
 def run(*arguments, **options):
@@ -104,9 +107,11 @@ def bad_inputs(folder, sample):
         "output folder that cannot be": ({"out": folder / "file" / "out"}, "file"),
         "no such strategy": ({"strategy": "guess"}, "direct"),
         "no such convention": ({"labels": "brats1999"}, "brats2018"),
+        "no such atlas": ({"atlas": folder / "atlas"}, "atlas folder"),
     }
 
 
+@pytest.mark.slow
 def test_bad_input_is_one_or_two_lines_and_leaves_nothing(tmp_path, capsys, sample, infer_call):
     inputs = tmp_path / "inputs"
     inputs.mkdir()
@@ -137,134 +142,212 @@ def test_help_names_every_command():
         assert command in text
 
 
-@pytest.fixture(scope="module")
-def affine_result(tmp_path_factory):
-    """The sample inferred twice on the command line with the affine registration."""
-    from TumorQueryLib.studies.sample import sample_files
+def test_the_defaults_of_the_command_line_are_those_of_the_library(tmp_path):
+    for call in (["infer", "--t1gd", "a", "--segmentation", "b", "--out", "c"], ["cohort", "a.csv", "--out", "c"]):
+        assert method_of(make_parser().parse_args(call)) == Method()
 
+
+def test_options_of_a_strategy_are_named_values(capsys):
+    call = ["cohort", "a.csv", "--out", "c", "--strategy", "radiomics", "--strategy-option", "rerank=5"]
+    chosen = method_of(make_parser().parse_args([*call, "--strategy-option", "model=a=b.h5"]))
+    assert chosen.strategy_options == {"rerank": "5", "model": "a=b.h5"}
+    for wrong in ("rerank", "=5"):
+        status, said = called(capsys, *call, "--strategy-option", wrong)
+        assert status == 2
+        assert f"{wrong!r} is not of the form NAME=VALUE" in said
+        assert len(said.splitlines()) == 1
+
+
+def test_options_reach_the_strategy(capsys, tmp_path, world, world_files, registered):
+    given = []
+
+    @registered("direct-with-options")
+    class WithOptions(Direct):
+        def __init__(self, database, **options):
+            super().__init__(database)
+            given.append(options)
+
+    status, said = called(
+        capsys,
+        *("infer", *world_files, *world.options(refine="none"), "--strategy", "direct-with-options"),
+        *("--strategy-option", "bonus=7", "--out", tmp_path / "out"),
+    )
+    assert (status, given) == (0, [{"bonus": "7"}]), said
+
+
+@pytest.fixture(scope="module")
+def world_files(world, tmp_path_factory):
+    """The options that name the files of a patient of the small world."""
+    files = write_patient(tmp_path_factory.mktemp("pätient"), world_patient())
+    return [text for name, value in files.items() for text in (f"--{name}", value)]
+
+
+@pytest.fixture(scope="module")
+def results(world, world_files, tmp_path_factory):
+    """A patient of the small world inferred twice on the command line; the atlas is one's own."""
     folders = [tmp_path_factory.mktemp("résult") / name for name in ("one", "two")]
-    files = sample_files()
     for folder in folders:
-        ran = run(
-            *("infer", "--t1gd", files["t1gd"], "--flair", files["flair"], "--segmentation", files["segmentation"]),
-            *("--registration", "affine", "--out", folder),
-        )
+        ran = run("infer", *world_files, *world.options(), "--out", folder)
         assert ran.returncode == 0, ran.stderr
         assert ran.stderr == "", "a pipe gets no progress bar"
         assert str(folder / "result.json") in ran.stdout
+        assert "Density shown: refined" in ran.stdout
     return folders
 
 
-def test_the_result_holds_what_the_contract_says(affine_result):
-    folder = affine_result[0]
-    result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
-    assert result["version"] == 1
+def result_in(folder):
+    return json.loads((folder / "result.json").read_text(encoding="utf-8"))
+
+
+@pytest.mark.slow
+def test_the_result_holds_what_the_contract_says(results, world):
+    folder = results[0]
+    result = result_in(folder)
+    assert result["version"] == 2
     assert {record["role"] for record in result["inputs"]} == {"t1gd", "flair", "segmentation"}
     text = json.dumps(result)
-    assert str(resources_folder()) not in text
-    assert ".nii.gz" not in text
-    matches = result["matches"]
+    for private in (str(world.database), str(world.atlas_folder), "pätient", ".nii.gz"):
+        assert private not in text
+    assert result["labels"] == "core=4/whole=2,4"
+    assert result["brain"]["source"] == "stripped"
+    # A ball of 60 mm, and what its resampled edge adds.
+    assert result["brain"]["volume_ml"] == pytest.approx(4 / 3 * np.pi * 6.25**3, rel=0.1)
+    assert result["database"]["atlas"] == "small brain"
+    assert result["database"]["entries"] == 24
+    assert result["registration"]["mode"] == "none"
+    matches = result["query"]["matches"]
     assert len(matches) == 15
     sums = [match["dice_sum"] for match in matches]
     assert sums == sorted(sums, reverse=True)
-    for match in matches:
-        assert match["dice_sum"] == pytest.approx(match["dice_core"] + match["dice_whole"])
-        found = match["parameters"]
-        assert found["frame"] == "atlas"
-        ratio = found["diffusivity_mm2_per_day"] / found["proliferation_per_day"]
-        assert found["infiltration_length_mm"] == pytest.approx(ratio**0.5)
-        assert found["rho_t"] == pytest.approx(found["proliferation_per_day"] * found["duration_days"])
-    assert result["refined"] is None
-    assert set(result["timings_s"]) == {
-        *("load", "registration", "query", "refine", "simulate", "back_transform", "total")
-    }
-    files = {path.name for path in folder.iterdir()}
-    assert files == {*result["outputs"].values(), "result.json"}
+    assert list(result["estimates"]) == ["match", "refined"]
+    assert result["chosen"] == "refined"
+    for estimate, anatomy in (("match", "atlas"), ("refined", "patient")):
+        described = result["estimates"][estimate]
+        assert described["anatomy"] == anatomy
+        for fit in (described["fit"], described["fit_in_anatomy"], *matches):
+            assert fit["dice_sum"] == pytest.approx(fit["dice_core"] + fit["dice_whole"])
+        for found in (*described["parameters"], *(match["parameters"] for match in matches)):
+            ratio = found["diffusivity_mm2_per_day"] / found["proliferation_per_day"]
+            assert found["infiltration_length_mm"] == pytest.approx(ratio**0.5)
+            assert found["rho_t"] == pytest.approx(found["proliferation_per_day"] * found["duration_days"])
+    assert 1 <= result["refinement"]["solves"] <= 6
+    assert result["refinement"]["stopped"] == "budget"
+    assert set(result["timings_s"]) == {*("load", "registration", "query", "match", "refinement", "total")}
+    assert {path.name for path in folder.iterdir()} == {*result["outputs"].values(), "result.json"}
 
 
-def test_patient_space_is_what_a_user_computes_from_the_files(affine_result, sample):
+@pytest.mark.slow
+def test_the_fit_is_what_a_user_computes_from_the_files(results, world_files):
     """From density.nrrd and the segmentation's labels alone, by plain NumPy."""
-    result = json.loads((affine_result[0] / "result.json").read_text(encoding="utf-8"))
-    image = sitk.ReadImage(str(affine_result[0] / "density.nrrd"))
+    folder, fit = results[0], result_in(results[0])["estimates"]["refined"]["fit"]
+    image = sitk.ReadImage(str(folder / "density.nrrd"))
     density = sitk.GetArrayFromImage(image)
-    reference = sitk.ReadImage(str(sample["t1gd"]))
+    files = dict(zip(world_files[::2], world_files[1::2]))
+    reference = sitk.ReadImage(files["--t1gd"])
     assert density.dtype == np.float32
     assert image.GetSize() == reference.GetSize()
     np.testing.assert_allclose(image.GetOrigin(), reference.GetOrigin(), atol=1e-3)
     np.testing.assert_allclose(image.GetDirection(), reference.GetDirection(), atol=1e-4)
-    labels = sitk.GetArrayFromImage(sitk.ReadImage(str(sample["segmentation"])))
+    labels = sitk.GetArrayFromImage(sitk.ReadImage(files["--segmentation"]))
     voxel_ml = np.prod(image.GetSpacing()) / 1000
-    for region, seen, threshold in (
-        ("core", np.isin(labels, (1, 4)), 0.6),
-        ("whole", labels > 0, 0.2),
-    ):
+    for region, seen, threshold in (("core", labels == 4, 0.6), ("whole", labels > 0, 0.2)):
         found = density > threshold
         dice = 2 * (seen & found).sum() / (seen.sum() + found.sum())
-        assert result["patient_space"][f"dice_{region}"] == pytest.approx(dice, abs=1e-9)
-        volumes = result["patient_space"]["volumes_ml"]
-        assert volumes["observed"][region] == pytest.approx(seen.sum() * voxel_ml, rel=1e-5)
-        assert volumes["predicted"][region] == pytest.approx(found.sum() * voxel_ml, rel=1e-5)
-        mask = sitk.GetArrayFromImage(sitk.ReadImage(str(affine_result[0] / f"{region}.nrrd")))
+        assert fit[f"dice_{region}"] == pytest.approx(dice, abs=1e-9)
+        assert fit["observed_ml"][region] == pytest.approx(seen.sum() * voxel_ml, rel=1e-5)
+        assert fit["predicted_ml"][region] == pytest.approx(found.sum() * voxel_ml, rel=1e-5)
+        mask = sitk.GetArrayFromImage(sitk.ReadImage(str(folder / f"{region}.nrrd")))
         np.testing.assert_array_equal(mask.astype(bool), found)
 
 
-def test_the_transforms_carry_the_density(affine_result):
-    """The atlas's tumour, simulated again from result.json and carried by the file, is density.nrrd."""
-    from TumorQueryLib.inference import density_of_match
-
-    again = density_of_match(affine_result[1], 0)
-    assert again == affine_result[1] / "match_0" / "density.nrrd"
-    np.testing.assert_allclose(
-        sitk.GetArrayFromImage(sitk.ReadImage(str(again))),
-        sitk.GetArrayFromImage(sitk.ReadImage(str(affine_result[1] / "density.nrrd"))),
-        atol=2e-3,
-    )
-    forward = sitk.ReadTransform(str(affine_result[1] / "patient_to_atlas.h5"))
-    backward = sitk.ReadTransform(str(affine_result[1] / "atlas_to_patient.h5"))
-    point = sitk.ReadImage(str(again)).TransformContinuousIndexToPhysicalPoint((60, 70, 40))
-    np.testing.assert_allclose(backward.TransformPoint(forward.TransformPoint(point)), point, atol=1e-3)
-
-
-def test_a_refinement_is_told_beside_the_match(tmp_path, sample, affine_result):
-    """Grown in the patient's own anatomy: its lengths are the patient's, and it fits no worse than the match."""
-    out = tmp_path / "refined"
-    ran = run(
-        *("infer", "--t1gd", sample["t1gd"], "--segmentation", sample["segmentation"], "--registration", "affine"),
-        *("--refine", "patient", "--refine-solves", 24, "--out", out),
-    )
-    assert ran.returncode == 0, ran.stderr
-    result = json.loads((out / "result.json").read_text(encoding="utf-8"))
-    before = json.loads((affine_result[0] / "result.json").read_text(encoding="utf-8"))
-    assert result["matches"] == before["matches"]
-    refined = result["refined"]
-    assert refined["solves"] <= 24
-    assert refined["dice_sum"] >= refined["match_dice_sum"]
-    assert refined["dice_sum"] == pytest.approx(refined["dice_core"] + refined["dice_whole"])
-    found = refined["parameters"]
-    assert found["frame"] == "patient"
-    assert found["seed_patient_mm"] == found["seed_mm"]
-    assert found["infiltration_length_patient_mm"] == found["infiltration_length_mm"]
-
-    def fit(space):
-        return space["dice_core"] + space["dice_whole"]
-
-    assert fit(result["patient_space"]) >= fit(before["patient_space"])
-    assert {path.name for path in out.iterdir()} == {*result["outputs"].values(), "result.json"}
-    match_density = sitk.GetArrayFromImage(sitk.ReadImage(str(out / "density_match.nrrd")))
-    np.testing.assert_array_equal(
-        match_density, sitk.GetArrayFromImage(sitk.ReadImage(str(affine_result[0] / "density.nrrd")))
-    )
-
-
-def test_the_same_input_gives_the_same_result(affine_result):
-    results = [json.loads((folder / "result.json").read_text(encoding="utf-8")) for folder in affine_result]
-    for result in results:
-        del result["timings_s"]
-    assert results[0] == results[1]
-    densities = [sitk.GetArrayFromImage(sitk.ReadImage(str(folder / "density.nrrd"))) for folder in affine_result]
+@pytest.mark.slow
+def test_the_same_input_gives_the_same_result(results):
+    first, second = (result_in(folder) | {"timings_s": None} for folder in results)
+    assert first == second
+    densities = [sitk.GetArrayFromImage(sitk.ReadImage(str(folder / "density.nrrd"))) for folder in results]
     np.testing.assert_array_equal(*densities)
 
 
+@pytest.mark.slow
+def test_the_papers_own_answer_is_the_match_alone(capsys, tmp_path, world, world_files, results):
+    status, said = called(capsys, "infer", *world_files, *world.options(refine="none"), "--out", tmp_path)
+    assert status == 0, said
+    result, refined = result_in(tmp_path), result_in(results[0])
+    assert result["query"] == refined["query"]
+    assert list(result["estimates"]) == ["match"]
+    assert result["chosen"] == "match"
+    assert result["refinement"] is None
+    assert {path.name for path in tmp_path.iterdir()} == {*result["outputs"].values(), "result.json"}
+    match, beside = (
+        sitk.GetArrayFromImage(sitk.ReadImage(str(path)))
+        for path in (tmp_path / "density.nrrd", results[0] / "density_match.nrrd")
+    )
+    np.testing.assert_array_equal(match, beside)
+
+
+def test_without_its_atlas_a_database_of_ones_own_is_refused(capsys, tmp_path, world, world_files):
+    call = ["infer", *world_files, "--database", world.database, "--registration", "none", "--out", tmp_path / "out"]
+    status, said = called(capsys, *call)
+    assert status == 2
+    assert "small brain" in said
+    assert "--atlas" in said
+    status, said = called(capsys, *call, "--atlas", "SRI24")
+    assert status == 2
+    assert "not in SRI24" in said
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+def test_the_transforms_carry_the_density(capsys, tmp_path, sample):
+    """The atlas's tumour, simulated again from result.json and carried by the file, is density.nrrd."""
+    from TumorQueryLib.jobs import show_match
+
+    status, said = called(
+        capsys,
+        *("infer", "--t1gd", sample["t1gd"], "--flair", sample["flair"], "--segmentation", sample["segmentation"]),
+        *("--registration", "affine", "--refine", "none", "--out", tmp_path),
+    )
+    assert status == 0, said
+    again = show_match(tmp_path, 0)
+    assert again == tmp_path / "match_0" / "density.nrrd"
+    shown, best = (sitk.GetArrayFromImage(sitk.ReadImage(str(file))) for file in (again, tmp_path / "density.nrrd"))
+    np.testing.assert_allclose(shown, best, atol=2e-3)
+    forward, backward = (
+        sitk.ReadTransform(str(tmp_path / f"{name}.h5")) for name in ("patient_to_atlas", "atlas_to_patient")
+    )
+    point = sitk.ReadImage(str(again)).TransformContinuousIndexToPhysicalPoint((60, 70, 40))
+    carried = forward.TransformPoint(point)
+    assert np.linalg.norm(np.subtract(carried, point)) > 2
+    np.testing.assert_allclose(backward.TransformPoint(carried), point, atol=1e-3)
+
+
+def test_a_defect_is_a_traceback_and_a_log(capsys, tmp_path, world, world_files, registered, user_cache):
+    @registered("broken")
+    class Broken:
+        name = "broken"
+
+        def __init__(self, database):
+            raise ZeroDivisionError("by nothing")
+
+    out = tmp_path / "out"
+    status, said = called(capsys, "infer", *world_files, *world.options(), "--strategy", "broken", "--out", out)
+    assert status == 1
+    assert "Traceback" in said
+    log = user_cache / "last-error.log"
+    assert said.splitlines()[-1] == f"tumorquery: this is a defect of TumorQuery; please report it with {log}."
+    text = log.read_text(encoding="utf-8")
+    assert "ZeroDivisionError: by nothing" in text
+    assert text.startswith("TumorQuery 0.")
+    assert not out.exists()
+
+
+def test_a_log_that_cannot_be_written_is_no_second_error(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv("TUMORQUERY_CACHE", str(tmp_path / "file" / "cache"))
+    assert write_log("Traceback") == "please report the lines above."
+
+
+@pytest.mark.slow
 def test_cancelling_leaves_nothing(tmp_path, sample):
     """SIGTERM in the middle of a run, as a batch system sends it."""
     import signal
@@ -290,17 +373,18 @@ def test_cancelling_leaves_nothing(tmp_path, sample):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_cohort_goes_on_after_a_failure(tmp_path, capsys, sample):
+def test_a_cohort_goes_on_after_a_failure(tmp_path, capsys, world, world_files):
     import csv
 
+    files = dict(zip(world_files[::2], world_files[1::2]))
     cohort = tmp_path / "cohort.csv"
     with open(cohort, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["patient", "t1gd", "segmentation", "labels"])
-        writer.writerow(["broken", "nowhere.nii.gz", sample["segmentation"], ""])
-        writer.writerow(["Jürgen", sample["t1gd"], sample["segmentation"], "brats2018"])
+        writer.writerow(["broken", "nowhere.nii.gz", files["--segmentation"], ""])
+        writer.writerow(["Jürgen", files["--t1gd"], files["--segmentation"], files["--labels"]])
     out = tmp_path / "out"
-    status, said = called(capsys, "cohort", cohort, "--out", out, "--registration", "none", "--top", 1)
+    status, said = called(capsys, "cohort", cohort, "--out", out, *world.options(refine="none"), "--top", 1)
     assert status == 2
     assert "1 of 2 patients failed" in said
     with open(out / "summary.csv", newline="", encoding="utf-8") as file:
@@ -309,8 +393,9 @@ def test_a_cohort_goes_on_after_a_failure(tmp_path, capsys, sample):
     assert rows[0]["status"] == "failed"
     assert "nowhere.nii.gz" in rows[0]["error"]
     assert rows[1]["status"] == "done"
-    result = json.loads((out / "Jürgen" / "result.json").read_text(encoding="utf-8"))
-    assert float(rows[1]["dice_sum"]) == result["matches"][0]["dice_sum"]
+    result = result_in(out / "Jürgen")
+    assert float(rows[1]["dice_sum"]) == result["estimates"]["match"]["fit"]["dice_sum"]
+    assert float(rows[1]["match_dice_sum"]) == result["query"]["matches"][0]["dice_sum"]
     assert not (out / "broken").exists()
 
 

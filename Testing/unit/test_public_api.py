@@ -1,6 +1,8 @@
-"""What `import TumorQueryLib` costs and offers."""
+"""What `import TumorQueryLib` costs and offers, and what is promised to stay: a change here is a decision."""
 
+import collections.abc
 import importlib
+import inspect
 import pkgutil
 import subprocess
 import sys
@@ -32,10 +34,153 @@ def test_the_geometry_alone_needs_no_numba_and_no_hdf5():
     assert not loaded & {"torch", "numba", "h5py", "matplotlib", "radiomics"}
 
 
+#: Every public name. A name that goes or comes breaks or binds users.
+PUBLIC = """
+__version__ Anatomy Atlas Cancelled DatabaseError Estimate Fit Grid GrowthParameters InputError Match Method
+MissingDependencyError OutputError Patient Progress Refinement Registration Result SavedResult Tissue TumorDatabase
+TumorMasks TumorQueryError Volume build_database create_strategy evaluate grow_trajectory infer read_result refine
+register register_strategy run_cohort sample_synthetic simulate strategy_names
+"""
+
+#: Arguments of what is frozen, with their defaults; `progress` stands for the one that every long function has.
+SIGNATURES = {
+    "Grid": "(shape, affine)",
+    "Volume": "(array, grid)",
+    "Atlas": "(name, grid, white_matter, grey_matter, csf, t1, licence, attribution)",
+    "Atlas.load": "(name='SRI24')",
+    "Patient": "(*, t1gd, core, whole, flair=None, t1=None, brain_mask=None, labels=None, inputs=(), warnings=())",
+    "Patient.load": (
+        "(t1gd, flair=None, t1=None, *, segmentation=None, core=None, whole=None, labels=None, brain_mask=None)"
+    ),
+    "GrowthParameters": "(seed, diffusivity, proliferation, duration)",
+    "Match": "(entry, dice_core, dice_whole, score)",
+    "TumorDatabase.open": "(name_or_path='starter', *, memory_limit=None)",
+    "TumorDatabase.parameters": "(self, entry)",
+    "TumorDatabase.close": "(self)",
+    "Method": (
+        "(database='starter', atlas=None, strategy='direct', strategy_options=<factory>, registration='deformable', "
+        "top=15, refine='patient', refine_solves=120, refine_seconds=None, foci='auto')"
+    ),
+    "Method.from_json": "(choices)",
+    "Method.as_json": "(self)",
+    "infer": "(patient, method=None, *, database=None, atlas=None, progress)",
+    "Result.write": "(self, folder, *, progress)",
+    "Result.to_json": "(self)",
+    "read_result": "(folder)",
+    "SavedResult.density_of": "(self, estimate)",
+    "run_cohort": "(path, out, *, method=None, workers=1, dask=None, progress)",
+    "evaluate": (
+        "(database, *, out, strategies, synthetic=1000, cohort=None, registration='deformable', random_seed=2022, "
+        "progress)"
+    ),
+    "register_strategy": "(name)",
+    "strategy_names": "()",
+}
+
+#: What a user may read from what the library returns.
+ATTRIBUTES = {
+    "Grid": (
+        "affine around centre cropped isotropic isotropic_like matches shape spacing to_index to_ras voxel_volume_ml"
+    ),
+    "Volume": "array grid",
+    "Match": "dice_core dice_sum dice_whole entry score",
+    "GrowthParameters": "diffusivity duration from_identifiable infiltration_length proliferation rho_t seed",
+    "Estimate": ("anatomy as_json density fit fit_in_anatomy in_patient infiltration_lengths_mm name of parameters"),
+    "Fit": "as_json dice_core dice_sum dice_whole observed_ml of predicted_ml",
+    "Result": (
+        "chosen core database density estimate estimates matched_parameters matches method patient query refinement "
+        "regions registration timings to_json warnings whole write"
+    ),
+    "SavedResult": "chosen content core density density_of folder matched_parameters matches space warnings whole",
+}
+
+ERRORS = {
+    "TumorQueryError": Exception,
+    "InputError": TumorQueryLib.TumorQueryError,
+    "DatabaseError": TumorQueryLib.TumorQueryError,
+    "OutputError": TumorQueryLib.TumorQueryError,
+    "MissingDependencyError": TumorQueryLib.TumorQueryError,
+    "Cancelled": BaseException,
+}
+
+
+def signature_of(path: str) -> str:
+    """Arguments and defaults of a public name, without annotations."""
+    value = TumorQueryLib
+    for name in path.split("."):
+        value = getattr(value, name)
+    bare = [
+        parameter.replace(
+            annotation=parameter.empty,
+            default=parameter.empty if parameter.name in ("progress", "strategies") else parameter.default,
+        )
+        for parameter in inspect.signature(value).parameters.values()
+    ]
+    return str(inspect.Signature(bare))
+
+
+def test_the_public_names_are_these():
+    assert sorted(TumorQueryLib.__all__) == sorted(PUBLIC.split())
+
+
+@pytest.mark.parametrize("path", SIGNATURES)
+def test_a_frozen_signature_is_what_it_was(path):
+    assert signature_of(path) == SIGNATURES[path]
+
+
+@pytest.mark.parametrize("name", ATTRIBUTES)
+def test_the_attributes_of_what_is_returned_are_these(name):
+    cls = getattr(TumorQueryLib, name)
+    found = {attribute for attribute in (*dir(cls), *cls.__dataclass_fields__) if not attribute.startswith("_")}
+    assert sorted(found) == ATTRIBUTES[name].split()
+
+
+@pytest.mark.parametrize("name", ERRORS)
+def test_errors_derive_from_what_users_catch(name):
+    assert getattr(TumorQueryLib, name).__bases__ == (ERRORS[name],)
+
+
+def test_progress_is_a_fraction_and_a_message():
+    assert TumorQueryLib.Progress == collections.abc.Callable[[float, str], None]
+
+
+MODULES = sorted(
+    module.name
+    for module in pkgutil.walk_packages(TumorQueryLib.__path__, "TumorQueryLib.")
+    if not module.name.startswith("TumorQueryLib.Resources") and not module.name.endswith("__main__")
+)
+
+
+def public_functions(module):
+    """Functions, methods and constructors that a module defines under a public name."""
+    for name, value in vars(module).items():
+        if name.startswith("_") or getattr(value, "__module__", None) != module.__name__:
+            continue
+        if inspect.isfunction(value):
+            yield name, value
+        elif inspect.isclass(value):
+            for method, held in vars(value).items():
+                function = getattr(held, "__func__", held)
+                if inspect.isfunction(function) and (method == "__init__" or not method.startswith("_")):
+                    yield f"{name}.{method}", function
+
+
+# The module of progress itself handles one as its object.
+@pytest.mark.parametrize("name", [name for name in MODULES if name != "TumorQueryLib.base.progress"])
+def test_progress_is_given_by_name(name):
+    by_place = [
+        function_name
+        for function_name, function in public_functions(importlib.import_module(name))
+        if (progress := inspect.signature(function).parameters.get("progress")) is not None
+        and progress.kind is not progress.KEYWORD_ONLY
+    ]
+    assert by_place == []
+
+
 @pytest.mark.parametrize("name", TumorQueryLib.__all__)
 def test_every_public_name_is_there_and_described(name):
     value = getattr(TumorQueryLib, name)
-    if name != "__version__":
+    if name not in ("__version__", "Progress"):  # a text, and an alias
         assert value.__doc__, f"{name} has no docstring"
     assert name in dir(TumorQueryLib)
 
@@ -46,11 +191,7 @@ def test_an_unknown_name_is_an_attribute_error():
 
 
 def test_the_library_knows_nothing_of_slicer():
-    sources = [
-        importlib.util.find_spec(module.name).origin
-        for module in pkgutil.walk_packages(TumorQueryLib.__path__, "TumorQueryLib.")
-        if not module.name.startswith("TumorQueryLib.Resources")
-    ]
+    sources = [importlib.util.find_spec(name).origin for name in MODULES]
     assert len(sources) > 10
     for source in sources:
         with open(source, encoding="utf-8") as file:

@@ -6,7 +6,10 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
+import SimpleITK as sitk
+from small_world import world_patient, write_patient
 
 
 def start(job_path, **options):
@@ -61,6 +64,7 @@ def test_a_job_reports_progress_and_its_result(tmp_path):
         ({"command": "infer", "out": "OUT", "arguments": {"t1gd": "nowhere.nii.gz", "whole": "w.nii.gz"}}, "nowhere"),
         ({"command": "match", "arguments": {"result": "OUT", "rank": 0}}, "result.json"),
         ({"command": "info", "out": "OUT", "arguments": {"database": "nowhere.h5"}}, "nowhere"),
+        ({"command": "infer", "out": "OUT", "arguments": {"t1gd": "t.nii", "refinement": "none"}}, "refine_solves"),
     ],
 )
 def test_bad_jobs_end_with_one_error_event(tmp_path, job, words):
@@ -74,6 +78,30 @@ def test_bad_jobs_end_with_one_error_event(tmp_path, job, words):
     assert words in last["message"]
     assert "Traceback" not in log
     assert not (tmp_path / "out").exists()
+
+
+def test_the_commands_are_the_jobs_that_there_are():
+    from TumorQueryLib.jobs import JOBS
+    from TumorQueryLib.worker import COMMANDS
+
+    assert set(COMMANDS) == set(JOBS)
+
+
+@pytest.mark.slow
+def test_an_inference_and_another_of_its_matches(tmp_path, world):
+    """Both jobs of the Slicer module, one after the other, in an atlas of one's own."""
+    arguments = write_patient(tmp_path / "files", world_patient()) | world.method(refine="none", top=3).as_json()
+    job = {"command": "infer", "out": str(tmp_path / "résult"), "arguments": arguments}
+    out, log = start(write_job(tmp_path, **job)).communicate(timeout=300)
+    path = tmp_path / "résult" / "result.json"
+    assert events_of(out)[-1] == {"event": "result", "path": str(path)}, log
+    assert len(json.loads(path.read_text(encoding="utf-8"))["query"]["matches"]) == 3
+    arguments = {"result": str(path.parent), "rank": 0, "atlas": str(world.atlas_folder)}
+    out, log = start(write_job(tmp_path, command="match", arguments=arguments)).communicate(timeout=300)
+    again = path.parent / "match_0" / "density.nrrd"
+    assert events_of(out)[-1] == {"event": "result", "path": str(again)}, log
+    shown, best = (sitk.GetArrayFromImage(sitk.ReadImage(str(file))) for file in (again, path.parent / "density.nrrd"))
+    np.testing.assert_allclose(shown, best, atol=1e-5)
 
 
 def wait_for_progress(worker):
@@ -107,11 +135,12 @@ def test_printing_never_mixes_with_events(tmp_path):
     """Whatever a library prints, from C as well, is log."""
     script = (
         "import os, sys\n"
-        "import TumorQueryLib.worker as worker\n"
-        "def noisy(job, progress):\n"
+        "from pathlib import Path\n"
+        "from TumorQueryLib import jobs, worker\n"
+        "def noisy(job, *, progress):\n"
         "    print('from Python'); os.write(1, b'from C\\n'); progress(0.5, 'half')\n"
-        "    return worker.Path('x')\n"
-        "worker.COMMANDS['info'] = noisy\n"
+        "    return Path('x')\n"
+        "jobs.JOBS['info'] = noisy\n"
         "sys.exit(worker.main(sys.argv[1:]))\n"
     )
     job = write_job(tmp_path, command="info", arguments={})

@@ -6,6 +6,7 @@ defaults from here. This module imports nothing heavy, so that a parser or a pan
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
@@ -24,9 +25,9 @@ class Method:
 
     Parameters
     ----------
-    database : str
+    database : str or path
         Name of a bundled database, or the path of a file.
-    atlas : str, optional
+    atlas : str or path, optional
         Name of a bundled atlas or the path of an atlas folder; by default the bundled one that the database names.
     strategy : str
         Name of a query strategy; "direct" is exact.
@@ -63,6 +64,14 @@ class Method:
     foci: str = "auto"
 
     def __post_init__(self) -> None:
+        for name in ("database", "atlas"):
+            value = getattr(self, name)
+            if isinstance(value, os.PathLike):
+                object.__setattr__(self, name, os.fspath(value))
+            elif not isinstance(value, str) and not (name == "atlas" and value is None):
+                raise InputError(f"{name} is a name or a path, not {value!r}.")
+        if not isinstance(self.strategy, str):
+            raise InputError(f"strategy is the name of a query strategy, not {self.strategy!r}.")
         for name, accepted in (("registration", REGISTRATIONS), ("refine", REFINEMENTS), ("foci", FOCI)):
             value = getattr(self, name)
             if value not in accepted:

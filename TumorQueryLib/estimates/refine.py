@@ -115,7 +115,7 @@ def refine(
             "check the registration."
         )
     deadline = math.inf if seconds is None else time.monotonic() + seconds
-    search = Search(anatomy.tissue, target, thresholds, deadline, random_seed, progress)
+    search = Search(anatomy.tissue, target, thresholds, deadline, random_seed, progress=progress)
     starts = _starts_from(ranked, match.anatomy, anatomy) + centre_starts(target)
     parameters = [_best_of(search, starts, solves, ranked[0].proliferation)]
     density = simulate(parameters[0], anatomy.tissue)

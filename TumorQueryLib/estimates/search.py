@@ -77,6 +77,7 @@ class Search:
         thresholds: tuple[float, float],
         deadline: float,
         random_seed: int,
+        *,
         progress: Progress,
     ) -> None:
         self.tissue = tissue
@@ -115,7 +116,7 @@ class Search:
 
     def of_other(self, target: TumorMasks) -> Search:
         """A search for another target in the same anatomy and time."""
-        return Search(self.tissue, target, self.thresholds, self.deadline, self.random_seed, self.progress)
+        return Search(self.tissue, target, self.thresholds, self.deadline, self.random_seed, progress=self.progress)
 
     def take_over(self, other: Search) -> None:
         """Add another search's solves to the path, and end as it ended."""

@@ -15,7 +15,7 @@ FIELD_SPACING = 3.0  # mm; of the displacement fields in the result: 6 MB each
 
 
 def deformable_transforms(
-    reference: PreparedImage, patient: PreparedImage, affine: sitk.AffineTransform, progress: Progress
+    reference: PreparedImage, patient: PreparedImage, affine: sitk.AffineTransform, *, progress: Progress
 ) -> tuple[sitk.Transform, sitk.Transform]:
     """Atlas to patient and back: an affine transform and a displacement field in the atlas's space."""
     grid = reference.image.grid

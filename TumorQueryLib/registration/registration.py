@@ -106,7 +106,7 @@ def register(
         if patient.has_skull:
             patient = patient.stripped_by(reference, backward)
         if mode == "deformable":
-            forward, backward = deformable_transforms(reference, patient, affine, part(progress, 0.5, 0.95))
+            forward, backward = deformable_transforms(reference, patient, affine, progress=part(progress, 0.5, 0.95))
     progress(0.95, "Registration: measuring the quality")
     quality = measure_quality(reference, patient, forward, backward)
     progress(1.0, "Registration: done")

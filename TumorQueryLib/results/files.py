@@ -251,11 +251,21 @@ def read_result(folder: str | os.PathLike) -> SavedResult:
         raise InputError(
             f"The result in {folder} has version {version}, this software reads version {RESULT_VERSION}; {again}."
         )
-    needed = ("query", "database", "estimates", "chosen", "outputs", "warnings")
-    missing = [key for key in needed if key not in content]
-    if missing or content["chosen"] not in content["estimates"]:
-        raise InputError(f"{folder / RESULT_FILE} lacks {', '.join(missing) or 'its chosen estimate'}; {again}.")
-    return SavedResult(folder, content)
+    result = SavedResult(folder, content)
+    try:
+        _what_it_reads(result)
+    except (KeyError, TypeError, ValueError, AttributeError, InputError) as error:
+        raise InputError(f"{folder / RESULT_FILE} is not whole ({error}); {again}.") from error
+    return result
+
+
+def _what_it_reads(result: SavedResult) -> tuple[Any, ...]:
+    """Whatever a saved result and the jobs on it look up in result.json."""
+    content = result.content
+    files = [content["estimates"][name]["density"] for name in (result.chosen, *content["estimates"])]
+    files += [content["outputs"][name] for name in OUTPUTS]
+    made_in = content["database"]
+    return result.matches, result.matched_parameters, result.warnings, files, made_in["atlas"], made_in["atlas_sha256"]
 
 
 def parameters_from_json(described: dict[str, Any]) -> GrowthParameters:

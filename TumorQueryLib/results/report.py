@@ -11,7 +11,7 @@ import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,13 +32,13 @@ ISOLINE_STYLES: dict[str, Literal["-", "--"]] = {"core": "-", "whole": "--"}
 OBSERVED_COLOURS = {"whole": "#4ade80", "core": "#38bdf8"}
 LIGHTBOX_SLICES = 8
 TEXT = "#e5e7eb"
-WARNING_TEXT = "#fde047"
+WARNING_TEXT = LETTERS = "#fde047"
 
 FIGURE_WIDTH, FIGURE_HEIGHT = 17.0, 12.6  # inches, without warnings
 #: Warnings stand below the pictures in columns; the page grows with them.
 WARNING_COLUMNS = 2
 WARNING_CHARACTERS = 98  # of a line
-WARNING_LINE = 0.19  # inches
+WARNING_LINE = 0.165  # inches
 MOST_WARNINGS = 20
 
 #: The array axis that each plane is cut across.
@@ -137,6 +137,11 @@ def grey_window(image: NDArray[np.float32]) -> tuple[float, float]:
 
 def write_report(result: Result, path: Path) -> None:
     """Draw the report of a result into a PNG file."""
+    draw_report(result).savefig(path, format="png", facecolor="black")
+
+
+def draw_report(result: Result) -> Figure:
+    """The report as a figure of its own canvas: planes and figures, the lightbox, the warnings below."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -146,66 +151,62 @@ def write_report(result: Result, path: Path) -> None:
     height = FIGURE_HEIGHT + strip
     figure = Figure(figsize=(FIGURE_WIDTH, height), dpi=100, facecolor="black")
     FigureCanvasAgg(figure)
+    draw_heading(figure, 1 - 0.4 / height)
     rows = figure.add_gridspec(
         2,
         1,
         height_ratios=(1.0, 0.52),
         left=0.01,
         right=0.99,
-        top=1 - 0.7 / height,
+        top=1 - 0.8 / height,
         bottom=(strip + 0.35) / height,
         hspace=0.09,
     )
     columns = rows[0].subgridspec(1, 2, width_ratios=(1.0, 0.36), wspace=0.04)
-    title = 1 - 0.4 / height
-    planes = columns[0].subgridspec(len(scene.images), 3, wspace=0.02, hspace=0.04)
+    draw_planes(figure, columns[0], scene)
+    draw_figures(figure, columns[1], result)
+    draw_lightbox(figure, rows[1], scene)
+    draw_warnings(figure, warnings, (strip + 0.15) / height)
+    return figure
+
+
+def draw_heading(figure: Figure, y: float) -> None:
+    """The title, and what the report is not, at a height of the page."""
+    left: dict[str, Any] = {"fontsize": 17, "weight": "bold", "color": "white", "ha": "left"}
+    right: dict[str, Any] = {"fontsize": 11, "color": TEXT, "ha": "right"}
+    figure.text(0.01, y, "TumorQuery: tumour cell density", va="center", **left)
+    caution = "Research software, not a medical device. Patient's right is on the viewer's left."
+    figure.text(0.99, y, caution, va="center", **right)
+
+
+def draw_planes(figure: Figure, place: SubplotSpec, scene: Scene) -> None:
+    """The three planes through the tumour, a row for each image."""
+    planes = place.subgridspec(len(scene.images), 3, wspace=0.02, hspace=0.08)
     for row, name in enumerate(scene.images):
         for column, plane in enumerate(ORIENTATION_LETTERS):
             axes = figure.add_subplot(planes[row, column])
             draw_plane(axes, scene, name, plane, scene.centre[NORMAL_AXIS[plane]])
             axes.set_title(f"{name}, {plane}", color=TEXT, fontsize=11, pad=3)
-    lightbox = rows[1].subgridspec(2, LIGHTBOX_SLICES, wspace=0.02, hspace=0.02)
+
+
+def draw_lightbox(figure: Figure, place: SubplotSpec, scene: Scene) -> None:
+    """Axial slices through the tumour, without the density and with it."""
+    lightbox = place.subgridspec(2, LIGHTBOX_SLICES, wspace=0.02, hspace=0.02)
     for column, index in enumerate(lightbox_indices(scene)):
         for row, overlaid in enumerate((False, True)):
             axes = figure.add_subplot(lightbox[row, column])
-            draw_plane(axes, scene, "T1Gd", "axial", index, density=overlaid, letters=column == 0)
+            draw_plane(axes, scene, "T1Gd", "axial", index, density=overlaid, letters="" if column else "RL")
             if not overlaid:
-                height = scene.grid.to_ras((0, 0, index))[2]
-                axes.set_title(
-                    f"S {height:.0f} mm" if height >= 0 else f"I {-height:.0f} mm", color=TEXT, fontsize=9, pad=2
-                )
-    figure.text(
-        0.01,
-        title,
-        "TumorQuery: tumour cell density",
-        color="white",
-        fontsize=17,
-        weight="bold",
-        ha="left",
-        va="center",
-    )
-    figure.text(
-        0.99,
-        title,
-        "Research software, not a medical device. Patient's right is on the viewer's left.",
-        color=TEXT,
-        fontsize=11,
-        ha="right",
-        va="center",
-    )
-    draw_figures(figure, columns[1], result)
-    for number, lines in enumerate(warnings):
-        figure.text(
-            0.01 + number * 0.98 / WARNING_COLUMNS,
-            (strip + 0.15) / height,
-            "\n".join(lines),
-            color=WARNING_TEXT,
-            fontsize=10,
-            family="monospace",
-            va="top",
-            linespacing=1.15,
-        )
-    figure.savefig(path, format="png", facecolor="black")
+                z = scene.grid.to_ras((0, 0, index))[2]
+                axes.set_title(f"S {z:.0f} mm" if z >= 0 else f"I {-z:.0f} mm", color=TEXT, fontsize=9, pad=2)
+
+
+def draw_warnings(figure: Figure, columns: Sequence[Sequence[str]], y: float) -> None:
+    """The columns of warnings, their top at a height of the page."""
+    for number, lines in enumerate(columns):
+        x = 0.01 + number * 0.98 / WARNING_COLUMNS
+        style: dict[str, Any] = {"fontsize": 10, "family": "monospace", "color": WARNING_TEXT}
+        figure.text(x, y, "\n".join(lines), va="top", linespacing=1.15, **style)
 
 
 def lightbox_indices(scene: Scene) -> list[int]:
@@ -218,9 +219,12 @@ def lightbox_indices(scene: Scene) -> list[int]:
 
 
 def draw_plane(
-    axes: Axes, scene: Scene, name: str, plane: str, index: int, *, density: bool = True, letters: bool = True
+    axes: Axes, scene: Scene, name: str, plane: str, index: int, *, density: bool = True, letters: str | None = None
 ) -> None:
-    """Draw one slice: the image, the density over it, isolines, outlines, letters and a scale bar."""
+    """Draw one slice: the image, the density over it, isolines and outlines, orientation and scale.
+
+    `letters` stand at the left, right, top and bottom, as many as there are; with none there is no scale bar either.
+    """
     low, high = scene.windows[name]
     axes.set_facecolor("black")
     axes.set_axis_off()
@@ -237,34 +241,25 @@ def draw_plane(
     # A margin of one slice thickness, so that contours at the border are not cut.
     axes.set_xlim(-0.5, columns - 0.5)
     axes.set_ylim(rows - 0.5, -0.5)
-    if letters:
-        left, right, top, bottom = tuple(ORIENTATION_LETTERS[plane])
-        spots = ((left, 0.02, 0.5), (right, 0.98, 0.5), (top, 0.5, 0.97), (bottom, 0.5, 0.03))
-        for letter, x, y in spots if density else spots[:2]:
-            axes.text(
-                x,
-                y,
-                letter,
-                transform=axes.transAxes,
-                color="#fde047",
-                fontsize=11,
-                weight="bold",
-                ha="center",
-                va="center",
-            )
-        length = SCALE_BAR / DISPLAY_SPACING
-        axes.plot(
-            [columns - 8 - length, columns - 8], [rows - 5] * 2, color="white", linewidth=2.5, solid_capstyle="butt"
-        )
-        axes.text(
-            columns - 8 - length / 2,
-            rows - 8,
-            f"{SCALE_BAR / 10:.0f} cm",
-            color="white",
-            fontsize=9,
-            ha="center",
-            va="bottom",
-        )
+    draw_orientation(axes, ORIENTATION_LETTERS[plane] if letters is None else letters, columns, rows)
+
+
+def draw_orientation(axes: Axes, letters: str, columns: int, rows: int) -> None:
+    """Letters at the left, right, top and bottom of a slice, and a scale bar; legible on bright tissue too."""
+    from matplotlib.patheffects import withStroke
+
+    if not letters:
+        return
+    edge = [withStroke(linewidth=2.5, foreground="black")]
+    middle: dict[str, Any] = {"ha": "center", "path_effects": edge}
+    for letter, (x, y) in zip(letters, ((0.02, 0.5), (0.98, 0.5), (0.5, 0.97), (0.5, 0.03))):
+        place = axes.transAxes
+        axes.text(x, y, letter, transform=place, color=LETTERS, fontsize=11, weight="bold", va="center", **middle)
+    length = SCALE_BAR / DISPLAY_SPACING
+    ends = [columns - 8 - length, columns - 8]
+    axes.plot(ends, [rows - 5] * 2, color="white", linewidth=2.5, solid_capstyle="butt", path_effects=edge)
+    text = f"{SCALE_BAR / 10:.0f} cm"
+    axes.text(sum(ends) / 2, rows - 8, text, color="white", fontsize=9, va="bottom", **middle)
 
 
 def density_colours(values: NDArray[np.float32]) -> NDArray[np.float64]:

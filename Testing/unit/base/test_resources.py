@@ -32,8 +32,8 @@ def elsewhere(tmp_path):
     """The package alone, without data, in a folder with a name beyond ASCII."""
     parent = tmp_path / "Größe 脳"
     (parent / "TumorQueryLib").mkdir(parents=True)
-    for file in ("__init__.py", "errors.py", "resources.py"):
-        shutil.copy(PACKAGE / file, parent / "TumorQueryLib")
+    shutil.copy(PACKAGE / "__init__.py", parent / "TumorQueryLib")
+    shutil.copytree(PACKAGE / "base", parent / "TumorQueryLib" / "base")
     return parent
 
 

@@ -1,52 +1,27 @@
 """The report shows the tumour where it is, the patient's right on the viewer's left."""
 
-import dataclasses
+import itertools
 
 import numpy as np
 import pytest
 from awkward_grids import AWKWARD_AFFINES, centred_grid
+from made_up_results import made_up_result
+from matplotlib.colors import to_hex, to_rgba
+from matplotlib.contour import QuadContourSet
+from matplotlib.text import Text
+from matplotlib.transforms import Bbox
 
 from TumorQueryLib.geometry.grid import Grid, Volume
-from TumorQueryLib.geometry.regions import threshold_density
-from TumorQueryLib.inference import Inference
-from TumorQueryLib.results.report import display_grid, grey_window, plane_of, scene_of, write_report
-
-
-def inference_of(patient, atlas, **changes):
-    """An inference whose density is a ball around the patient's segmented tumour; nothing is registered."""
-    from TumorQueryLib.geometry.regions import TumorMasks
-    from TumorQueryLib.growth import GrowthParameters
-    from TumorQueryLib.registration import Registration
-    from TumorQueryLib.strategies import Match
-
-    sitk = pytest.importorskip("SimpleITK")
-    grid = patient.t1gd.grid
-    points = grid.to_ras(np.moveaxis(np.indices(grid.shape), 0, -1))
-    centre = patient.whole.grid.to_ras(np.argwhere(patient.whole.array).mean(axis=0))
-    distance = np.linalg.norm(points - centre, axis=-1)
-    density = Volume((1 / (1 + np.exp((distance - 15) / 3))).astype(np.float32), grid)
-    core, whole = threshold_density(density, 0.6, 0.2)
-    nothing = np.zeros(atlas.grid.shape, bool)
-    return dataclasses.replace(
-        Inference(
-            patient=patient,
-            atlas=atlas,
-            registration=Registration("none", sitk.Transform(3, sitk.sitkIdentity), sitk.Transform(3, 0), {}, ()),
-            query=TumorMasks(nothing, nothing, atlas.grid),
-            matches=(Match(entry=3, dice_core=0.5, dice_whole=0.75, score=1.25),),
-            matched_parameters=(GrowthParameters((-120.0, 110.0, 70.0), 0.4, 0.1, 150.0),),
-            database={"entries": 5000, "atlas": "SRI24"},
-            strategy="direct",
-            density=density,
-            core=core,
-            whole=whole,
-            observed_core=patient.core,
-            observed_whole=patient.whole,
-            timings={"total": 1.5},
-            warnings=(),
-        ),
-        **changes,
-    )
+from TumorQueryLib.results.report import (
+    OBSERVED_COLOURS,
+    display_grid,
+    draw_report,
+    figures_of,
+    grey_window,
+    plane_of,
+    scene_of,
+    write_report,
+)
 
 
 def read_png(path):
@@ -64,14 +39,14 @@ def glowing(picture):
     ("name", "side"),
     [("identity", "right"), ("lps", "right"), ("oblique-flipped", "right"), ("oblique-flipped", "left")],
 )
-def test_the_patients_right_is_on_the_viewers_left(tmp_path, atlas, synthetic_patient, name, side):
+def test_the_patients_right_is_on_the_viewers_left(tmp_path, synthetic_patient, name, side):
     x = 30.0 if side == "right" else -30.0
     spacing = np.linalg.norm(AWKWARD_AFFINES[name][:3, :3], axis=0) * 2.5
     shape = np.ceil(190 / spacing).astype(int)
     affine = AWKWARD_AFFINES[name] @ np.diag([2.5, 2.5, 2.5, 1.0])
     patient = synthetic_patient(centred_grid(shape, affine), tumour_centre=(x, 20.0, 10.0))
     path = tmp_path / "report.png"
-    write_report(inference_of(patient, atlas), path)
+    write_report(made_up_result(patient), path)
     picture = read_png(path)
     height, width = picture.shape[:2]
     axial = picture[int(0.07 * height) : int(0.33 * height), : int(0.235 * width)]
@@ -96,11 +71,11 @@ def test_slices_are_turned_as_slicer_turns_them():
         plane_of(array, "oblique", 0)
 
 
-def test_density_and_segmentation_meet_on_the_display_grid(atlas, synthetic_patient):
+def test_density_and_segmentation_meet_on_the_display_grid(synthetic_patient):
     """On an oblique, flipped, anisotropic image the drawn arrays still lie where the patient's are."""
     affine = AWKWARD_AFFINES["oblique-flipped"] @ np.diag([2, 2, 2, 1.0])
     patient = synthetic_patient(centred_grid((90, 110, 50), affine), tumour_centre=(25.0, -15.0, 12.0))
-    scene = scene_of(inference_of(patient, atlas))
+    scene = scene_of(made_up_result(patient))
     for drawn in (scene.observed["whole"], scene.density > 0.5):
         centre = scene.grid.to_ras(np.argwhere(drawn).mean(axis=0))
         np.testing.assert_allclose(centre, (25.0, -15.0, 12.0), atol=1.5)
@@ -133,11 +108,152 @@ def test_an_empty_image_has_a_window():
     assert low < high
 
 
-def test_warnings_and_figures_are_in_the_text(atlas, synthetic_patient):
-    from TumorQueryLib.results.report import figures_of
+@pytest.fixture(scope="module")
+def drawn(synthetic_patient):
+    """The report of a refinement, and its result."""
+    result = made_up_result(synthetic_patient())
+    return draw_report(result), result
 
-    text = "\n".join(figures_of(inference_of(synthetic_patient(), atlas, warnings=("Mind the gap.",))))
-    assert "Mind the gap." in text
-    assert "sum             1.250 of 2" in text
-    assert "in the patient  2.00 mm" in text
-    assert "rho T             15.0" in text
+
+def slices(figure):
+    """Axes that show a slice, with its title: the planes first, then the lightbox."""
+    return [axes for axes in figure.axes if axes.images and not axes.axison]
+
+
+def contours(axes):
+    """Contour lines of a slice, each as its level, colour and dash."""
+    return {
+        (float(lines.levels[0]), tuple(lines.get_edgecolor()[0]), lines.get_linestyle()[0][1] is not None)
+        for lines in axes.collections
+        if isinstance(lines, QuadContourSet)
+    }
+
+
+@pytest.mark.parametrize("thresholds", [(0.6, 0.2), (0.5, 0.3)])
+def test_isolines_and_outlines_are_drawn_at_the_databases_thresholds(synthetic_patient, thresholds):
+    figure = draw_report(made_up_result(synthetic_patient(), thresholds=thresholds))
+    isolines = {(thresholds[0], to_rgba("white"), False), (thresholds[1], to_rgba("white"), True)}
+    outlines = {(0.5, to_rgba(colour), False) for colour in OBSERVED_COLOURS.values()}
+    for axes in slices(figure)[:6]:
+        assert contours(axes) == isolines | outlines, axes.get_title()
+    below, above = slices(figure)[6:][6:8]
+    assert contours(below) == outlines
+    assert contours(above) == isolines | outlines
+    legend = [text.get_text() for axes in figure.axes if axes.get_legend() for text in axes.get_legend().get_texts()]
+    assert {f"density {level:g}" for level in thresholds} < set(legend)
+
+
+def test_a_contour_follows_what_it_outlines(drawn):
+    """The outline of the whole tumour runs around it, the isolines where the density passes them."""
+    figure, result = drawn
+    scene = scene_of(result)
+    index = scene.centre[2]
+    for lines in slices(figure)[0].collections:
+        colour = to_hex(lines.get_edgecolor()[0])
+        region = next((name for name, value in OBSERVED_COLOURS.items() if value == colour), None)
+        drawn_from = scene.density if region is None else scene.observed[region]
+        inside = plane_of(drawn_from, "axial", index) > lines.levels[0]
+        rows, columns = np.nonzero(inside)
+        points = lines.get_paths()[0].vertices
+        for line, cells in ((points[:, 0], columns), (points[:, 1], rows)):
+            assert line.min() == pytest.approx(cells.min() - 0.5, abs=0.51)
+            assert line.max() == pytest.approx(cells.max() + 0.5, abs=0.51)
+
+
+def test_outlines_are_seen_in_the_picture(tmp_path, drawn):
+    """In the file itself, in their own colours, in the axial plane and in the upper row of the lightbox."""
+    figure, result = drawn
+    write_report(result, tmp_path / "report.png")
+    picture = read_png(tmp_path / "report.png")
+    for axes in (slices(figure)[0], slices(figure)[12]):
+        box = axes.get_position()
+        height, width = picture.shape[:2]
+        part = picture[
+            int((1 - box.y1) * height) : int((1 - box.y0) * height), int(box.x0 * width) : int(box.x1 * width)
+        ]
+        for colour in OBSERVED_COLOURS.values():
+            rgb = np.array([int(colour[n : n + 2], 16) for n in (1, 3, 5)]) / 255
+            assert (np.abs(part - rgb).max(axis=-1) < 0.08).sum() > 20, (axes.get_title(), colour)
+
+
+def test_letters_say_where_the_picture_puts_the_sides(drawn):
+    for axes in slices(drawn[0])[:6]:
+        spots = {text.get_text(): text.get_position() for text in axes.texts}
+        left, right, top, bottom = {"axial": "RLAP", "coronal": "RLSI", "sagittal": "APSI"}[axes.get_title().split()[1]]
+        assert spots[left][0] < 0.1 < 0.9 < spots[right][0]
+        assert spots[bottom][1] < 0.1 < 0.9 < spots[top][1]
+
+
+def texts_of(figure):
+    """Every text that is drawn, with its box in pixels."""
+    figure.canvas.draw()
+    renderer = figure.canvas.get_renderer()
+    hidden = {
+        id(text)
+        for axes in figure.axes
+        if not axes.axison
+        for axis in (axes.xaxis, axes.yaxis)
+        for text in axis.findobj(Text)
+    }
+    return [
+        (text, text.get_window_extent(renderer))
+        for text in figure.findobj(Text)
+        if text.get_visible() and text.get_text().strip() and id(text) not in hidden
+    ]
+
+
+WARNING = (
+    "The segmentation reaches beyond the brain of the T1Gd image by 12.3 ml, which is more than a reader's line "
+    "explains; was the image of another examination, or was it cut by the brain extraction? Look at it, and give a "
+    "brain mask, or the segmentation of this examination."
+)
+
+
+@pytest.mark.parametrize("count", [0, 1, 10, 40])
+def test_no_text_lies_over_another_or_over_a_picture(synthetic_patient, count):
+    figure = draw_report(made_up_result(synthetic_patient(), warnings=[f"{n}: {WARNING}" for n in range(count)]))
+    texts = texts_of(figure)
+    width, height = figure.canvas.get_width_height()
+    said = "\n".join(text.get_text() for text, _ in texts)
+    assert all(f"! {n}: The segmentation" in said for n in range(min(count, 20)))
+    assert ("20 more warnings stand in result.json." in said) == (count == 40)
+    for text, box in texts:
+        assert box.x0 >= 0, text.get_text()
+        assert box.y0 >= 0, text.get_text()
+        assert box.x1 <= width, text.get_text()
+        assert box.y1 <= height, text.get_text()
+    pictures = [(axes, axes.get_window_extent()) for axes in figure.axes if axes.images]
+    for (one, box), (other, other_box) in [
+        *itertools.combinations(texts, 2),
+        *((text, picture) for text in texts for picture in pictures if text[0].axes is not picture[0]),
+    ]:
+        both = Bbox.intersection(box, other_box)
+        overlap = both is not None and min(both.width, both.height) > 0.5
+        assert not overlap, (
+            one.get_text(),
+            getattr(other, "get_text", other.get_title if other in figure.axes else str)(),
+        )
+
+
+def test_the_text_is_about_the_chosen_estimate(synthetic_patient):
+    """Counted here, from the densities and the segmentation."""
+    patient = synthetic_patient()
+    for chosen, length, age in (("refined", "3.00", "24.0"), ("match", "2.00", "15.0")):
+        result = made_up_result(patient, chosen=chosen)
+        density, seen = result.estimates[chosen].in_patient.array, patient.whole.array
+        found = density > 0.2
+        dice = 2 * (found & seen).sum() / (found.sum() + seen.sum())
+        text = "\n".join(figures_of(result))
+        assert f"Density shown     {chosen}, grown in" in text
+        assert f"Dice whole      {dice:.3f}" in text
+        assert f"{found.sum() * patient.t1gd.grid.voxel_volume_ml:.1f}" in text
+        assert f"in the patient  {length} mm" in text
+        assert f"rho T             {age}" in text
+        assert ("(best match     " in text) == (chosen == "refined")
+
+
+def test_the_text_says_how_many_warnings_there_are(synthetic_patient):
+    patient = synthetic_patient()
+    assert "warning" not in "\n".join(figures_of(made_up_result(patient)))
+    assert "1 warning, see below" in figures_of(made_up_result(patient, warnings=["Mind the gap."]))
+    assert "2 warnings, see below" in figures_of(made_up_result(patient, warnings=["Mind the gap.", "And the step."]))

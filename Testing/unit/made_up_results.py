@@ -1,0 +1,69 @@
+"""Results whose figures are known beforehand, made without an inference."""
+
+import numpy as np
+import SimpleITK as sitk
+
+from TumorQueryLib.anatomy.anatomy import Anatomy
+from TumorQueryLib.anatomy.tissue import Tissue
+from TumorQueryLib.base.method import Method
+from TumorQueryLib.estimates.estimate import Estimate
+from TumorQueryLib.estimates.refine import Refinement
+from TumorQueryLib.estimates.search import Solve
+from TumorQueryLib.geometry.grid import Volume
+from TumorQueryLib.geometry.transforms import SpaceMap
+from TumorQueryLib.growth import GrowthParameters
+from TumorQueryLib.registration import Registration
+from TumorQueryLib.results.result import DatabaseIdentity, Result
+from TumorQueryLib.strategies import Match
+
+#: Lengths of 2 and 3 mm, rho T of 15 and 24.
+MATCHED = GrowthParameters((-20.0, 10.0, 7.0), 0.4, 0.1, 150.0)
+REFINED = GrowthParameters((5.0, 6.0, 7.0), 0.9, 0.1, 240.0)
+QUALITY = {"brain_dice": 0.98, "correlation": 0.9, "brain_ml": 1234.56}
+
+
+def ball_density(patient, radius):
+    """A density that falls from 1 to 0 around `radius` mm from the middle of the segmented tumour."""
+    grid = patient.t1gd.grid
+    centre = patient.whole.grid.to_ras(np.argwhere(patient.whole.array).mean(axis=0))
+    distance = np.linalg.norm(grid.to_ras(np.moveaxis(np.indices(grid.shape), 0, -1)) - centre, axis=-1)
+    return Volume((1 / (1 + np.exp((distance - radius) / 3))).astype(np.float32), grid)
+
+
+def whole_grid_tissue(grid):
+    """Tissue everywhere."""
+    return Tissue(grid, np.ones(grid.shape, bool), np.ones(grid.shape, np.float32))
+
+
+def made_up_result(patient, *, chosen="refined", thresholds=(0.6, 0.2), warnings=(), **changes) -> Result:
+    """A match 9 mm and a refinement 15 mm in radius, in an atlas that is the patient's own space.
+
+    With `chosen="match"` the refinement is there all the same; with `refinement=None` there is none.
+    """
+    observed = patient.regions_on_t1gd
+    tissue = whole_grid_tissue(patient.t1gd.grid)
+    space = SpaceMap(sitk.AffineTransform(3), sitk.AffineTransform(3))
+    atlas, own = Anatomy("atlas", tissue, space), Anatomy("patient", tissue, tissue_voxels_added=7)
+    match, refined = (
+        Estimate.of(name, anatomy, (parameters,), ball_density(patient, radius), observed, observed, thresholds)
+        for name, anatomy, parameters, radius in (("match", atlas, MATCHED, 9), ("refined", own, REFINED, 15))
+    )
+    path = tuple(Solve(n, 1.0 + 0.1 * n, REFINED.seed, 3.0, 24.0) for n in range(3))
+    refinement = Refinement((REFINED,), refined.density, match.fit.dice_sum, path, "budget")
+    refinement = changes.pop("refinement", refinement)
+    estimates = {"match": match} if refinement is None else {"match": match, "refined": refined}
+    details = {
+        "patient": patient,
+        "method": Method(),
+        "database": DatabaseIdentity("0" * 64, 5000, "SRI24", "1" * 64, *thresholds),
+        "registration": Registration(space.patient_to_atlas, space.atlas_to_patient, "none", QUALITY, "stripped", ()),
+        "query": observed,
+        "matches": (Match(entry=3, dice_core=0.5, dice_whole=0.75, score=1.25), Match(4, 0.5, 0.5, 1.0)),
+        "matched_parameters": (MATCHED, MATCHED),
+        "estimates": estimates,
+        "chosen": chosen if chosen in estimates else "match",
+        "refinement": refinement,
+        "timings": {"load": 0.5, "total": 1.5},
+        "warnings": tuple(warnings),
+    }
+    return Result(**details | changes)

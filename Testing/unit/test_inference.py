@@ -1,0 +1,211 @@
+"""The main job in a small world: which estimates there are, which is chosen, what is said, and how it ends."""
+
+import numpy as np
+import pytest
+from small_world import patient_of_masks, world_patient
+
+from TumorQueryLib.base.errors import Cancelled, DatabaseError
+from TumorQueryLib.database import TumorDatabase
+from TumorQueryLib.estimates.refine import Refinement
+from TumorQueryLib.estimates.search import Solve
+from TumorQueryLib.geometry.grid import Grid
+from TumorQueryLib.geometry.regions import TumorMasks
+from TumorQueryLib.growth import simulate
+from TumorQueryLib.inference import infer, query_warnings, refinement_warnings
+from TumorQueryLib.strategies import Match
+from TumorQueryLib.strategies.direct import Direct
+
+
+@pytest.fixture(scope="module")
+def entry_patient(world):
+    """A patient whose tumour is an entry of the database, imaged on the atlas grid: no refinement can fit better."""
+    with TumorDatabase.open(world.database) as database:
+        parameters = database.parameters(11)
+    density = simulate(parameters, world.atlas)
+    return patient_of_masks(density > 0.6, density > 0.2, world.atlas.grid)
+
+
+@pytest.fixture(scope="module")
+def match_wins(world, entry_patient):
+    return infer(entry_patient, world.method(refine_solves=3))
+
+
+def test_the_refinement_is_chosen_where_it_fits_better(refined):
+    assert list(refined.estimates) == ["match", "refined"]
+    assert refined.chosen == "refined"
+    assert refined.estimate is refined.estimates["refined"]
+    assert refined.density is refined.estimate.in_patient
+    assert refined.estimate.anatomy.name == "patient"
+    assert refined.estimates["match"].anatomy.name == "atlas"
+    assert refined.estimate.fit.dice_sum > refined.estimates["match"].fit.dice_sum
+    assert refined.estimate.parameters == refined.refinement.parameters
+    assert len(refined.refinement.path) <= 6
+
+
+def test_every_fit_is_what_a_user_counts_on_the_t1gd_image(refined):
+    patient = refined.patient
+    for estimate in refined.estimates.values():
+        density = estimate.in_patient.array
+        assert estimate.in_patient.grid.matches(patient.t1gd.grid)
+        voxel = patient.t1gd.grid.voxel_volume_ml
+        for number, (seen, threshold) in enumerate(((patient.core.array, 0.6), (patient.whole.array, 0.2))):
+            found = density > threshold
+            dice = 2 * (found & seen).sum() / (found.sum() + seen.sum())
+            assert (estimate.fit.dice_core, estimate.fit.dice_whole)[number] == pytest.approx(dice)
+            assert estimate.fit.predicted_ml[number] == pytest.approx(found.sum() * voxel)
+            assert estimate.fit.observed_ml[number] == pytest.approx(seen.sum() * voxel)
+
+
+def test_without_a_refinement_the_match_is_all_there_is(world):
+    result = infer(world_patient(), world.method(refine="none"))
+    assert list(result.estimates) == ["match"]
+    assert result.chosen == "match"
+    assert result.refinement is None
+    assert "refinement" not in result.timings
+    assert result.to_json()["refinement"] is None
+
+
+def test_a_refinement_in_the_atlas_grows_there(world):
+    result = infer(world_patient(), world.method(refine="atlas", refine_solves=4))
+    assert result.estimates["refined"].anatomy is result.estimates["match"].anatomy
+
+
+def test_the_match_is_kept_where_its_refinement_loses(match_wins):
+    """An entry of the database fits its own masks without a flaw; the patient's finer grid cannot."""
+    assert match_wins.matches[0].entry == 11
+    assert match_wins.estimates["match"].fit.dice_sum == pytest.approx(2.0)
+    assert match_wins.estimates["refined"].fit.dice_sum < 2.0
+    assert match_wins.chosen == "match"
+    assert match_wins.estimate is match_wins.estimates["match"]
+    assert match_wins.refinement is not None
+    assert "On the T1Gd image's grid the match fits better than its refinement and is kept." in match_wins.warnings
+
+
+def test_the_files_hold_both_where_the_match_is_kept(match_wins, tmp_path):
+    import SimpleITK as sitk
+
+    match_wins.write(tmp_path)
+    kept, lost = (sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / f"density{n}.nrrd"))) for n in ("", "_refined"))
+    np.testing.assert_array_equal(kept.transpose(2, 1, 0), match_wins.estimates["match"].in_patient.array)
+    np.testing.assert_array_equal(lost.transpose(2, 1, 0), match_wins.estimates["refined"].in_patient.array)
+    assert not (tmp_path / "density_match.nrrd").exists()
+
+
+def test_the_same_input_gives_the_same_result(world, refined):
+    again = infer(world_patient(), world.method())
+    np.testing.assert_array_equal(again.density.array, refined.density.array)
+    assert again.refinement.path == refined.refinement.path
+    assert again.to_json() | {"timings_s": None} == refined.to_json() | {"timings_s": None}
+
+
+def test_a_database_that_infer_opened_is_closed_and_a_given_one_is_not(world, registered):
+    seen = []
+
+    @registered("direct-remembered")
+    class Remembered(Direct):
+        def __init__(self, database):
+            super().__init__(database)
+            seen.append(database)
+
+    method = world.method(strategy="direct-remembered", refine="none")
+    infer(world_patient(), method)
+    assert not is_open(seen[0])
+    with TumorDatabase.open(world.database) as given:
+        infer(world_patient(), method, database=given, atlas=world.atlas)
+        assert seen[1] is given
+        assert is_open(given)
+    assert not is_open(given)
+
+
+def is_open(database):
+    """Whether the database's file can still be read, as `verify` does."""
+    try:
+        database.verify()
+    except Exception:
+        return False
+    return True
+
+
+def test_a_database_is_closed_after_a_failure_too(world, registered):
+    seen = []
+
+    @registered("broken")
+    class Broken:
+        name = "broken"
+
+        def __init__(self, database):
+            seen.append(database)
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        infer(world_patient(), world.method(strategy="broken"))
+    assert not is_open(seen[0])
+
+
+@pytest.mark.parametrize("step", ["Registration", "Querying", "Growing", "Refining"])
+def test_what_progress_raises_once_ends_the_inference(world, step):
+    """Whichever step it meets, and although it is raised only once."""
+    raised = []
+
+    def stop(value, message):
+        if message.startswith(step) and not raised:
+            raised.append(message)
+            raise Cancelled
+
+    with pytest.raises(Cancelled):
+        infer(world_patient(), world.method(refine_solves=40), progress=stop)
+    assert raised
+
+
+def test_progress_only_grows(world):
+    values = []
+    infer(world_patient(), world.method(refine_solves=2), progress=lambda value, message: values.append(value))
+    assert values == sorted(values)
+    assert values[0] == 0
+    assert values[-1] == 1
+
+
+def test_an_atlas_of_ones_own_has_to_be_named(world):
+    with pytest.raises(DatabaseError, match=r"small brain, which is not bundled; name its folder"):
+        infer(world_patient(), world.method(atlas=None))
+
+
+def test_another_atlas_than_the_databases_is_refused(world):
+    with pytest.raises(DatabaseError, match=r"made in the atlas small brain .* not in SRI24"):
+        infer(world_patient(), world.method(atlas="SRI24"))
+
+
+GRID = Grid.isotropic(8, 2.0, (0, 0, 0))
+
+
+def masks(whole):
+    array = np.zeros(GRID.shape, bool)
+    array[2:5, 2:5, 2:5] = whole
+    return TumorMasks(array, array, GRID)
+
+
+def test_warnings_of_a_query():
+    good, poor = Match(0, 0.5, 0.5, 1.0), Match(1, 0.5, 0.49, 0.99)
+    assert list(query_warnings(masks(True), (good, poor))) == []
+    (said,) = query_warnings(masks(True), (poor, good))
+    assert "fits poorly (Dice sum 0.99 of 2)" in said
+    assert "larger database" in said
+    (said,) = query_warnings(masks(False), (good,))
+    assert "outside the atlas's brain" in said
+    assert "brain mask" in said
+    assert list(query_warnings(masks(True), ())) == []
+
+
+def test_warnings_of_a_refinement(refined):
+    path = tuple(Solve(n, 1.0, (0.0, 0.0, 0.0), 2.0, 10.0) for n in range(7))
+    ended = {
+        stopped: Refinement(refined.refinement.parameters, refined.refinement.density, 1.0, path, stopped)
+        for stopped in ("budget", "converged", "time")
+    }
+    assert list(refinement_warnings(ended["budget"], "refined")) == []
+    assert list(refinement_warnings(ended["converged"], "refined")) == []
+    (said,) = refinement_warnings(ended["time"], "refined")
+    assert "after 7 solves" in said
+    (said,) = refinement_warnings(ended["budget"], "match")
+    assert "the match fits better" in said
+    assert len(list(refinement_warnings(ended["time"], "match"))) == 2
