@@ -249,7 +249,7 @@ def _ended_on_dask(rows: list[CohortRow], method: Method, out: str, address: str
             ): row
             for row in rows
         }
-        for future in as_completed(futures):
+        for future in as_completed(futures, loop=client.loop):
             if future.status == "finished":
                 yield future.result()
             else:

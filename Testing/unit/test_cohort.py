@@ -2,6 +2,10 @@
 
 import csv
 import json
+import os
+import signal
+import time
+from pathlib import Path
 
 import pytest
 from small_world import world_patient, write_patient
@@ -61,6 +65,7 @@ def test_several_patients_at_a_time(tmp_path, cohort_file, world):
     check_rows(rows, tmp_path / "out")
     assert said[0] == (0.0, "0 of 3 patients")
     assert said[-1] == (1.0, "3 of 3 patients")
+    assert [value for value, _ in said] == sorted(value for value, _ in said)
 
 
 @pytest.mark.slow
@@ -77,7 +82,7 @@ def test_on_a_dask_cluster(tmp_path, cohort_file, world):
 @pytest.mark.slow  # it waits ten seconds for a scheduler
 def test_a_scheduler_that_is_not_there_is_said(tmp_path, cohort_file, world):
     pytest.importorskip("distributed")
-    with pytest.raises(InputError, match=r"no Dask scheduler at tcp://127.0.0.1:9"):
+    with pytest.raises(InputError, match=r"No Dask scheduler answers at tcp://127.0.0.1:9"):
         run_cohort(cohort_file, tmp_path / "out", method=world.method(), dask="tcp://127.0.0.1:9")
 
 
@@ -93,46 +98,76 @@ def test_a_refined_patient_is_summed_up_by_the_refinement(tmp_path, cohort_file,
     assert row["match_dice_sum"] == content["query"]["matches"][0]["dice_sum"]
 
 
-def test_a_defect_in_one_patient_does_not_stop_the_rest(tmp_path, cohort_file, world, registered):
-    @registered("broken")
-    class Broken:
-        name = "broken"
-
-        def __init__(self, database):
-            raise ZeroDivisionError("by nothing")
-
-    rows = run_cohort(cohort_file, tmp_path / "out", method=world.method(strategy="broken"))
+def test_a_defect_in_one_patient_does_not_stop_the_rest(tmp_path, cohort_file, world, monkeypatch):
+    slip = "import TumorQueryLib.jobs as jobs\n\ndef infer(*_, **__):\n    return 1 / 0\n\njobs.infer = infer\n"
+    (tmp_path / "sitecustomize.py").write_text(slip)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    rows = run_cohort(cohort_file, tmp_path / "out", method=world.method())
     assert [row["status"] for row in rows] == ["failed"] * 3
-    assert rows[0]["error"] == "defect: ZeroDivisionError: by nothing"
+    assert rows[0]["error"] == rows[2]["error"] == "defect: ZeroDivisionError: division by zero"
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_a_cancelled_patient_ends_the_cohort_and_leaves_no_folder(tmp_path, cohort_file, world, workers):
-    def stop(value, message):
-        if message.startswith("Querying"):
-            raise Cancelled
+def children():
+    """Process ids of this process's children, whichever thread started them."""
+    return [int(pid) for task in Path("/proc/self/task").glob("*/children") for pid in task.read_text().split()]
 
-    with pytest.raises(Cancelled):
-        run_cohort(cohort_file, tmp_path / "out", method=world.method(), workers=workers, progress=stop)
+
+def workers():
+    return [pid for pid in children() if b"TumorQueryLib.worker" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+
+
+needs_proc = pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="reads /proc")
+
+
+@needs_proc
+def test_a_process_that_dies_is_one_row(tmp_path, cohort_file, world):
+    """What a damaged file does to an image library: the process is gone, without a word."""
+    killed = []
+
+    def kill(value, message):
+        if not killed and value > 0.1:
+            killed.extend(workers())
+            os.kill(killed[0], signal.SIGSEGV)
+
+    rows = run_cohort(cohort_file, tmp_path / "out", method=world.method(refine="none"), progress=kill)
+    assert [row["status"] for row in rows] == ["failed", "failed", "done"]
+    assert "ended by SIGSEGV" in rows[0]["error"]
     assert not (tmp_path / "out" / "Ärla").exists()
-    assert not (tmp_path / "out" / "Bo").exists()
+    assert [row["status"] for row in summary(tmp_path / "out")] == ["failed", "failed", "done"]
 
 
-def test_an_interrupt_between_two_patients_ends_the_ones_still_running(tmp_path, cohort_file, world):
-    """Ctrl-C reaches the main thread alone, while patients run in others."""
+@needs_proc
+@pytest.mark.parametrize("number", [1, 2])
+@pytest.mark.parametrize("error", [Cancelled, KeyboardInterrupt])
+def test_an_end_halfway_is_immediate_and_leaves_neither_processes_nor_files(
+    tmp_path, cohort_file, world, number, error
+):
+    began = []
 
-    def interrupt(value, message):
-        if message == "1 of 3 patients":
-            raise KeyboardInterrupt
+    def stop(value, message):
+        if message == "1 of 3 patients" and workers():
+            began.append(time.monotonic())
+            raise error
 
-    # Kept, as a caller's handler keeps it: the frames that it holds do not end what runs.
-    with pytest.raises(KeyboardInterrupt) as kept:
-        run_cohort(cohort_file, tmp_path / "out", method=world.method(refine="none"), workers=2, progress=interrupt)
-    assert kept.tb
-    assert len(summary(tmp_path / "out")) == 1
-    assert sorted(path.name for path in (tmp_path / "out").iterdir() if path.is_dir()) == [
-        row["patient"] for row in summary(tmp_path / "out") if row["status"] == "done"
-    ]
+    with pytest.raises(error):
+        run_cohort(cohort_file, tmp_path / "out", method=world.method(refine="none"), workers=number, progress=stop)
+    assert time.monotonic() - began[0] < 10, "a bound against waiting for a patient's end, not a speed"
+    assert workers() == []
+    (row,) = summary(tmp_path / "out")
+    left = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert left == sorted([*([row["patient"]] if row["status"] == "done" else []), "summary.csv"])
+
+
+def test_a_summary_is_never_written_over_another_file(tmp_path, cohort_file, world):
+    text = cohort_file.read_text(encoding="utf-8")
+    for name in ("summary.csv", "cohort.csv"):
+        given = tmp_path / name
+        given.write_text(text, encoding="utf-8")
+        if name == "cohort.csv":
+            (tmp_path / "summary.csv").write_text("patient,age\nA,40\n", encoding="utf-8")
+        with pytest.raises(OutputError, match="was not written by a run of TumorQuery"):
+            run_cohort(given, tmp_path, method=world.method())
+    assert (tmp_path / "cohort.csv").read_text(encoding="utf-8") == text
 
 
 def test_a_summary_that_cannot_be_written_is_said_before_the_work(tmp_path, cohort_file, world):
