@@ -19,10 +19,15 @@ from scipy import ndimage
 from TumorQueryLib.anatomy.atlas import Atlas
 from TumorQueryLib.geometry.grid import Grid, Volume, ras_to_lps, resample
 from TumorQueryLib.geometry.regions import bounding_box
-from TumorQueryLib.geometry.transforms import affine_transform, displacement_transform, in_turn, rotation_matrix
+from TumorQueryLib.geometry.transforms import (
+    SpaceMap,
+    affine_transform,
+    displacement_transform,
+    in_turn,
+    rotation_matrix,
+)
 from TumorQueryLib.growth import GrowthParameters, simulate
 from TumorQueryLib.inputs.patient import Patient
-from TumorQueryLib.registration import Registration
 from TumorQueryLib.registration.velocity_field import exponential
 
 SPACING = 1.25  # mm; of a grown phantom's images
@@ -51,7 +56,7 @@ class Phantom:
         True density on the images' grid.
     brain : ndarray of bool
         On the images' grid.
-    truth : Registration
+    truth : SpaceMap
         The true map between the patient and that anatomy.
     thresholds : tuple of float
         Density above which the core and the whole tumour are segmented.
@@ -61,7 +66,7 @@ class Phantom:
     parameters: GrowthParameters
     density: Volume
     brain: NDArray[np.bool_]
-    truth: Registration
+    truth: SpaceMap
     thresholds: tuple[float, float]
 
 
@@ -155,7 +160,7 @@ def grown_phantom(
         inputs=(),
         warnings=(),
     )
-    truth = Registration("deformable", to_anatomy, to_patient, {}, ())
+    truth = SpaceMap(patient_to_atlas=to_anatomy, atlas_to_patient=to_patient)
     return Phantom(patient, parameters, Volume(head.density, grid), head.brain, truth, thresholds)
 
 

@@ -11,9 +11,10 @@ from TumorQueryLib.base.errors import TumorQueryError
 from TumorQueryLib.base.progress import Progress, no_progress, part
 from TumorQueryLib.database import TumorDatabase, sample_synthetic
 from TumorQueryLib.geometry.regions import TumorMasks
+from TumorQueryLib.inference import register_patient
 from TumorQueryLib.inputs.cohort_file import read_cohort
 from TumorQueryLib.inputs.patient import Patient
-from TumorQueryLib.registration import Registration, register
+from TumorQueryLib.registration import Registration
 
 #: Random seed of the synthetic queries in the documentation's tables.
 SYNTHETIC_SEED = 2022
@@ -63,7 +64,7 @@ def cohort_cases(
     Parameters
     ----------
     cohort : path
-        A CSV file (see `cohort.read_cohort`).
+        A CSV file (see `inputs.cohort_file.read_cohort`).
     atlas : Atlas
     mode : {"deformable", "affine", "none"}
         How the patients are registered.
@@ -85,15 +86,7 @@ def cohort_cases(
         report(0.0, f"Registering {row.patient}")
         try:
             patient = row.load()
-            registration = register(
-                patient.registration_image,
-                atlas,
-                mode,
-                tumour=patient.whole,
-                brain_mask=patient.brain_mask,
-                progress=report,
-            )
-            masks = registration.masks_in_atlas(patient.core, patient.whole, atlas)
+            registration, masks = register_patient(patient, atlas, mode, progress=report)
         except TumorQueryError as error:
             yield LeftOut(row.patient, str(error))
         else:

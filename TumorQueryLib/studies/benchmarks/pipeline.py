@@ -34,7 +34,7 @@ def benchmark(cohort: str | os.PathLike | None = None, *, progress: Progress = n
     Parameters
     ----------
     cohort : path, optional
-        CSV file of patients (see `TumorQueryLib.cohort`); each is registered to SRI24.
+        CSV file of patients (see `inputs.cohort_file`); each is registered to SRI24.
     progress : Progress
 
     Returns

@@ -59,7 +59,7 @@ def benchmark(
     database : str or path
         The name of a bundled database, or a file.
     cohort : path, optional
-        CSV file of patients (see `TumorQueryLib.cohort`), registered to the atlas (deformable);
+        CSV file of patients (see `inputs.cohort_file`), registered to the atlas (deformable);
         their masks are queries beside the synthetic ones.
     atlas : Atlas, optional
         The database's; by default the bundled one of that name.
@@ -76,8 +76,7 @@ def benchmark(
         `growth`: the same for a tenth of the entries and for ten times as many.
     """
     with TumorDatabase.open(database) as opened:
-        atlas = Atlas.load(opened.atlas_name) if atlas is None else atlas
-        opened.check_atlas(atlas)
+        atlas = opened.load_atlas(atlas)
         report = part(progress, 0.0, 0.1)
         synthetic = [case.masks for case in synthetic_cases(opened, atlas, SYNTHETIC_QUERIES, progress=report)]
         patients: dict[str, TumorMasks] = {}

@@ -5,24 +5,26 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Event
 from typing import Any
 
 import numpy as np
 
+from TumorQueryLib.anatomy.anatomy import Anatomy
 from TumorQueryLib.anatomy.atlas import Atlas
 from TumorQueryLib.base.errors import Cancelled, InputError
 from TumorQueryLib.base.files import staged_folder, write_json
+from TumorQueryLib.base.method import DEFAULT_SOLVES, Method
 from TumorQueryLib.base.parallel import available_cores, in_order
 from TumorQueryLib.base.progress import Progress, no_progress, part
 from TumorQueryLib.database import TumorDatabase, sample_synthetic
-from TumorQueryLib.estimates.refine import DEFAULT_SOLVES, refine
-from TumorQueryLib.geometry.grid import Volume, resample
-from TumorQueryLib.geometry.transforms import in_turn
-from TumorQueryLib.growth import GrowthParameters, simulate
-from TumorQueryLib.registration import Registration, register
+from TumorQueryLib.estimates.estimate import Estimate
+from TumorQueryLib.estimates.matches import estimate_of_match
+from TumorQueryLib.geometry.transforms import SpaceMap, in_turn
+from TumorQueryLib.inference import refine_match, register_patient
+from TumorQueryLib.registration import register
 from TumorQueryLib.strategies import Strategy, create_strategy
 from TumorQueryLib.studies.cross_anatomy.errors import density_errors
 from TumorQueryLib.studies.cross_anatomy.tables import as_markdown, draw, summarise, write_rows
@@ -32,8 +34,6 @@ MODES = ("none", "atlas", "patient")
 #: Beside the pipeline's own registration: one from MNI152's clean T1, without tumour, noise or tilt; and the
 #: refinement in the patient's anatomy with the true tissue maps instead of SRI24's.
 VARIANTS = ("pipeline", "clean registration", "true tissue maps")
-#: Matches that a refinement starts from.
-MATCHES = 15
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,29 +49,29 @@ class Setting:
     database : TumorDatabase
     engine : Strategy
         Ready to query the database.
-    between : Registration
+    between : SpaceMap
         Of the anatomy's own T1 to the atlas; after the true map it is the registration without tumour, noise and
         tilt (two anatomies have no map free of error).
-    budget_solves : int
-        Of each refinement.
+    method : Method
+        Of the pipeline; the experiment varies where it refines.
     """
 
     anatomy: Atlas
     atlas: Atlas
     database: TumorDatabase
     engine: Strategy
-    between: Registration
-    budget_solves: int = DEFAULT_SOLVES
+    between: SpaceMap
+    method: Method
 
 
 def run_cross_anatomy(
     count: int,
-    database: TumorDatabase | str = "starter",
+    database: TumorDatabase,
     out: Path | None = None,
     *,
     random_seed: int = 0,
     mass_effect: bool = False,
-    budget_solves: int | None = None,
+    budget_solves: int = DEFAULT_SOLVES,
     progress: Progress = no_progress,
 ) -> dict[str, Any]:
     """Measure the pipeline on made-up patients of MNI152.
@@ -80,15 +80,15 @@ def run_cross_anatomy(
     ----------
     count : int
         Number of tumours, all with a visible core.
-    database : TumorDatabase or str
+    database : TumorDatabase
         In SRI24.
     out : Path, optional
         Folder for cross_anatomy.json, cross_anatomy.csv (a row for each tumour, variant and mode),
         cross_anatomy.md (the table) and cross_anatomy.png.
     random_seed : int
     mass_effect : bool
-    budget_solves : int, optional
-        Of each refinement; its default otherwise.
+    budget_solves : int
+        Of each refinement.
     progress : Progress
 
     Returns
@@ -99,21 +99,20 @@ def run_cross_anatomy(
     Raises
     ------
     InputError
-        When `count` is below 1 or the database is not of SRI24.
+        When `count` is below 1.
+    DatabaseError
+        When the database is not of SRI24.
     """
     if count < 1:
         raise InputError(f"The truth experiment needs at least one tumour, not {count}.")
-    if not isinstance(database, TumorDatabase):
-        database = TumorDatabase.open(database)
-    atlas, anatomy = Atlas.load("SRI24"), Atlas.load("MNI152")
-    database.check_atlas(atlas)
+    atlas, anatomy = database.load_atlas(Atlas.load("SRI24")), Atlas.load("MNI152")
     setting = Setting(
         anatomy,
         atlas,
         database,
         create_strategy("direct", database),
-        register(anatomy.t1, atlas, progress=part(progress, 0, 0.02)),
-        budget_solves or DEFAULT_SOLVES,
+        register(anatomy.t1, atlas, progress=part(progress, 0.0, 0.02)),
+        Method(refine_solves=budget_solves),
     )
     tumours = sample_synthetic(anatomy, count, random_seed=random_seed, with_visible_core=True)
     all_parameters = [tumour.parameters for tumour in tumours]
@@ -178,93 +177,76 @@ def measure_case(case: Phantom, setting: Setting, *, progress: Progress = no_pro
         A row for each variant and mode: `variant`, `mode`, the figures of `errors.density_errors`,
         `seed_error_mm`, `length_ratio`, `rho_t_ratio` (found / true) and `seconds`.
     """
-    patient = case.patient
     started = time.perf_counter()
-    own = register(patient.registration_image, setting.atlas, tumour=patient.whole, progress=part(progress, 0.0, 0.4))
+    own, _ = register_patient(
+        case.patient, setting.atlas, setting.method.registration, progress=part(progress, 0.0, 0.4)
+    )
     registration_s = time.perf_counter() - started
     clean = _chained(case.truth, setting.between)
-    plans: list[tuple[str, str, Registration, tuple[Atlas, Registration] | None]]
-    plans = [("pipeline", mode, own, None) for mode in MODES]
-    plans += [("clean registration", mode, clean, None) for mode in MODES]
-    plans += [("true tissue maps", "patient", own, (setting.anatomy, case.truth))]
+    plans = [_Plan("pipeline", mode, own, setting.atlas, own) for mode in MODES]
+    plans += [_Plan("clean registration", mode, clean, setting.atlas, clean) for mode in MODES]
+    plans += [_Plan("true tissue maps", "patient", own, setting.anatomy, case.truth)]
     rows = []
-    for number, (variant, mode, registration, known) in enumerate(plans):
+    for number, plan in enumerate(plans):
         step = part(progress, 0.4 + 0.6 * number / len(plans), 0.4 + 0.6 * (number + 1) / len(plans))
-        step(0.0, f"{variant}, {mode}")
+        step(0.0, f"{plan.variant}, {plan.mode}")
         started = time.perf_counter()
-        answer = _answer(case, setting, mode, registration, known, step)
-        seconds = time.perf_counter() - started + (registration_s if registration is own else 0.0)
-        rows.append({"variant": variant, "mode": mode, **_errors(answer, case), "seconds": seconds})
+        estimate = _estimate(case, setting, plan, step)
+        seconds = time.perf_counter() - started + (registration_s if plan.space is own else 0.0)
+        rows.append({"variant": plan.variant, "mode": plan.mode, **_errors(estimate, case), "seconds": seconds})
     return rows
 
 
 @dataclass(frozen=True, eq=False)
-class _Answer:
-    """The tumour that was found: as it grew, and in the patient (density on the true one's grid, RAS mm, mm)."""
+class _Plan:
+    """A row of the experiment: by which map the patient is queried, and whose tissue is carried to the patient how."""
 
-    parameters: GrowthParameters
-    density: Volume
-    seed: tuple[float, float, float]
-    infiltration_length: float
+    variant: str
+    mode: str
+    space: SpaceMap
+    carried: Atlas
+    carried_by: SpaceMap
 
 
-def _answer(
-    case: Phantom,
-    setting: Setting,
-    mode: str,
-    registration: Registration,
-    known: tuple[Atlas, Registration] | None,
-    progress: Progress,
-) -> _Answer:
-    patient, atlas, database = case.patient, setting.atlas, setting.database
-    masks = registration.masks_in_atlas(patient.core, patient.whole, atlas)
-    matches = setting.engine.query(masks, MATCHES)
-    found, frame = database.parameters(matches[0].entry), "atlas"
-    if mode == "none":
-        density = Volume(simulate(found, atlas), atlas.grid)
-    else:
-        refined = refine(
-            matches,
-            database,
-            atlas,
-            masks,
-            frame=mode,
-            patient=patient,
-            registration=registration,
-            anatomy=known,
-            budget_solves=setting.budget_solves,
-            progress=progress,
-        )
-        found, frame, density = refined.parameters[0], refined.frame, refined.density
-    grid = case.density.grid
-    if frame == "patient":
-        return _Answer(found, resample(density, grid), found.seed, found.infiltration_length)
-    x, y, z = registration.seed_in_patient(found.seed).tolist()
-    return _Answer(
-        found,
-        registration.density_in_patient(density.array, density.grid, grid),
-        (x, y, z),
-        found.infiltration_length * registration.length_scale(patient.whole),
+def _estimate(case: Phantom, setting: Setting, plan: _Plan, progress: Progress) -> Estimate:
+    """What the pipeline chooses, as `inference.infer` does, by the plan's map."""
+    patient = case.patient
+    query = plan.space.masks_in_atlas(patient.core, patient.whole, setting.atlas.grid)
+    matches = setting.engine.query(query, setting.method.top)
+    ranked = tuple(setting.database.parameters(match.entry) for match in matches)
+    anatomy = Anatomy.of_atlas(setting.atlas, plan.space, patient.whole)
+    match = estimate_of_match(ranked[0], anatomy, query, patient.regions_on_t1gd, case.thresholds)
+    if plan.mode == "none":
+        return match
+    _, refined = refine_match(
+        patient,
+        replace(setting.method, refine=plan.mode),
+        match,
+        ranked,
+        plan.carried,
+        plan.carried_by,
+        query,
+        case.thresholds,
+        progress=progress,
     )
+    return refined if refined.fit.dice_sum >= match.fit.dice_sum else match
 
 
-def _errors(answer: _Answer, case: Phantom) -> dict[str, float]:
+def _errors(estimate: Estimate, case: Phantom) -> dict[str, float]:
+    found = estimate.parameters[0]
     true_length = case.parameters.infiltration_length * case.truth.length_scale(case.patient.whole)
-    true_seed = case.truth.seed_in_patient(case.parameters.seed)
+    true_seed = case.truth.point_in_patient(case.parameters.seed)
     return {
-        **density_errors(answer.density.array, case),
-        "seed_error_mm": float(np.linalg.norm(answer.seed - true_seed)),
-        "length_ratio": answer.infiltration_length / true_length,
-        "rho_t_ratio": answer.parameters.rho_t / case.parameters.rho_t,
+        **density_errors(estimate.in_patient.array, case),
+        "seed_error_mm": float(np.linalg.norm(estimate.anatomy.point_in_patient(found.seed) - true_seed)),
+        "length_ratio": estimate.infiltration_lengths_mm[0] / true_length,
+        "rho_t_ratio": found.rho_t / case.parameters.rho_t,
     }
 
 
-def _chained(first: Registration, second: Registration) -> Registration:
+def _chained(first: SpaceMap, second: SpaceMap) -> SpaceMap:
     """Patient to the atlas of `second` by way of the anatomy of `first`."""
-    return Registration(
-        "deformable",
-        in_turn(first.patient_to_atlas, second.patient_to_atlas),
-        in_turn(second.atlas_to_patient, first.atlas_to_patient),
-        {},
-        (),
+    return SpaceMap(
+        patient_to_atlas=in_turn(first.patient_to_atlas, second.patient_to_atlas),
+        atlas_to_patient=in_turn(second.atlas_to_patient, first.atlas_to_patient),
     )

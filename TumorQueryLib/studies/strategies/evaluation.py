@@ -51,7 +51,7 @@ def evaluate(
         Number of synthetic queries; from the database's prior, in no database, with a
         core of at least 0.2 ml.
     cohort : path, or sequence of (name, TumorMasks), optional
-        A cohort CSV (see `cohort.read_cohort`), whose patients are registered to the
+        A cohort CSV (see `inputs.cohort_file.read_cohort`), whose patients are registered to the
         atlas, or masks on the atlas grid.
     registration : {"deformable", "affine", "none"}
         How a cohort CSV's patients are registered.
@@ -77,8 +77,7 @@ def evaluate(
     """
     if synthetic < 0 or (synthetic == 0 and cohort is None):
         raise InputError(f"An evaluation takes synthetic queries or a cohort; synthetic is {synthetic}, cohort none.")
-    atlas = Atlas.load(database.atlas_name) if atlas is None else atlas
-    database.check_atlas(atlas)
+    atlas = database.load_atlas(atlas)
     names = list(dict.fromkeys(["direct", *strategies]))
     with staged_folder(out) as folder:
         engines = create_engines(names, database, progress=part(progress, 0.0, 0.2))

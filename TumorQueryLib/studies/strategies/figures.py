@@ -76,7 +76,7 @@ def _on_display_grid(case: Case, density: Volume, atlas: Atlas) -> dict[str, NDA
     grid = display_grid(patient.t1gd)
     return {
         "image": resample(patient.t1gd, grid).array,
-        "density": case.registration.density_in_patient(density.array, atlas.grid, grid).array,
+        "density": case.registration.in_patient(density, grid).array,
         "core": resample_mask(patient.core, grid).array,
         "whole": resample_mask(patient.whole, grid).array,
     }
