@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from TumorQueryLib.base.errors import Cancelled, InputError
-from TumorQueryLib.base.files import write_volume
 from TumorQueryLib.geometry.grid import Volume
 from TumorQueryLib.geometry.regions import TumorMasks
+from TumorQueryLib.results.files import write_volume
 from TumorQueryLib.strategies import Match
 from TumorQueryLib.studies.phantom import synthetic_volumes
 from TumorQueryLib.studies.strategies import evaluate
