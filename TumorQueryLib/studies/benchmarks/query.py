@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from TumorQueryLib.anatomy.atlas import Atlas
 from TumorQueryLib.base.parallel import available_cores, physical_memory
 from TumorQueryLib.base.progress import Progress, no_progress, part
-from TumorQueryLib.database.masks import RUN_BYTES
+from TumorQueryLib.database.masks import RUN_BYTES, Searchable
 from TumorQueryLib.database.store import TumorDatabase
 from TumorQueryLib.geometry.regions import TumorMasks
 from TumorQueryLib.strategies.direct import Direct
@@ -171,7 +171,8 @@ import json, sys, time
 started = time.perf_counter()
 import numpy as np
 from TumorQueryLib.database import TumorDatabase
-from TumorQueryLib.strategies import TumorMasks, create_strategy
+from TumorQueryLib.geometry.regions import TumorMasks
+from TumorQueryLib.strategies import create_strategy
 imported = time.perf_counter()
 with TumorDatabase.open(sys.argv[1]) as database:
     entry = len(database) // 2
@@ -201,7 +202,7 @@ print(json.dumps({"import_s": imported - started, "seconds": answered - imported
     return json.loads(done.stdout)
 
 
-def _compare_exact(database: Any, queries: Sequence[TumorMasks], progress: Progress) -> dict[str, Any]:
+def _compare_exact(database: Searchable, queries: Sequence[TumorMasks], progress: Progress) -> dict[str, Any]:
     """Direct and brute force on every query, warm."""
     direct, brute_force = Direct(database), BruteForce(database)
     brute_force.query(queries[0], TOP)

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
+from dataclasses import dataclass
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from TumorQueryLib.database.masks import RunLengthMasks, RunsInMemory, block_grid_shape, count_blocks
-from TumorQueryLib.database.store import BlockCounts, TumorDatabase
+from TumorQueryLib.database.masks import BlockCounts, RunLengthMasks, RunsInMemory
+from TumorQueryLib.database.store import TumorDatabase
+from TumorQueryLib.geometry.grid import Grid
 
 
-class ScaledDatabase(SimpleNamespace):
-    """What the strategies use of a database, in memory."""
+@dataclass(frozen=True, eq=False)
+class ScaledDatabase:
+    """A `Searchable` in memory."""
+
+    grid: Grid
+    atlas_name: str
+    core: RunLengthMasks
+    whole: RunLengthMasks
+    core_blocks: BlockCounts
+    whole_blocks: BlockCounts
 
     def __len__(self) -> int:
         return len(self.core)
@@ -21,29 +30,23 @@ class ScaledDatabase(SimpleNamespace):
 
 def shifted_copies(database: TumorDatabase, entries: NDArray[np.int64], shifts: NDArray[np.int64]) -> ScaledDatabase:
     """Some entries of a database, once for each shift (voxels, shape (copies, 3))."""
-    scaled = ScaledDatabase(grid=database.grid, atlas_name=database.atlas_name)
-    for name, masks in (("core", database.core), ("whole", database.whole)):
-        shape = masks.grid_shape
-        rows, offsets, starts, lengths = masks.source.select(entries)
-        size = int((offsets[rows + 1] - offsets[rows]).sum())
-        new_starts = np.empty(size * len(shifts), np.uint32)
-        new_lengths = np.empty(size * len(shifts), np.uint8)
-        new_offsets = np.zeros(len(entries) * len(shifts) + 1, np.int64)
-        _shift_runs(rows, offsets, starts, lengths, shifts, np.array(shape), new_starts, new_lengths, new_offsets)
-        copied = RunsInMemory(new_offsets, new_starts, new_lengths)
-        ends = np.zeros(new_offsets[-1] + 1, np.int64)
-        np.cumsum(new_lengths[: new_offsets[-1]], out=ends[1:])
-        volume = ends[new_offsets[1:]] - ends[new_offsets[:-1]]
-        blocks = np.array(block_grid_shape(shape))
-        most = int(np.prod(blocks))
-        block_offsets = np.zeros(len(volume) + 1, np.int64)
-        _sparse_blocks(new_offsets, new_starts, new_lengths, np.array(shape), blocks, most, block_offsets, None, None)
-        index = np.empty(block_offsets[-1], np.uint16)
-        count = np.empty(block_offsets[-1], np.uint16)
-        _sparse_blocks(new_offsets, new_starts, new_lengths, np.array(shape), blocks, most, block_offsets, index, count)
-        setattr(scaled, name, RunLengthMasks(shape, new_offsets, volume, copied))
-        setattr(scaled, f"{name}_blocks", BlockCounts(block_offsets, index, count))
-    return scaled
+    core, whole = (_shifted_masks(masks, entries, shifts) for masks in (database.core, database.whole))
+    blocks = (BlockCounts.of(core), BlockCounts.of(whole))
+    return ScaledDatabase(database.grid, database.atlas_name, core, whole, *blocks)
+
+
+def _shifted_masks(masks: RunLengthMasks, entries: NDArray[np.int64], shifts: NDArray[np.int64]) -> RunLengthMasks:
+    shape = masks.grid_shape
+    rows, offsets, starts, lengths = masks.source.select(entries)
+    size = int((offsets[rows + 1] - offsets[rows]).sum())
+    new_starts = np.empty(size * len(shifts), np.uint32)
+    new_lengths = np.empty(size * len(shifts), np.uint8)
+    new_offsets = np.zeros(len(entries) * len(shifts) + 1, np.int64)
+    _shift_runs(rows, offsets, starts, lengths, shifts, np.array(shape), new_starts, new_lengths, new_offsets)
+    ends = np.zeros(new_offsets[-1] + 1, np.int64)
+    np.cumsum(new_lengths[: new_offsets[-1]], out=ends[1:])
+    volume = ends[new_offsets[1:]] - ends[new_offsets[:-1]]
+    return RunLengthMasks(shape, new_offsets, volume, RunsInMemory(new_offsets, new_starts, new_lengths))
 
 
 @njit(cache=True, nogil=True)
@@ -66,20 +69,3 @@ def _shift_runs(rows, offsets, starts, lengths, shifts, shape, new_starts, new_l
                     written += 1
             entry += 1
             new_offsets[entry] = written
-
-
-@njit(cache=True, nogil=True)
-def _sparse_blocks(offsets, starts, lengths, shape, blocks, size, block_offsets, index, count):
-    counts = np.zeros(size, np.int32)
-    for entry in range(offsets.size - 1):
-        counts[:] = 0
-        runs = slice(offsets[entry], offsets[entry + 1])
-        count_blocks(starts[runs], lengths[runs], shape[1], shape[2], blocks[1], blocks[2], counts)
-        place = block_offsets[entry]
-        for block in range(size):
-            if counts[block]:
-                if index is not None:
-                    index[place] = block
-                    count[place] = counts[block]
-                place += 1
-        block_offsets[entry + 1] = place
