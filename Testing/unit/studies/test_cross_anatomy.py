@@ -119,11 +119,7 @@ def test_every_plan_is_measured_by_the_density_that_it_chose(grown, monkeypatch)
         rows = measure_case(grown, setting)
     by_plan = {(row["variant"], row["mode"]): row for row in rows}
     pipeline, clean, own_maps = VARIANTS
-    assert list(by_plan) == [
-        *((pipeline, mode) for mode in MODES),
-        *((clean, mode) for mode in MODES),
-        (own_maps, "patient"),
-    ]
+    assert list(by_plan) == [(plan, mode) for plan in (pipeline, clean) for mode in modes] + [(own_maps, "patient")]
     for variant in (pipeline, clean):
         match = by_plan[variant, "none"]
         refined = by_plan[variant, "patient"]

@@ -16,7 +16,7 @@ from TumorQueryLib.geometry.regions import TumorMasks
 from TumorQueryLib.strategies import Match, Strategy
 from TumorQueryLib.studies.queries import SYNTHETIC_SEED, Case, LeftOut, cohort_cases, synthetic_cases
 from TumorQueryLib.studies.strategies import figures
-from TumorQueryLib.studies.strategies.measure import STRATEGIES, Measured, create_engines, measure
+from TumorQueryLib.studies.strategies.measure import Measured, create_engines, default_rows, measure
 from TumorQueryLib.studies.strategies.summary import summarise
 from TumorQueryLib.studies.strategies.tables import KIND_TITLES, write_cases, write_tables
 
@@ -29,7 +29,7 @@ def evaluate(
     database: TumorDatabase,
     *,
     out: str | os.PathLike,
-    strategies: Sequence[str] = STRATEGIES,
+    strategies: Sequence[str] | None = None,
     synthetic: int = 1000,
     cohort: str | os.PathLike | Sequence[tuple[str, TumorMasks]] | None = None,
     registration: str = "deformable",
@@ -45,8 +45,9 @@ def evaluate(
     out : path
         Folder for results.json, tables.md, table1.csv, table2.csv, cases.csv, figure2.png
         (patients), figure3.png (synthetic) and figure4.png.
-    strategies : sequence of str
-        Names, of strategies or of `VARIANTS`; the exact query is always run, it is what the others are measured by.
+    strategies : sequence of str, optional
+        Names, of strategies or of `measure.VARIANTS`; by default `measure.default_rows()`. The exact query is always
+        run, it is what the others are measured by.
     synthetic : int
         Number of synthetic queries; from the database's prior, in no database, with a
         core of at least 0.2 ml.
@@ -78,7 +79,7 @@ def evaluate(
     if synthetic < 0 or (synthetic == 0 and cohort is None):
         raise InputError(f"An evaluation takes synthetic queries or a cohort; synthetic is {synthetic}, cohort none.")
     atlas = database.load_atlas(atlas)
-    names = list(dict.fromkeys(["direct", *strategies]))
+    names = list(dict.fromkeys(["direct", *(default_rows() if strategies is None else strategies)]))
     with staged_folder(out) as folder:
         engines = create_engines(names, database, progress=part(progress, 0.0, 0.2))
         cases = {

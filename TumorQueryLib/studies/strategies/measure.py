@@ -9,27 +9,25 @@ from typing import Any
 
 from TumorQueryLib.base.progress import Progress, no_progress, part
 from TumorQueryLib.database import TumorDatabase
-from TumorQueryLib.strategies import Match, Strategy, create_strategy
+from TumorQueryLib.strategies import Match, Strategy, create_strategy, strategy_table
 from TumorQueryLib.studies.queries import Case
 from TumorQueryLib.studies.timing import timed
 
-#: In the order of the paper's Table 1, then the untrained baseline.
-STRATEGIES = (
-    "direct",
-    "ds64",
-    "ds32",
-    "vae",
-    "ae",
-    "bihash",
-    "radiomics",
-    "radiomics-standardised",
-    "random-projection",
-)
 #: Rows of the tables that are a strategy with options.
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {"radiomics-standardised": ("radiomics", {"standardised": True})}
 TOP = (1, 5, 15)
 #: Matches that are put in the order of their exact Dice where a strategy is re-ranked.
 RERANKED = 100
+
+
+def default_rows() -> list[str]:
+    """Names of the strategies that are measured unasked: all that are not exact, each before its variants."""
+    return [
+        row
+        for name, info in strategy_table().items()
+        if not info.exact
+        for row in (name, *(variant for variant, (varied, _) in VARIANTS.items() if varied == name))
+    ]
 
 
 @dataclass(frozen=True)
@@ -82,9 +80,7 @@ def create_engines(
         report = part(progress, number / len(names), (number + 1) / len(names))
         report(0.0, f"Preparing {name}")
         strategy, options = VARIANTS.get(name, (name, {}))
-        if strategy not in ("direct", "brute-force"):
-            options = {**options, "progress": report}
-        engines[name] = create_strategy(strategy, database, **options)
+        engines[name] = create_strategy(strategy, database, progress=report, **options)
     return engines
 
 
