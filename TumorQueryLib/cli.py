@@ -452,13 +452,14 @@ def run_evaluate(options: argparse.Namespace) -> None:
     from TumorQueryLib.database import TumorDatabase
 
     if options.cross_anatomy is not None:
-        from TumorQueryLib.studies.cross_anatomy import describe, run_cross_anatomy
+        from TumorQueryLib.studies.cross_anatomy import run_cross_anatomy
+        from TumorQueryLib.studies.cross_anatomy.tables import as_markdown
 
         with TumorDatabase.open(options.database) as database, progress_bar() as progress:
             result = run_cross_anatomy(
                 options.cross_anatomy, database, options.out, mass_effect=options.mass_effect, progress=progress
             )
-        print(describe(result))
+        print(as_markdown(result))
         return
     from TumorQueryLib.studies.strategies import evaluate
 
@@ -487,7 +488,7 @@ def run_bench(options: argparse.Namespace) -> None:
         raise InputError(f"There is no cohort file {given['cohort']}; it is a CSV with a row for each patient.")
     with progress_bar() as progress:
         result = module.benchmark(**given, progress=progress)
-    print(module.describe(result))
+    print(module.as_text(result))
     if options.json is not None:
         with output_errors(options.json):
             write_json(result, options.json)

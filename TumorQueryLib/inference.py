@@ -22,6 +22,7 @@ from TumorQueryLib.estimates.fit import missed_parts
 from TumorQueryLib.estimates.matches import estimate_of_match
 from TumorQueryLib.estimates.refine import Refinement, refine
 from TumorQueryLib.geometry.regions import TumorMasks
+from TumorQueryLib.geometry.transforms import SpaceMap
 from TumorQueryLib.growth import GrowthParameters
 from TumorQueryLib.inputs.patient import Patient
 from TumorQueryLib.registration import Registration, register
@@ -178,7 +179,7 @@ def refine_match(
     match: Estimate,
     ranked: tuple[GrowthParameters, ...],
     atlas: Atlas,
-    registration: Registration,
+    space: SpaceMap,
     query: TumorMasks,
     thresholds: tuple[float, float],
     *,
@@ -186,7 +187,7 @@ def refine_match(
 ) -> tuple[Refinement, Estimate]:
     """The estimate "refined", in the anatomy that the method names, and the search that found it."""
     if method.refine == "patient":
-        anatomy, target = carried_anatomy(atlas, registration, patient.core, patient.whole)
+        anatomy, target = carried_anatomy(atlas, space, patient.core, patient.whole)
     else:
         anatomy, target = match.anatomy, query
     refinement = refine(

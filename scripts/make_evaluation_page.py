@@ -1,17 +1,21 @@
 """Tables of docs/evaluation.md from folders written by `tumorquery evaluate`.
 
-    python scripts/make_evaluation_page.py NAME=FOLDER [NAME=FOLDER ...]
+    python scripts/make_evaluation_page.py NAME[=FOLDER] [NAME[=FOLDER] ...]
 
-Copies tables and figures 2 and 3 to docs/evaluation/NAME (figure 4 shows patients' images where the queries were
-patients, so it stays out) and replaces what stands between `<!-- NAME -->` and `<!-- end NAME -->`.
+Copies results and figures 2 and 3 to docs/evaluation/NAME (figure 4 shows patients' images where the queries were
+patients, so it stays out), writes the tables there from results.json, and replaces what stands between
+`<!-- NAME -->` and `<!-- end NAME -->`. Without FOLDER the results that lie there already are taken.
 """
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import sys
 from pathlib import Path
+
+from TumorQueryLib.studies.strategies.tables import write_tables
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 TITLES = {
@@ -19,7 +23,7 @@ TITLES = {
     "default": "Results: 50,000 entries, default sampling",
     "independent": "Results: 50,000 entries, the paper's sampling",
 }
-COPIED = ("results.json", "tables.md", "table1.csv", "table2.csv", "cases.csv", "figure2.png", "figure3.png")
+COPIED = ("results.json", "cases.csv", "figure2.png", "figure3.png")
 
 
 def main() -> None:
@@ -29,8 +33,10 @@ def main() -> None:
         name, _, source = argument.partition("=")
         folder = DOCS / "evaluation" / name
         folder.mkdir(parents=True, exist_ok=True)
-        for file in COPIED:
-            shutil.copyfile(Path(source) / file, folder / file)
+        if source:
+            for file in COPIED:
+                shutil.copyfile(Path(source) / file, folder / file)
+        write_tables(json.loads((folder / "results.json").read_text(encoding="utf-8")), folder)
         tables = (folder / "tables.md").read_text(encoding="utf-8")
         block = (
             f"<!-- {name} -->\n## {TITLES[name]}\n\n{tables}\nFigures [2](evaluation/{name}/figure2.png) and "

@@ -16,11 +16,15 @@ from pathlib import Path
 
 import numpy as np
 
+from TumorQueryLib.anatomy.anatomy import Anatomy
+from TumorQueryLib.anatomy.tissue import Tissue
 from TumorQueryLib.database import TumorDatabase, sample_synthetic
+from TumorQueryLib.estimates.fit import Fit
+from TumorQueryLib.estimates.matches import estimate_of_match
 from TumorQueryLib.estimates.refine import refine
 from TumorQueryLib.strategies import create_strategy
 
-SEED = 11
+RANDOM_SEED = 11
 
 
 def main() -> None:
@@ -28,32 +32,36 @@ def main() -> None:
     rows = []
     with TumorDatabase.open(name) as database:
         atlas = database.load_atlas()
+        anatomy = Anatomy("atlas", Tissue.from_atlas(atlas))
+        thresholds = (database.threshold_core, database.threshold_whole)
         engine = create_strategy("direct", database)
-        for tumour in sample_synthetic(atlas, count, random_seed=SEED, with_visible_core=True):
-            matches = engine.query(tumour.masks)
+        for tumour in sample_synthetic(atlas, count, random_seed=RANDOM_SEED, with_visible_core=True):
+            ranked = [database.parameters(match.entry) for match in engine.query(tumour.masks)]
+            match = estimate_of_match(ranked[0], anatomy, tumour.masks, tumour.masks, thresholds)
             wall, cpu = time.perf_counter(), time.process_time()
-            refined = refine(matches, database, atlas, tumour.masks)
+            refinement = refine(match, ranked, anatomy, tumour.masks, thresholds)
             wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-            found, true = refined.parameters[0], tumour.parameters
+            fit, true = Fit.of(refinement.density, tumour.masks, thresholds), tumour.parameters
+            found = refinement.parameters[0] if fit.dice_sum >= match.fit.dice_sum else ranked[0]
             rows.append(
                 {
                     "whole_ml": tumour.masks.volumes_ml()[1],
                     "infiltration_length_mm": true.infiltration_length,
-                    "match_dice_sum": matches[0].dice_sum,
-                    "refined_dice_sum": refined.dice_sum,
+                    "match_dice_sum": match.fit.dice_sum,
+                    "refined_dice_sum": max(fit.dice_sum, match.fit.dice_sum),
                     "length_error": abs(found.infiltration_length / true.infiltration_length - 1),
                     "rho_t_error": abs(found.rho_t / true.rho_t - 1),
                     "seed_error_mm": math.dist(found.seed, true.seed),
                     "wall_s": wall,
                     "cpu_s": cpu,
-                    "stopped": refined.stopped,
+                    "stopped": refinement.stopped,
                 }
             )
             if sys.stderr.isatty():
                 print(f"\r{len(rows)} of {count}", end="", file=sys.stderr)
     summary = {
         "tumours": count,
-        "seed": SEED,
+        "seed": RANDOM_SEED,
         "match_mean": float(np.mean([row["match_dice_sum"] for row in rows])),
         "refined_mean": float(np.mean([row["refined_dice_sum"] for row in rows])),
         "refined_quantiles": np.quantile([row["refined_dice_sum"] for row in rows], [0, 0.05, 0.5]).tolist(),

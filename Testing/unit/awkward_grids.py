@@ -1,9 +1,9 @@
-"""Headers as scanners and tools write them, and a small synthetic patient on any of them."""
+"""Headers as scanners and tools write them."""
 
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from TumorQueryLib.geometry.grid import Grid, Volume
+from TumorQueryLib.geometry.grid import Grid
 
 
 def placed_affine(spacing=(1.0, 1.0, 1.0), angles=(0.0, 0.0, 0.0), flips=(1, 1, 1), order=(0, 1, 2), centre=(0, 0, 0)):
@@ -33,22 +33,3 @@ AWKWARD_AFFINES = {
         spacing=(1.1, 0.8, 2.0), angles=(-25.0, 8.0, 14.0), flips=(-1, 1, -1), order=(2, 0, 1)
     ),
 }
-
-
-def synthetic_volumes(
-    grid: Grid | None = None, tumour_centre=(20.0, 10.0, 5.0), core_radius=10.0, whole_radius=18.0
-) -> dict[str, Volume]:
-    """T1Gd, FLAIR, core and whole tumour of the small synthetic patient, by role."""
-    if grid is None:
-        grid = Grid.isotropic(48, 4.0, (0.0, 0.0, 0.0))
-    points = grid.to_ras(np.moveaxis(np.indices(grid.shape), 0, -1))
-    brain = ((points / np.array([65.0, 85.0, 60.0])) ** 2).sum(axis=-1) < 1
-    distance = np.linalg.norm(points - np.array(tumour_centre), axis=-1)
-    core, whole = (distance < core_radius) & brain, (distance < whole_radius) & brain
-    texture = 100 + 10 * np.sin(points / 7).sum(axis=-1)
-    return {
-        "t1gd": Volume(np.where(brain, texture + 60 * core, 0).astype(np.float32), grid),
-        "flair": Volume(np.where(brain, texture + 70 * whole, 0).astype(np.float32), grid),
-        "core": Volume(core, grid),
-        "whole": Volume(whole, grid),
-    }

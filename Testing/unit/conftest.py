@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
-from awkward_grids import AWKWARD_AFFINES, synthetic_volumes
+from awkward_grids import AWKWARD_AFFINES
 from property_examples import load_profile
 
 from TumorQueryLib.geometry.grid import Grid
@@ -91,6 +91,7 @@ def awkward_affine(request):
 def synthetic_patient():
     """A factory of small patients: an ellipsoid of brain with a ball of tumour, on any grid."""
     from TumorQueryLib.inputs.patient import Patient
+    from TumorQueryLib.studies.phantom import synthetic_volumes
 
     def make(
         grid: Grid | None = None, tumour_centre=(20.0, 10.0, 5.0), core_radius=10.0, whole_radius=18.0, **changes

@@ -115,7 +115,7 @@ def jacobian_determinant(transform: sitk.Transform, grid: Grid) -> NDArray[np.fl
     return np.linalg.det(np.eye(3) + per_index @ np.linalg.inv(grid.affine[:3, :3]))
 
 
-def displacement_transform(displacement: NDArray[np.float32], grid: Grid) -> sitk.DisplacementFieldTransform:
+def displacement_transform(displacement: NDArray[np.floating], grid: Grid) -> sitk.DisplacementFieldTransform:
     """A SimpleITK displacement field from displacements in voxels (3, i, j, k) of a grid along RAS."""
     millimetres = np.moveaxis(displacement, 0, -1).astype(np.float64) @ grid.affine[:3, :3].T
     image = sitk.GetImageFromArray(np.ascontiguousarray(ras_to_lps(millimetres).transpose(2, 1, 0, 3)), isVector=True)
@@ -126,3 +126,24 @@ def displacement_transform(displacement: NDArray[np.float32], grid: Grid) -> sit
 def identity_transform() -> sitk.Transform:
     """The transform that leaves points where they are."""
     return sitk.AffineTransform(3)
+
+
+def rotation_matrix(degrees: ArrayLike) -> NDArray[np.float64]:
+    """Rotation about the axes L, P and S by three angles, shape (3, 3), of points in LPS."""
+    rotation = sitk.Euler3DTransform()
+    rotation.SetRotation(*np.deg2rad(degrees).tolist())
+    return np.array(rotation.GetMatrix()).reshape(3, 3)
+
+
+def affine_transform(matrix: NDArray[np.float64], centre: ArrayLike, translation: ArrayLike) -> sitk.AffineTransform:
+    """The affine map of points in LPS by a matrix (3, 3) about a centre (RAS mm), then a translation (LPS mm)."""
+    affine = sitk.AffineTransform(3)
+    affine.SetCenter(ras_to_lps(centre).tolist())
+    affine.SetMatrix(matrix.ravel().tolist())
+    affine.SetTranslation(np.asarray(translation, dtype=float).tolist())
+    return affine
+
+
+def in_turn(*transforms: sitk.Transform) -> sitk.CompositeTransform:
+    """Transforms one after the other, the first one first."""
+    return sitk.CompositeTransform(list(reversed(transforms)))

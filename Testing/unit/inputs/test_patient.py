@@ -6,11 +6,12 @@ import nibabel
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from awkward_grids import AWKWARD_AFFINES, centred_grid, synthetic_volumes
+from awkward_grids import AWKWARD_AFFINES, centred_grid
 
 from TumorQueryLib.base.errors import InputError
 from TumorQueryLib.geometry.grid import Grid, Volume, image_from_volume, resample_mask
 from TumorQueryLib.inputs.patient import Patient
+from TumorQueryLib.studies.phantom import synthetic_volumes
 
 COARSE = Grid.isotropic(48, 4.0, (0.0, 0.0, 0.0))
 

@@ -10,7 +10,6 @@ import SimpleITK as sitk
 from hypothesis import given
 from hypothesis import strategies as st
 from property_examples import examples
-from scipy import ndimage
 
 from TumorQueryLib.anatomy.atlas import Atlas
 from TumorQueryLib.base.errors import Cancelled, InputError, OutputError
@@ -19,7 +18,8 @@ from TumorQueryLib.geometry.transforms import jacobian_determinant, map_points
 from TumorQueryLib.registration import Registration, register
 from TumorQueryLib.registration.prepared import find_brain
 from TumorQueryLib.results.files import OUTPUTS, write_transforms
-from TumorQueryLib.studies.benchmarks.pipeline import point_errors, warped_patient
+from TumorQueryLib.studies.benchmarks.pipeline import point_errors
+from TumorQueryLib.studies.phantom import head_with_skull, warped_patient
 
 TEST_DATA = os.environ.get("TUMORQUERY_TEST_DATA")
 needs_data = pytest.mark.skipif(not TEST_DATA, reason="TUMORQUERY_TEST_DATA is not set")
@@ -270,22 +270,8 @@ def test_an_interrupt_is_not_lost_in_the_affine_search(mni, sri, delay):
         signal.signal(signal.SIGALRM, before)
 
 
-def head_around(atlas):
-    """The atlas's brain in a head: a dark skull, a bright scalp, air with noise; and the brain's mask."""
-    size = 220
-    grid = Grid.isotropic(size // 2, 2.0, atlas.t1.grid.centre)
-    brain = resample(atlas.t1, grid).array
-    distance = ndimage.distance_transform_edt(brain <= 5, sampling=2.0)
-    rng = np.random.default_rng(0)
-    head = np.abs(rng.normal(0, 4, grid.shape)).astype(np.float32)
-    head[(distance > 0) & (distance < 8)] = 20
-    head[(distance >= 8) & (distance < 18)] = 300
-    head[brain > 5] = brain[brain > 5]
-    return Volume(head.astype(np.float32), grid), Volume(brain > 5, grid)
-
-
 def test_skull_is_noticed_and_the_warning_says_what_helps(mni):
-    head, brain = head_around(mni)
+    head, brain = head_with_skull(mni)
     with_skull = register(head, mni, "none")
     text = " ".join(with_skull.warnings)
     assert "SynthStrip" in text

@@ -3,17 +3,18 @@
 import json
 
 from TumorQueryLib.studies.benchmarks import query as module
+from TumorQueryLib.studies.benchmarks import rivals
 
 
 def test_every_way_is_measured_and_agrees(monkeypatch):
     for name, value in (
         ("SYNTHETIC_QUERIES", 3),
-        ("SAMPLE_ENTRIES", 5),
         ("SAMPLE_QUERIES", 2),
         ("GROWTH_QUERIES", 2),
         ("COPIES", 2),
     ):
         monkeypatch.setattr(module, name, value)
+    monkeypatch.setattr(rivals, "SAMPLE_ENTRIES", 5)
     seen = []
     result = module.benchmark("starter", progress=lambda value, message: seen.append(value))
     assert json.loads(json.dumps(result)) == result
@@ -21,10 +22,10 @@ def test_every_way_is_measured_and_agrees(monkeypatch):
     for name in ("direct", "brute_force", "paper_recipe", "dense_numpy"):
         row = result[name]
         assert 0 < row["median_ms"] <= row["p95_ms"] <= row["p99_ms"]
-        assert bool(row.get("extrapolated")) == (name in module.SAMPLED)
+        assert bool(row.get("extrapolated")) == (name in rivals.RIVALS)
     assert result["direct"]["compared_most"] < 5000
     assert [row["entries"] for row in result["growth"]] == [2500, 5000, 10000]
     assert all(row["identical"] for row in result["growth"])
     assert 0 < result["opening"]["resident_mb"] < 1000
-    assert "identical ids and scores: yes" in module.describe(result)
+    assert "identical ids and scores: yes" in module.as_text(result)
     assert seen == sorted(seen)

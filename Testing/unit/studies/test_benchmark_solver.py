@@ -52,7 +52,7 @@ def test_a_result_reads_as_a_table():
         "cases": {"A": case | {"dice_06": 0.9981}, "D": case},
         "geometric_mean_ratio": 258.0,
     }
-    text = solver.describe(result)
+    text = solver.as_text(result)
     assert "258" in text
     assert "0.9981" in text
     assert text.splitlines()[-2].rstrip().endswith("-")

@@ -2,14 +2,21 @@
 
 import csv
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from TumorQueryLib.base.errors import Cancelled, InputError
+from TumorQueryLib.geometry.grid import Volume
 from TumorQueryLib.geometry.regions import TumorMasks
+from TumorQueryLib.results.files import write_volume
 from TumorQueryLib.strategies import Match
-from TumorQueryLib.studies.strategies import evaluate, rank_of, share_with_interval
+from TumorQueryLib.studies.phantom import synthetic_volumes
+from TumorQueryLib.studies.strategies import evaluate
+from TumorQueryLib.studies.strategies.measure import Measured, rank_of
+from TumorQueryLib.studies.strategies.summary import by_volume, mean_with_interval, share_with_interval
+from TumorQueryLib.studies.strategies.tables import as_markdown, write_tables
 
 STRATEGIES = ("direct", "ds32", "radiomics", "random-projection")
 
@@ -33,17 +40,43 @@ def test_rank_follows_the_tie_rule_and_says_what_ties_could_do(matches, expected
     assert rank_of(4, {4, 7}, matches) == expected
 
 
-def test_intervals_hold_the_share_and_narrow_with_the_number_of_cases():
-    generator = np.random.default_rng(0)
-    few = share_with_interval(np.array([True] * 6 + [False] * 4), generator)
-    many = share_with_interval(np.array([True] * 600 + [False] * 400), generator)
-    assert few["value"] == many["value"] == 60
-    for interval in (few, many):
-        assert interval["low"] <= 60 <= interval["high"]
-    # The standard error of a share of 0.6 in 1000 cases is 1.55 points.
-    assert many["high"] - many["low"] == pytest.approx(2 * 1.96 * 1.55, abs=0.6)
-    assert few["high"] - few["low"] > 5 * (many["high"] - many["low"])
-    assert share_with_interval(np.ones(8, bool), generator) == {"value": 100, "low": 100, "high": 100}
+def test_the_interval_of_a_share_is_wilsons():
+    # Newcombe 1998 (10.1002/(SICI)1097-0258(19980430)17:8<857::AID-SIM777>3.0.CO;2-E), table I.
+    share = share_with_interval(81, 263)
+    assert share == pytest.approx({"value": 30.8, "low": 25.53, "high": 36.62}, abs=0.01)
+
+
+@pytest.mark.parametrize(("hits", "low", "high"), [(8, 67.6, 100), (0, 0, 32.4)])
+def test_all_or_none_of_eight_is_not_certain(hits, low, high):
+    share = share_with_interval(hits, 8)
+    assert share["value"] == 100 * hits / 8
+    assert (share["low"], share["high"]) == pytest.approx((low, high), abs=0.05)
+
+
+def test_the_interval_of_a_mean_holds_it_in_95_of_100_draws():
+    assert mean_with_interval([1, 2, 3, 4, 5]) == pytest.approx(
+        {"value": 3, "low": 3 - 1.963, "high": 3 + 1.963}, abs=1e-3
+    )
+    random = np.random.default_rng(0)
+    intervals = [mean_with_interval(random.normal(size=8)) for _ in range(2000)]
+    assert np.mean([interval["low"] <= 0 <= interval["high"] for interval in intervals]) == pytest.approx(
+        0.95, abs=0.015
+    )
+    assert mean_with_interval([1.5]) == {"value": 1.5, "low": None, "high": None}
+
+
+def test_volume_bins_take_each_case_once():
+    cases = [
+        Measured(str(ml), ml, Match(0, dice, 0.0, dice), {})
+        for ml, dice in ((2.0, 0.1), (9.9, 0.3), (10.0, 0.4), (49.0, 0.6), (50.0, 0.7), (200.0, 0.9))
+    ]
+    assert [(bin_["from"], bin_["to"], bin_["cases"]) for bin_ in by_volume(cases)] == [
+        (0, 10, 2),
+        (10, 50, 2),
+        (50, None, 2),
+    ]
+    assert [bin_["best_dice_sum"] for bin_ in by_volume(cases)] == pytest.approx([0.2, 0.5, 0.8])
+    assert [bin_["from"] for bin_ in by_volume(cases[2:3])] == [10]
 
 
 @pytest.fixture(scope="module")
@@ -109,3 +142,75 @@ def test_nothing_is_written_when_it_is_cancelled_or_has_no_query(small_database,
     assert not (tmp_path / "out").exists()
     with pytest.raises(InputError, match="synthetic"):
         evaluate(small_database, out=tmp_path / "out", synthetic=0)
+
+
+@pytest.fixture
+def cohort_file(tmp_path):
+    """Patients A, whose files are there, and B, whose T1Gd is missing."""
+    volumes = synthetic_volumes(tumour_centre=(25.0, 0.0, 10.0), core_radius=12.0, whole_radius=22.0)
+    labels = volumes["whole"].array.astype(np.uint8) + 3 * volumes["core"].array.astype(np.uint8)
+    write_volume(volumes["t1gd"], tmp_path / "t1gd.nii.gz")
+    write_volume(Volume(labels, volumes["core"].grid), tmp_path / "labels.nii.gz")
+    path = tmp_path / "cohort.csv"
+    path.write_text(
+        "patient,t1gd,segmentation,labels\n"
+        'B,absent.nii.gz,labels.nii.gz,"core=4/whole=1,4"\n'
+        'A,t1gd.nii.gz,labels.nii.gz,"core=4/whole=1,4"\n'
+    )
+    return path
+
+
+def test_a_patient_who_cannot_be_used_is_named_and_the_others_count(small_database, cohort_file, tmp_path, user_cache):
+    out = tmp_path / "out"
+    results = evaluate(
+        small_database, out=out, strategies=["direct"], synthetic=0, cohort=cohort_file, registration="none"
+    )
+    assert results["real"]["cases"] == 1
+    assert list(results["failed_patients"]) == ["B"]
+    assert "absent.nii.gz" in results["failed_patients"]["B"]
+    assert "Left out: B (" in (out / "tables.md").read_text()
+    assert "synthetic" not in results
+    # A mean of one case has no interval.
+    assert f"patients: {results['real']['best_dice_sum']['value']:.3f} (paper" in (out / "tables.md").read_text()
+    assert (out / "figure4.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_cohort_of_which_nobody_can_be_used_is_refused(small_database, cohort_file, tmp_path):
+    text = cohort_file.read_text().splitlines()
+    cohort_file.write_text("\n".join(text[:2]) + "\n")
+    with pytest.raises(InputError, match=r"absent\.nii\.gz"):
+        evaluate(small_database, out=tmp_path / "out", strategies=["direct"], synthetic=0, cohort=cohort_file)
+    assert not (tmp_path / "out").exists()
+
+
+def test_cancelling_stops_the_registration_of_a_cohort(small_database, cohort_file, tmp_path):
+    def cancel(value, message):
+        if "Registering" in message:
+            raise Cancelled("stopped")
+
+    with pytest.raises(Cancelled):
+        evaluate(
+            small_database,
+            out=tmp_path / "out",
+            strategies=["direct"],
+            synthetic=0,
+            cohort=cohort_file,
+            progress=cancel,
+        )
+
+
+@pytest.mark.parametrize("name", ["starter", "default", "independent"])
+def test_the_documents_tables_are_those_of_their_results(name, tmp_path):
+    docs = Path(__file__).parents[3] / "docs"
+    folder = docs / "evaluation" / name
+    results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+    write_tables(results, tmp_path)
+    for file in ("tables.md", "table1.csv", "table2.csv"):
+        assert (tmp_path / file).read_text(encoding="utf-8") == (folder / file).read_text(encoding="utf-8")
+    assert as_markdown(results) in (docs / "evaluation.md").read_text(encoding="utf-8")
+    with (folder / "cases.csv").open(encoding="utf-8") as file:
+        sums = {kind: [] for kind in ("real", "synthetic")}
+        for row in csv.DictReader(file):
+            sums[row["queries"]].append(float(row["dice_sum"]))
+    for kind, values in sums.items():
+        assert results[kind]["best_dice_sum"] == pytest.approx(mean_with_interval(values))

@@ -17,21 +17,24 @@ from scipy import ndimage
 
 from TumorQueryLib.anatomy.atlas import Atlas
 from TumorQueryLib.base.progress import Progress, no_progress, part
-from TumorQueryLib.geometry.grid import Grid, Volume, place_image, ras_to_lps, resample
+from TumorQueryLib.geometry.grid import Volume, resample
 from TumorQueryLib.geometry.transforms import map_points
+from TumorQueryLib.inputs.cohort_file import read_cohort
 from TumorQueryLib.registration import Registration, register
+from TumorQueryLib.registration.velocity_field import Level, register_by_velocity_field
+from TumorQueryLib.studies.phantom import warped_patient
 
 #: What ANTs SyN (antspyx 0.6.3, its defaults) reached on the same two tasks.
 ANTS_SYN = {"csf": 0.434, "grey_matter": 0.774, "white_matter": 0.857, "median_error_mm": 1.63, "cpu_s": 49.6}
 
 
-def benchmark(cohort: str | os.PathLike | None = None, progress: Progress = no_progress) -> dict[str, Any]:
+def benchmark(cohort: str | os.PathLike | None = None, *, progress: Progress = no_progress) -> dict[str, Any]:
     """Measure the deformable registration.
 
     Parameters
     ----------
     cohort : path, optional
-        CSV file of patients (see `TumorQueryLib.cohort`); each is registered to SRI24.
+        CSV file of patients (see `inputs.cohort_file`); each is registered to SRI24.
     progress : Progress
 
     Returns
@@ -43,14 +46,12 @@ def benchmark(cohort: str | os.PathLike | None = None, progress: Progress = no_p
     steps = 2
     rows = []
     if cohort is not None:
-        from TumorQueryLib.inputs.cohort_file import read_cohort
-
         rows = read_cohort(cohort)
         steps += len(rows)
     # The first call compiles the kernels where they are not cached yet; that is not what is measured.
     _compile()
     result: dict[str, Any] = {
-        "tissue_dice": tissue_dice_between_atlases(part(progress, 0, 1 / steps)),
+        "tissue_dice": tissue_dice_between_atlases(progress=part(progress, 0, 1 / steps)),
         "known_warp": known_warp_error(progress=part(progress, 1 / steps, 2 / steps)),
         "patients": [],
     }
@@ -70,7 +71,7 @@ def benchmark(cohort: str | os.PathLike | None = None, progress: Progress = no_p
     return result
 
 
-def describe(result: dict[str, Any]) -> str:
+def as_text(result: dict[str, Any]) -> str:
     """The result of `benchmark` as a table for people."""
     tissue, warp = result["tissue_dice"], result["known_warp"]
     lines = [
@@ -93,7 +94,7 @@ def describe(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def tissue_dice_between_atlases(progress: Progress = no_progress) -> dict[str, float]:
+def tissue_dice_between_atlases(*, progress: Progress = no_progress) -> dict[str, float]:
     """Register the T1 of MNI152 to SRI24 and compare tissues that neither side has seen.
 
     Returns
@@ -120,7 +121,7 @@ def tissue_dice_between_atlases(progress: Progress = no_progress) -> dict[str, f
     return {**dice, **registration.quality, **seconds}
 
 
-def known_warp_error(random_seed: int = 0, progress: Progress = no_progress) -> dict[str, float]:
+def known_warp_error(random_seed: int = 0, *, progress: Progress = no_progress) -> dict[str, float]:
     """Register a warped MNI152 with a tumour to MNI152, where the true map of every point is known.
 
     Returns
@@ -151,56 +152,6 @@ def point_errors(registration: Registration, image: Volume, tumour: Volume, trut
     }
 
 
-def warped_patient(atlas: Atlas, random_seed: int = 0) -> tuple[Volume, Volume, Any]:
-    """A made-up patient of the atlas's anatomy with a known map to it.
-
-    The brain is warped by up to 8 mm (Gaussian, sigma 20 mm), turned by 10 degrees, scaled by +8, -6 and +5 %; the
-    image has another contrast (gamma 0.8), a bias field of +-20 %, noise and a dark spherical tumour of 48 ml.
-
-    Returns
-    -------
-    image : Volume
-        float32, 1 mm, 0 outside the brain.
-    tumour : Volume
-        bool, on the image's grid.
-    patient_to_atlas : SimpleITK.Transform
-        The true map (LPS mm).
-    """
-    import SimpleITK as sitk
-
-    rng = np.random.default_rng(random_seed)
-    source = atlas.t1.grid
-    grid = Grid.isotropic(int(max(source.spacing * source.shape) * 1.2), 1.0, source.centre)
-    coarse = Grid.isotropic(-(-grid.shape[0] // 4), 4.0, grid.centre)
-    field = np.stack([ndimage.gaussian_filter(rng.standard_normal(coarse.shape), 5.0) for _ in range(3)], axis=-1)
-    field *= 8.0 / np.linalg.norm(field, axis=-1).max()
-    displacement = sitk.GetImageFromArray(np.ascontiguousarray(field.transpose(2, 1, 0, 3)), isVector=True)
-    place_image(displacement, coarse)
-    rotation = sitk.Euler3DTransform()
-    rotation.SetRotation(*np.deg2rad((6.0, 5.0, 6.5)).tolist())  # 10.3 degrees in all
-    affine = sitk.AffineTransform(3)
-    affine.SetCenter(ras_to_lps(source.centre).tolist())
-    affine.SetMatrix((np.array(rotation.GetMatrix()).reshape(3, 3) / [1.08, 0.94, 1.05]).ravel().tolist())
-    affine.SetTranslation((6.0, -9.0, 4.0))
-    truth = sitk.CompositeTransform([affine, sitk.DisplacementFieldTransform(displacement)])
-
-    values = resample(atlas.t1, grid, truth).array
-    # The edge voxels that interpolation leaves nearly black would not survive skull stripping.
-    brain = values > 0.1 * np.percentile(values[values > 0], 50)
-    largest = values.max()
-    painted = largest * (values / largest) ** np.float32(0.8)
-    bias = ndimage.gaussian_filter(rng.standard_normal(coarse.shape), 8.0)
-    bias = resample(Volume((0.2 * bias / np.abs(bias).max()).astype(np.float32), coarse), grid).array
-    painted *= 1 + bias
-    painted += (0.02 * largest * rng.standard_normal(grid.shape)).astype(np.float32)
-    centre = grid.to_ras(np.argwhere(brain).mean(axis=0)) + np.array([32.0, 10.0, 15.0])
-    distance = np.linalg.norm(grid.to_ras(np.moveaxis(np.indices(grid.shape), 0, -1)) - centre, axis=-1)
-    tumour = (distance < (48_000 * 3 / (4 * np.pi)) ** (1 / 3)) & brain
-    painted[tumour] = 0.35 * largest + 0.05 * largest * rng.standard_normal(int(tumour.sum()))
-    image = np.where(brain, np.maximum(painted, 1e-3 * largest), 0).astype(np.float32)
-    return Volume(image, grid), Volume(tumour, grid), truth
-
-
 def _timed(image: Volume, atlas: Atlas, **arguments: Any) -> tuple[Registration, dict[str, float]]:
     wall, cpu = time.perf_counter(), time.process_time()
     registration = register(image, atlas, "deformable", **arguments)
@@ -214,7 +165,5 @@ def _most_probable(maps: list[np.ndarray]) -> np.ndarray:
 
 
 def _compile() -> None:
-    from TumorQueryLib.registration.velocity_field import Level, register_by_velocity_field
-
     image = np.zeros((9, 9, 9), dtype=np.float32)
     register_by_velocity_field(image, image, image, image, levels=(Level(1, 1), Level(2, 1)))

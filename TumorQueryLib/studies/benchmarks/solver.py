@@ -33,7 +33,7 @@ REGIONS = {"dice_02": 0.2, "dice_06": 0.6}
 CASES_WITHOUT_CORE = ("D",)
 
 
-def benchmark(progress: Progress = no_progress) -> dict[str, Any]:
+def benchmark(*, progress: Progress = no_progress) -> dict[str, Any]:
     """Solve cases A to D on MNI152 with `growth.simulate` and with the reference scheme.
 
     Grid, tissue, parameters and starting field are the same for both. The time error is
@@ -73,7 +73,7 @@ def benchmark(progress: Progress = no_progress) -> dict[str, Any]:
     }
 
 
-def describe(result: dict[str, Any]) -> str:
+def as_text(result: dict[str, Any]) -> str:
     """The result of `benchmark` as a table."""
     lines = [
         f"Growth model on {result['atlas']}, seed at {result['seed_mm']} mm RAS",
