@@ -72,7 +72,7 @@ def test_pictures_of_the_extension_are_in_the_project():
 
 @pytest.fixture(scope="module")
 def cmake():
-    pytest.importorskip("cmake", reason="the PyPI package cmake (extra slicer-test) is not installed")
+    pytest.importorskip("cmake", reason="the PyPI package cmake (group slicer-test of pyproject.toml) is not installed")
     from cmake import CMAKE_BIN_DIR
 
     if not (shutil.which("cc") or shutil.which("gcc") or shutil.which("cl")):
