@@ -139,7 +139,11 @@ def report(jobs: int) -> str:
                     killed += result.is_killed
                     if not result.is_killed:
                         spec = specs[name]
-                        changed = [line for line in (result.diff or "").splitlines() if line[:1] in "+-"][2:]
+                        changed = [
+                            line
+                            for line in (result.diff or "").splitlines()
+                            if line.startswith(("+", "-")) and not line.startswith(("+++", "---"))
+                        ]
                         survivors.append(
                             f"{spec.module_path}:{spec.start_pos[0]} {spec.operator_name}\n" + "\n".join(changed)
                         )

@@ -95,6 +95,7 @@ def test_a_cancelled_build_is_resumed_to_the_same_bytes(undisturbed, brain, tmp_
     assert seen[-1] == 1
 
 
+@pytest.mark.slow
 def test_a_build_survives_being_killed_at_any_time(undisturbed, tmp_path):
     path = tmp_path / "tumors.h5"
     generator = np.random.default_rng(int.from_bytes(os.urandom(4), "little"))

@@ -24,6 +24,8 @@ from TumorQueryLib.studies.benchmarks.pipeline import point_errors, warped_patie
 TEST_DATA = os.environ.get("TUMORQUERY_TEST_DATA")
 needs_data = pytest.mark.skipif(not TEST_DATA, reason="TUMORQUERY_TEST_DATA is not set")
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="session")
 def mni():
