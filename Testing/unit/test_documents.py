@@ -22,7 +22,10 @@ from TumorQueryLib.studies.sample import sample_files
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 
-PATIENT = "--t1gd t1gd.nii.gz --flair flair.nii.gz --segmentation seg.nii.gz --labels brats2023 --out result"
+PATIENT = (
+    "--t1gd t1gd.nii.gz --flair flair.nii.gz --segmentation seg.nii.gz --labels brats2023 --registration affine "
+    "--out result"
+)
 #: (document's words, words that are run, why): the first time each occurs in a command.
 SMALLER = [
     ("--entries 50000", "--entries 64", "7 minutes"),
@@ -32,7 +35,9 @@ SMALLER = [
     ("tumorquery build ...", "tumorquery build tumors.h5 --entries 64", "the dots stand for a file and its size"),
     ("--refine atlas|patient", "--refine atlas --refine-solves 6", "one of the two; seconds instead of minutes"),
     ("--refine atlas", "--refine atlas --refine-solves 6", "seconds instead of minutes"),
-    ("--synthetic 1000", "--synthetic 12 --strategies direct,ds32", "an hour"),
+    ("--synthetic 1000", "--synthetic 12 --strategies direct,ds32 --registration affine", "an hour"),
+    ("cohort patients.csv", "cohort patients.csv --registration affine", "half a minute"),
+    ("cohort FILE.csv", "cohort FILE.csv --registration affine", "half a minute"),
     ("--cross-anatomy N", "--cross-anatomy 1", "N"),
     ("starter 200 RESULT.json", "starter 1 RESULT.json", "an hour"),
     ("train DB.h5 --strategy NAME", "train DB.h5 --strategy bihash", "NAME"),

@@ -173,6 +173,7 @@ def test_a_finished_database_is_left_alone(undisturbed, brain, tmp_path):
     assert os.listdir(tmp_path) == [path.name]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="limits of file sizes are POSIX")
 @pytest.mark.parametrize("share", [0.3, 0.97])
 def test_a_full_disk_is_said_and_the_build_continues_later(undisturbed, brain, tmp_path, share):

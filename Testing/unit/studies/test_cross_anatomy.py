@@ -43,6 +43,7 @@ def case(anatomy, parameters):
     return make_case(anatomy, parameters, THRESHOLDS, random_seed=5)
 
 
+@pytest.mark.slow
 def test_true_map_goes_both_ways(case):
     points = case.density.grid.to_ras(np.argwhere(case.brain)[::4001])
     there = map_points(case.truth.patient_to_atlas, points)
@@ -51,6 +52,7 @@ def test_true_map_goes_both_ways(case):
     assert np.percentile(np.linalg.norm(back - points, axis=1), 95) < 0.2
 
 
+@pytest.mark.slow
 def test_regions_and_images_follow_the_density(case):
     density, patient = case.density.array, case.patient
     assert np.array_equal(patient.core.array, density > 0.6)
@@ -63,11 +65,13 @@ def test_regions_and_images_follow_the_density(case):
     assert patient.t1gd.array[patient.core.array].max() > 1.3 * patient.t1.array[patient.core.array].max()
 
 
+@pytest.mark.slow
 def test_mass_effect_makes_room_for_the_tumour(anatomy, parameters, case):
     pushed = make_case(anatomy, parameters, THRESHOLDS, random_seed=5, mass_effect=True)
     assert pushed.patient.whole.array.sum() > 1.2 * case.patient.whole.array.sum()
 
 
+@pytest.mark.slow
 def test_no_error_for_the_true_density_and_the_right_one_for_another(case):
     exact = _density_errors(case.density.array, case)
     assert exact["mae_brain"] == exact["mae_near"] == 0
