@@ -1,9 +1,11 @@
-# make demo   install, then run the main job on the bundled sample with the bundled database
-# make test   install, then run every test and the linters
-# make test-thorough   the property tests' files with fifteen times the examples
-# make setup  install only
-# make lint   ruff and mypy
-# make bench  the benchmarks, as tables and JSON in bench/
+# make demo           install, then run the main job on the bundled sample with the bundled database
+# make test           install, then the linters and every test, with the library's coverage
+# make test-fast      the tests that take at most 5 s each, without coverage
+# make test-thorough  the files of the property tests, with fifteen times the examples
+# make setup          install only
+# make lint           ruff, mypy, the layers of the imports, the size of a full clone
+# make mutate         mutation tests in mutation/, N mutants (300), JOBS at a time (2)
+# make bench          the benchmarks, as tables and JSON in bench/
 #
 # PYTHON=python3.12 takes another interpreter, in an environment of its own.
 # LEARNED=no leaves torch out.
@@ -12,8 +14,10 @@ PYTHON ?= python3
 VENV := $(if $(filter python3,$(PYTHON)),.venv,.venv-$(notdir $(PYTHON)))
 BIN := $(VENV)/bin
 OUT ?= demo
+N ?= 300
+JOBS ?= 2
 
-.PHONY: setup demo test test-thorough lint bench clean
+.PHONY: setup demo test test-fast test-thorough lint mutate bench clean
 
 $(VENV)/installed-run: pyproject.toml Testing/constraints.txt scripts/setup.sh
 	sh scripts/setup.sh $(PYTHON) $(VENV) run
@@ -32,13 +36,25 @@ lint: $(VENV)/installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo --no-cache
+	$(BIN)/python scripts/check_size.py
 
 test: $(VENV)/installed-test lint
 	sh scripts/install_rendering_libraries.sh
-	$(BIN)/python -m pytest
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report
+
+test-fast: $(VENV)/installed-test
+	$(BIN)/python -m pytest -m "not slow"
 
 test-thorough: $(VENV)/installed-test
 	TUMORQUERY_HYPOTHESIS=thorough $(BIN)/python -m pytest $$(grep -rl '^@given' Testing/unit)
+
+mutate: $(VENV)/installed-test
+	$(BIN)/python -m pip --disable-pip-version-check --quiet install --constraint Testing/constraints.txt --group mutation
+	$(BIN)/python scripts/mutate.py --mutants $(N) --jobs $(JOBS)
 
 bench: $(VENV)/installed-test
 	mkdir -p bench

@@ -4,7 +4,7 @@
 #     scripts/setup.sh PYTHON FOLDER run|test
 #
 # "run" installs what the commands need; "test" adds the optional extras and the
-# tools of the tests. An extra that cannot be installed is said and skipped.
+# groups test and slicer-test of pyproject.toml. What cannot be installed is said and skipped.
 set -eu
 python=$1
 folder=$2
@@ -44,13 +44,13 @@ fi
 [ -x "$folder/bin/python" ] || "$python" -m venv "$folder"
 pip="$folder/bin/python -m pip --disable-pip-version-check --quiet --quiet"
 constraints="--constraint Testing/constraints.txt"
-$pip install --upgrade "pip>=24" "setuptools>=77" wheel
+$pip install --upgrade "pip>=25.1" "setuptools>=77" wheel
 $pip install $constraints --editable .
 
 if [ "$what" = test ]; then
-    $pip install $constraints --editable ".[test]"
+    $pip install $constraints --group test
     $pip install $constraints --editable ".[distributed]" || say "skipped the extra 'distributed': dask could not be installed."
-    $pip install $constraints --editable ".[slicer-test]" || say "skipped the extra 'slicer-test': no slicer-core or PySide6 for this Python and platform."
+    $pip install $constraints --group slicer-test || say "skipped the group 'slicer-test': no slicer-core or PySide6 for this Python and platform."
     $pip install faiss-cpu || say "skipped faiss-cpu: the query benchmark leaves its row out."
 
     # Without a GPU the CPU build of torch, which is gigabytes smaller on Linux.

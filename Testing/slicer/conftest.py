@@ -36,7 +36,7 @@ def missing_packages():
 
 
 if missing_packages() and on_ci():
-    raise pytest.UsageError(f"the panel's tests need {' and '.join(missing_packages())} (extra slicer-test)")
+    raise pytest.UsageError(f"the panel's tests need {' and '.join(missing_packages())} (group slicer-test)")
 
 
 def pytest_pycollect_makemodule(module_path, parent):
@@ -46,7 +46,7 @@ def pytest_pycollect_makemodule(module_path, parent):
 
     class SkippedModule(pytest.Module):
         def collect(self):
-            pytest.skip(f"needs {' and '.join(missing_packages())} (extra slicer-test)", allow_module_level=True)
+            pytest.skip(f"needs {' and '.join(missing_packages())} (group slicer-test)", allow_module_level=True)
 
     return SkippedModule.from_parent(parent, path=module_path)
 

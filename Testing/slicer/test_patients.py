@@ -17,7 +17,10 @@ DATA = os.environ.get("TUMORQUERY_TEST_DATA", "")
 PATIENTS = Path(DATA) / "patients"
 OPTIONS = ["--strategy", "direct", "--registration", "affine"]
 
-pytestmark = pytest.mark.skipif(not PATIENTS.is_dir() or not DATA, reason="needs real patients, TUMORQUERY_TEST_DATA")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not PATIENTS.is_dir() or not DATA, reason="needs real patients, TUMORQUERY_TEST_DATA"),
+]
 
 
 @pytest.fixture(scope="module")

@@ -15,6 +15,8 @@ from test_overlay import dice, is_coloured
 
 TIMEOUT = 600
 
+pytestmark = pytest.mark.slow
+
 
 def is_idle(panel):
     return panel.widget._run.state.value == "idle"

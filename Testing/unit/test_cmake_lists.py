@@ -72,7 +72,7 @@ def test_pictures_of_the_extension_are_in_the_project():
 
 @pytest.fixture(scope="module")
 def cmake():
-    pytest.importorskip("cmake", reason="the PyPI package cmake (extra slicer-test) is not installed")
+    pytest.importorskip("cmake", reason="the PyPI package cmake (group slicer-test of pyproject.toml) is not installed")
     from cmake import CMAKE_BIN_DIR
 
     if not (shutil.which("cc") or shutil.which("gcc") or shutil.which("cl")):
@@ -94,6 +94,7 @@ def installed(cmake, tmp_path_factory):
     return build, prefix / MODULES_FOLDER
 
 
+@pytest.mark.slow
 def test_installed_tree_holds_every_file(installed):
     modules = installed[1]
     expected = [f"TumorQueryLib/{file}" for file in files_below(ROOT / "TumorQueryLib", "*.py")]
@@ -106,6 +107,7 @@ def test_installed_tree_holds_every_file(installed):
     assert files_below(modules) == sorted(expected)
 
 
+@pytest.mark.slow
 def test_tests_in_slicer_are_registered(installed, cmake):
     listed = subprocess.run(
         [cmake / "ctest", "--test-dir", installed[0], "-N"], check=True, capture_output=True, text=True, timeout=60
@@ -113,6 +115,7 @@ def test_tests_in_slicer_are_registered(installed, cmake):
     assert re.findall(r"Test +#\d+: (\S+)", listed) == ["py_TumorQuery", "py_TumorQueryLibraryTest", "py_batch"]
 
 
+@pytest.mark.slow
 def test_installed_tree_runs_the_demo(installed, tmp_path):
     modules = installed[1]
     environment = {key: value for key, value in os.environ.items() if not key.startswith("TUMORQUERY_")}

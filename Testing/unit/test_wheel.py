@@ -11,6 +11,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 
+pytestmark = pytest.mark.slow
+
 
 def run(*command, **options):
     ran = subprocess.run([*map(str, command)], capture_output=True, text=True, timeout=600, **options)

@@ -42,6 +42,7 @@ def build_job(tmp_path, entries):
     )
 
 
+@pytest.mark.slow
 def test_a_job_reports_progress_and_its_result(tmp_path):
     (tmp_path / "dåta").mkdir()
     worker = start(build_job(tmp_path, 2))

@@ -95,6 +95,7 @@ def test_a_cancelled_build_is_resumed_to_the_same_bytes(undisturbed, brain, tmp_
     assert seen[-1] == 1
 
 
+@pytest.mark.slow
 def test_a_build_survives_being_killed_at_any_time(undisturbed, tmp_path):
     path = tmp_path / "tumors.h5"
     generator = np.random.default_rng(int.from_bytes(os.urandom(4), "little"))
@@ -172,6 +173,7 @@ def test_a_finished_database_is_left_alone(undisturbed, brain, tmp_path):
     assert os.listdir(tmp_path) == [path.name]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="limits of file sizes are POSIX")
 @pytest.mark.parametrize("share", [0.3, 0.97])
 def test_a_full_disk_is_said_and_the_build_continues_later(undisturbed, brain, tmp_path, share):

@@ -24,6 +24,8 @@ from TumorQueryLib.studies.phantom import head_with_skull, warped_patient
 TEST_DATA = os.environ.get("TUMORQUERY_TEST_DATA")
 needs_data = pytest.mark.skipif(not TEST_DATA, reason="TUMORQUERY_TEST_DATA is not set")
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="session")
 def mni():

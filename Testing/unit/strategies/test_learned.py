@@ -145,6 +145,7 @@ def test_bi_half_layer_halves_the_batch_and_passes_the_gradient_on(torch):
     torch.testing.assert_close(continuous.grad, weights + 3.0 * (continuous.detach() - binary) / 60)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["ae", "vae", "bihash"])
 def test_the_papers_network_goes_down_in_three_stages_and_learns(torch, kind):
     from TumorQueryLib.strategies.networks import Architecture, Autoencoder
@@ -180,6 +181,7 @@ def test_an_input_that_the_stages_cannot_halve_is_refused(torch):
 # Training.
 
 
+@pytest.mark.slow
 def test_an_interrupted_training_ends_as_an_uninterrupted_one(torch, small_database, tmp_path):
     def stop_in_second_epoch(value, message):
         if "epoch 2 of 2" in message or "epoch 1 of 2, loss" in message:
@@ -196,6 +198,7 @@ def test_an_interrupted_training_ends_as_an_uninterrupted_one(torch, small_datab
     assert sorted(path.name for path in tmp_path.iterdir()) == [interrupted.name, straight.name]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strategy", learned_strategies())
 def test_the_papers_network_is_trained_and_queried(torch, small_grid_database, user_cache, strategy):
     path = train_strategy(small_grid_database, strategy, architecture="paper", epochs=1)
@@ -216,6 +219,7 @@ def test_the_command_trains_the_papers_network(torch, small_grid_database, user_
     assert "'pooled', 'paper'" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_training_learns_and_reports_both_losses(torch, small_database, tmp_path):
     from TumorQueryLib.strategies.models import load_encoders
 
@@ -327,6 +331,7 @@ def test_a_trained_model_is_found_in_the_cache_and_a_missing_one_is_explained(mo
 
 
 @pytest.mark.parametrize("name", learned_strategies())
+@pytest.mark.slow
 def test_the_bundled_models_find_what_the_exact_query_finds(name, torch, user_cache):
     with TumorDatabase.open("starter") as database:
         strategy = create_strategy(name, database)

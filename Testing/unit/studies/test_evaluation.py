@@ -93,6 +93,7 @@ def evaluated(small_database, tmp_path_factory):
     return results, folder
 
 
+@pytest.mark.slow
 def test_every_table_and_figure_is_written(evaluated):
     results, folder = evaluated
     tables = {"results.json", "tables.md", "table1.csv", "table2.csv", "cases.csv"}
@@ -102,6 +103,7 @@ def test_every_table_and_figure_is_written(evaluated):
         assert (folder / name).read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_entries_of_the_database_are_found_first_with_dice_two(evaluated, small_database):
     results, folder = evaluated
     assert results["real"]["best_dice_sum"]["value"] == 2.0
@@ -113,6 +115,7 @@ def test_entries_of_the_database_are_found_first_with_dice_two(evaluated, small_
     assert sum(row["queries"] == "synthetic" for row in rows) == 3
 
 
+@pytest.mark.slow
 def test_the_papers_figures_stand_beside_ours(evaluated):
     _, folder = evaluated
     text = (folder / "tables.md").read_text()
@@ -126,6 +129,7 @@ def test_the_papers_figures_stand_beside_ours(evaluated):
     assert {row["strategy"] for row in rows if row["source"] == "measured"} == set(STRATEGIES)
 
 
+@pytest.mark.slow
 def test_synthetic_queries_are_in_no_database_and_best_matches_fall_short_of_two(evaluated):
     results, _ = evaluated
     assert 0 < results["synthetic"]["best_dice_sum"]["value"] < 2

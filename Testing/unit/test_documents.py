@@ -1,0 +1,213 @@
+"""What the documents tell a reader to type works: their commands and Python blocks are run as they stand.
+
+Files that the documents name (patient, cohort, database) lie in the folder that a command runs in. What is too long for
+a test is replaced by the smaller size in SMALLER; what cannot run here is named in NOT_RUN, with where it is tested.
+"""
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from TumorQueryLib.studies.sample import sample_files
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+PATIENT = (
+    "--t1gd t1gd.nii.gz --flair flair.nii.gz --segmentation seg.nii.gz --labels brats2023 --registration affine "
+    "--out result"
+)
+#: (document's words, words that are run, why): the first time each occurs in a command.
+SMALLER = [
+    ("--entries 50000", "--entries 16", "7 minutes"),
+    ('"$1" --entries "$2"', "tumors.h5 --entries 16", "the arguments of a job's script"),
+    ("--workers 8", "--workers 2", "a test takes no more cores than that"),
+    ("tumorquery infer ...", f"tumorquery infer {PATIENT}", "the dots stand for the patient"),
+    ("tumorquery build ...", "tumorquery build tumors.h5 --entries 16", "the dots stand for a file and its size"),
+    ("--refine atlas", "--refine atlas --refine-solves 6", "seconds instead of minutes"),
+    ("--synthetic 1000", "--synthetic 12 --strategies direct,ds32 --registration affine", "an hour"),
+    ("cohort patients.csv", "cohort patients.csv --registration affine", "half a minute"),
+    ("cohort FILE.csv", "cohort FILE.csv --registration affine", "half a minute"),
+    ("--cross-anatomy N", "--cross-anatomy 1", "N"),
+    ("starter 200 RESULT.json", "starter 1 RESULT.json", "an hour"),
+    ("train DB.h5 --strategy NAME", "train DB.h5 --strategy bihash", "NAME"),
+    ("tcp://first-host:8786", "ADDRESS", "the test's own scheduler"),
+    ('"$address"', "ADDRESS", "the test's own scheduler"),
+]
+#: Command or document of a Python block, and why it is not run.
+NOT_RUN = {
+    "Slicer ": "needs Slicer; Testing/slicer and the job `slicer` of the continuous integration run the batch script",
+    "docs/slicer-module.md": "needs Slicer; Testing/slicer/test_sample_run.py makes the same call",
+    "python scripts/make_evaluation_page.py": "writes into docs/ what hours of `tumorquery evaluate` have measured",
+    "python scripts/make_query_page.py": "writes into docs/ what minutes of `tumorquery bench query` have measured",
+    "tumorquery train": "trains for minutes on any database; Testing/unit/strategies/test_learned.py trains",
+    "tumorquery bench query": "minutes on any database; Testing/unit/studies/test_benchmark_query.py runs its parts",
+    "dask ": "a cluster of several machines; the commands that use one are run on the test's own",
+    "sbatch ": "needs SLURM; the lines of the script that it starts are run",
+}
+#: First words of lines in code blocks that no test has to run.
+NOT_COMMANDS = {"make", "pip", ".venv/bin/python", "source", "until", "kill"}
+
+
+class Command(NamedTuple):
+    """A line to type, and where it stands."""
+
+    document: str
+    line: int
+    text: str
+
+
+def blocks(path: Path):
+    """(line, language, lines) of the fenced and the indented code blocks of a document."""
+    language, body, first = None, [], 0
+    for number, line in enumerate([*path.read_text(encoding="utf-8").splitlines(), ""], 1):
+        if line.startswith("```"):
+            if language is None:
+                language, body, first = line[3:].strip() or "shell", [], number + 1
+            else:
+                yield first, language, body
+                language, body = None, []
+        elif language is not None:
+            body.append(line)
+        elif line.startswith("    "):
+            yield number, "shell", [line[4:]]
+
+
+def joined(path: Path):
+    """(line, text) of the lines of the shell blocks; one that ends in a backslash goes on in the next."""
+    pending = ""
+    for first, language, body in blocks(path):
+        for number, line in enumerate(body, first):
+            if language == "shell":
+                pending = f"{pending} {line.strip()}".strip()
+                if pending.endswith("\\"):
+                    pending = pending[:-1].strip()
+                elif pending:
+                    yield number, pending
+                    pending = ""
+
+
+def commands(path: Path) -> list[Command]:
+    """The commands of a document: lines of its code blocks, and what stands in backquotes."""
+    name = path.relative_to(ROOT).as_posix()
+    text = path.read_text(encoding="utf-8")
+    prose = re.sub(r"^```.*?^```", lambda match: "\n" * match[0].count("\n"), text, flags=re.DOTALL | re.MULTILINE)
+    inline = [
+        Command(name, prose[: match.start()].count("\n") + 1, " ".join(match[1].split()))
+        for match in re.finditer(r"`((?:tumorquery|python|Slicer|dask|sbatch) [^`]*)`", prose)
+    ]
+    return [*(Command(name, number, line) for number, line in joined(path)), *inline]
+
+
+COMMANDS = [
+    command
+    for path in DOCUMENTS
+    for command in commands(path)
+    if command.text.split()[0] in ("tumorquery", "python", "Slicer", "dask", "sbatch")
+]
+PYTHON = [
+    pytest.param("\n".join(body), path.relative_to(ROOT).as_posix(), id=f"{path.name}:{first}")
+    for path in DOCUMENTS
+    for first, language, body in blocks(path)
+    if language == "python"
+]
+
+
+def skip_what_cannot_run(words: str) -> None:
+    for beginning, reason in NOT_RUN.items():
+        if words.startswith(beginning):
+            pytest.skip(f"not run: {reason}")
+
+
+@pytest.fixture(scope="module")
+def named_files(tmp_path_factory, small_database):
+    """The files that the documents name, under their names there."""
+    folder = tmp_path_factory.mktemp("documents")
+    sample = sample_files()
+    for name, path in {"t1gd": sample["t1gd"], "t1": sample["t1gd"], "flair": sample["flair"]}.items():
+        shutil.copyfile(path, folder / f"{name}.nii.gz")
+    # The sample's labels are {1, 2, 4}; the documents' example is of a tool that writes 3 in place of 4.
+    labels = sitk.ReadImage(str(sample["segmentation"]))
+    array = sitk.GetArrayFromImage(labels)
+    changed = sitk.GetImageFromArray(np.where(array == 4, 3, array).astype(np.uint8))
+    changed.CopyInformation(labels)
+    sitk.WriteImage(changed, str(folder / "seg.nii.gz"))
+    row = "patient,t1gd,flair,segmentation,labels\none,t1gd.nii.gz,flair.nii.gz,seg.nii.gz,brats2023\n"
+    for name in ("cohort.csv", "patients.csv", "FILE.csv"):
+        (folder / name).write_text(row, encoding="utf-8")
+    for name in ("DB.h5", "large.h5", "starter.h5"):
+        shutil.copyfile(small_database.path, folder / name)
+    return folder
+
+
+@pytest.fixture
+def folder(named_files, tmp_path):
+    """A folder of its own for a command, with the named files."""
+    shutil.copytree(named_files, tmp_path, dirs_exist_ok=True)
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def scheduler():
+    """The address of a Dask cluster with one worker."""
+    distributed = pytest.importorskip("distributed", reason="the extra 'distributed' is not installed")
+    with distributed.LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None) as cluster:
+        yield cluster.scheduler_address
+
+
+def run(words: list[str], folder: Path) -> None:
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "TUMORQUERY_CACHE": str(folder / "cache")}
+    done = subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, f"{shlex.join(words)}\n{done.stdout[-2000:]}{done.stderr[-2000:]}"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: f"{command.document}:{command.line}")
+def test_commands_of_the_documents_run(command, folder, request):
+    skip_what_cannot_run(command.text)
+    text = command.text
+    for documented, smaller, _ in SMALLER:
+        if documented in text:
+            text = text.replace(documented, smaller)
+    if "ADDRESS" in text:
+        text = text.replace("ADDRESS", request.getfixturevalue("scheduler"))
+    words = shlex.split(text, comments=True)
+    if words[0] == "python":
+        return run([sys.executable, str(ROOT / words[1]), *words[2:]], folder)
+    if len(words) == 2:  # `tumorquery infer` names the command without calling it
+        words.append("--help")
+    if words[1] == "build":
+        (folder / words[2]).unlink(missing_ok=True)
+    run([sys.executable, "-m", "TumorQueryLib", *words[1:]], folder)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("code", "document"), PYTHON)
+def test_python_blocks_of_the_documents_run(code, document, folder):
+    skip_what_cannot_run(document)
+    run([sys.executable, "-c", code], folder)
+
+
+def test_every_line_to_type_is_known():
+    """A new kind of command is either run or named above."""
+    known = {*NOT_COMMANDS, *(command.text.split()[0] for command in COMMANDS)}
+    lines = [(path.name, number, line) for path in DOCUMENTS for number, line in joined(path)]
+    commands_typed = [line for line in lines if not re.match(r"#|\w+=", line[2])]
+    assert not [line for line in commands_typed if line[2].split()[0] not in known]
+
+
+def test_what_the_tables_name_is_in_the_documents():
+    """Replacements and exceptions that nothing needs any more are gone."""
+    texts = [command.text for command in COMMANDS]
+    assert not [words for words, _, _ in SMALLER if not any(words in text for text in texts)]
+    named = [*texts, *(block.values[1] for block in PYTHON)]
+    assert not [words for words in NOT_RUN if not any(text.startswith(words) for text in named)]
