@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from TumorQueryLib.base.errors import InputError
 from TumorQueryLib.base.resources import resources_folder
-from TumorQueryLib.geometry.grid import Grid, Volume, volume_from_image
+from TumorQueryLib.geometry.grid import Grid, Volume, read_volume
 
 ATLAS_FILES = ("wm.nii.gz", "gm.nii.gz", "csf.nii.gz", "t1.nii.gz")
 
@@ -77,7 +77,7 @@ class Atlas:
             raise InputError(
                 f"{folder / 'atlas.json'} must be a JSON object with name, licence and attribution ({error})."
             ) from error
-        volumes = [_read(folder / file) for file in ATLAS_FILES]
+        volumes = [read_volume(folder / file) for file in ATLAS_FILES]
         for file, volume in zip(ATLAS_FILES[1:3], volumes[1:3]):
             if not volume.grid.matches(volumes[0].grid):
                 raise InputError(f"{file} of the atlas in {folder} is on another grid than wm.nii.gz.")
@@ -131,12 +131,3 @@ def find_atlas_folder(name: str | os.PathLike[str]) -> Path:
 def bundled_atlases() -> dict[str, Path]:
     """The folders of the bundled atlases by name."""
     return {path.name: path for path in sorted((resources_folder() / "Atlas").iterdir()) if path.is_dir()}
-
-
-def _read(path: Path) -> Volume:
-    import SimpleITK as sitk
-
-    try:
-        return volume_from_image(sitk.ReadImage(str(path)))
-    except RuntimeError as error:
-        raise InputError(f"{path} cannot be read as an image; install or copy the atlas again.") from error

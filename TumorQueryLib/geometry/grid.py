@@ -8,6 +8,7 @@ callers hand to the resampling functions here.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -207,6 +208,22 @@ def volume_from_image(image: sitk.Image) -> Volume:
     # A true copy: a view of the image's memory would outlive the image.
     array = np.array(sitk.GetArrayViewFromImage(image).transpose(2, 1, 0), order="C")
     return Volume(array, grid_from_image(image))
+
+
+def read_volume(path: str | os.PathLike) -> Volume:
+    """Read an image file that this software wrote or brings along; a user's files are read by `inputs`.
+
+    Raises
+    ------
+    InputError
+        When the file is missing or damaged.
+    """
+    import SimpleITK as sitk
+
+    try:
+        return volume_from_image(sitk.ReadImage(str(path)))
+    except RuntimeError as error:
+        raise InputError(f"{path} cannot be read as an image: it is missing or damaged.") from error
 
 
 def resample(

@@ -15,6 +15,9 @@ from TumorQueryLib.base.errors import InputError
 from TumorQueryLib.geometry.grid import Grid, Volume, place_image, ras_to_lps, resample, resample_mask
 from TumorQueryLib.geometry.regions import TumorMasks, bounding_box
 
+#: A map of points in LPS millimetres.
+Transform = sitk.Transform
+
 #: Spacing (mm) at which a map's change of lengths is measured.
 LENGTH_SPACING = 2.0
 

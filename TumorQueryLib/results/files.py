@@ -16,7 +16,7 @@ import SimpleITK as sitk
 from TumorQueryLib.base.errors import InputError, OutputError
 from TumorQueryLib.base.files import write_json
 from TumorQueryLib.base.progress import Progress, no_progress
-from TumorQueryLib.geometry.grid import Volume, image_from_volume, volume_from_image
+from TumorQueryLib.geometry.grid import Volume, image_from_volume, read_volume
 from TumorQueryLib.geometry.transforms import SpaceMap
 from TumorQueryLib.growth import GrowthParameters
 from TumorQueryLib.results.folder import RESULT_FILE, result_folder
@@ -220,8 +220,8 @@ class SavedResult:
 
     def _volume(self, file: str) -> Volume:
         try:
-            return volume_from_image(sitk.ReadImage(str(self.folder / file)))
-        except RuntimeError as error:
+            return read_volume(self.folder / file)
+        except InputError as error:
             raise self._damaged(file) from error
 
     def _damaged(self, what: str) -> InputError:

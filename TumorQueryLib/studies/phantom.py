@@ -12,7 +12,6 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-import SimpleITK as sitk
 from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
 
@@ -21,6 +20,7 @@ from TumorQueryLib.geometry.grid import Grid, Volume, ras_to_lps, resample
 from TumorQueryLib.geometry.regions import bounding_box
 from TumorQueryLib.geometry.transforms import (
     SpaceMap,
+    Transform,
     affine_transform,
     displacement_transform,
     in_turn,
@@ -95,7 +95,7 @@ class Head:
     density: NDArray[np.float32]
 
     @classmethod
-    def carried(cls, anatomy: Atlas, density: NDArray[np.float32], to_anatomy: sitk.Transform, grid: Grid) -> Head:
+    def carried(cls, anatomy: Atlas, density: NDArray[np.float32], to_anatomy: Transform, grid: Grid) -> Head:
         """The anatomy, and a density on its grid, carried to another grid by the map of that grid's points (LPS mm)."""
 
         def carried(array: NDArray[np.float32], source: Grid) -> NDArray[np.float32]:
@@ -164,12 +164,12 @@ def grown_phantom(
     return Phantom(patient, parameters, Volume(head.density, grid), head.brain, truth, thresholds)
 
 
-def _brain(anatomy: Atlas, to_anatomy: sitk.Transform, grid: Grid) -> NDArray[np.bool_]:
+def _brain(anatomy: Atlas, to_anatomy: Transform, grid: Grid) -> NDArray[np.bool_]:
     mask = anatomy.brain_mask
     return resample(Volume(mask.array.astype(np.float32), mask.grid), grid, to_anatomy).array > 0.5
 
 
-def _grid_around_brain(anatomy: Atlas, to_anatomy: sitk.Transform, centre: NDArray[np.float64]) -> Grid:
+def _grid_around_brain(anatomy: Atlas, to_anatomy: Transform, centre: NDArray[np.float64]) -> Grid:
     """A grid of `SPACING` cropped to the patient's brain: every voxel costs time in all that follows."""
     size = int(np.ceil(1.35 * np.max(anatomy.t1.grid.spacing * anatomy.t1.grid.shape) / SPACING))
     grid = Grid.isotropic(size, SPACING, centre)
@@ -179,7 +179,7 @@ def _grid_around_brain(anatomy: Atlas, to_anatomy: sitk.Transform, centre: NDArr
 
 def _random_map(
     anatomy: Atlas, density: NDArray[np.float32], random: np.random.Generator, push: float
-) -> tuple[sitk.Transform, sitk.Transform, NDArray[np.float64]]:
+) -> tuple[Transform, Transform, NDArray[np.float64]]:
     """Patient to anatomy and back (LPS mm), and the brain's centre in the patient (RAS mm)."""
     centre = anatomy.t1.grid.centre
     lattice = Grid.isotropic(90, LATTICE, centre)
@@ -264,9 +264,7 @@ def textured_noise(random: np.random.Generator, grid: Grid, scale: float) -> NDA
     return (field - field.mean()) / field.std()
 
 
-def textured_warp(
-    random: np.random.Generator, centre: ArrayLike, longest: float, scale: float
-) -> sitk.DisplacementFieldTransform:
+def textured_warp(random: np.random.Generator, centre: ArrayLike, longest: float, scale: float) -> Transform:
     """A smooth random displacement of at most `longest` mm that varies over `scale` mm, around a centre (RAS mm)."""
     coarse = Grid.isotropic(64, COARSE, centre)
     field = np.stack([textured_noise(random, coarse, scale) for _ in range(3)])
@@ -274,7 +272,7 @@ def textured_warp(
     return _warp(field, coarse)
 
 
-def _warp(field: NDArray[np.floating], grid: Grid) -> sitk.DisplacementFieldTransform:
+def _warp(field: NDArray[np.floating], grid: Grid) -> Transform:
     """The transform of displacements in mm of LPS, shape (3, i, j, k), on a grid along RAS."""
     in_voxels = ras_to_lps(np.moveaxis(field, 0, -1)) / grid.spacing
     return displacement_transform(np.moveaxis(in_voxels, -1, 0), grid)
@@ -386,7 +384,7 @@ def _largest_part(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return parts == 1 + np.argmax(ndimage.sum_labels(mask, parts, np.arange(1, count + 1)))
 
 
-def warped_patient(atlas: Atlas, random_seed: int = 0) -> tuple[Volume, Volume, sitk.Transform]:
+def warped_patient(atlas: Atlas, random_seed: int = 0) -> tuple[Volume, Volume, Transform]:
     """A made-up patient of the atlas's anatomy with a known map to it.
 
     The brain is warped by up to 8 mm (Gaussian, sigma 20 mm), turned by 10 degrees, scaled by +8, -6 and +5 %; the

@@ -11,12 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from TumorQueryLib.base.errors import InputError
 from TumorQueryLib.base.resources import resources_folder
-from TumorQueryLib.geometry.grid import Volume, volume_from_image
+from TumorQueryLib.geometry.grid import Volume, read_volume
 from TumorQueryLib.geometry.regions import dice
 
 if TYPE_CHECKING:
@@ -69,14 +68,14 @@ def load_truth() -> Truth:
     folder = resources_folder() / "SampleData"
     try:
         about = json.loads((folder / "sample.json").read_text(encoding="utf-8"))["truth"]
-        density = volume_from_image(sitk.ReadImage(str(folder / "density_true.nrrd")))
+        density = read_volume(folder / "density_true.nrrd")
         return Truth(
             density=density,
             seed_patient_mm=tuple(about["seed_patient_mm"]),
             infiltration_length_patient_mm=about["infiltration_length_patient_mm"],
             rho_t=about["rho_t"],
         )
-    except (OSError, RuntimeError, ValueError, KeyError) as error:
+    except (InputError, OSError, ValueError, KeyError) as error:
         raise InputError(f"The truth of the sample case in {folder} is damaged; install TumorQuery again.") from error
 
 
