@@ -73,7 +73,7 @@ SIGNATURES = {
         "(database, *, out, strategies, synthetic=1000, cohort=None, registration='deformable', random_seed=2022, "
         "progress)"
     ),
-    "register_strategy": "(name)",
+    "register_strategy": "(name, info=None)",
     "strategy_names": "()",
 }
 
