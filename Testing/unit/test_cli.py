@@ -13,6 +13,7 @@ from small_world import world_patient, write_patient
 from TumorQueryLib.base.method import Method
 from TumorQueryLib.base.resources import resources_folder
 from TumorQueryLib.cli import main, make_parser, method_of, write_log
+from TumorQueryLib.strategies.base import StrategyInfo, StrategyOption
 from TumorQueryLib.strategies.direct import Direct
 
 
@@ -160,8 +161,9 @@ def test_options_of_a_strategy_are_named_values(capsys):
 
 def test_options_reach_the_strategy(capsys, tmp_path, world, world_files, registered):
     given = []
+    bonus = StrategyOption(int, 0, "a number")
 
-    @registered("direct-with-options")
+    @registered("direct-with-options", StrategyInfo(options={"bonus": bonus}))
     class WithOptions(Direct):
         def __init__(self, database, **options):
             super().__init__(database)
@@ -172,7 +174,16 @@ def test_options_reach_the_strategy(capsys, tmp_path, world, world_files, regist
         *("infer", *world_files, *world.options(refine="none"), "--strategy", "direct-with-options"),
         *("--strategy-option", "bonus=7", "--out", tmp_path / "out"),
     )
-    assert (status, given) == (0, [{"bonus": "7"}]), said
+    assert (status, given) == (0, [{"bonus": 7}]), said
+    for option, words in (("malus=7", "no option 'malus'; it accepts bonus (a number)"), ("bonus=many", "'many'")):
+        status, said = called(
+            capsys,
+            *("infer", *world_files, *world.options(refine="none"), "--strategy", "direct-with-options"),
+            *("--strategy-option", option, "--out", tmp_path / "refused"),
+        )
+        assert status == 2
+        assert words in said
+        assert not (tmp_path / "refused").exists()
 
 
 @pytest.fixture(scope="module")

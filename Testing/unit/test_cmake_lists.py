@@ -130,7 +130,7 @@ def test_installed_tree_runs_the_demo(installed, tmp_path):
     )
     assert ended.returncode == 0, ended.stderr
     result = json.loads((tmp_path / "demo" / "result.json").read_text(encoding="utf-8"))
-    assert result["patient_space"]["dice_whole"] > 0.5
+    assert result["estimates"][result["chosen"]]["fit"]["dice_whole"] > 0.5
     used = subprocess.run(
         [
             sys.executable,

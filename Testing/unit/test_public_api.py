@@ -71,9 +71,9 @@ SIGNATURES = {
     "run_cohort": "(path, out, *, method=None, workers=1, dask=None, progress)",
     "evaluate": (
         "(database, *, out, strategies, synthetic=1000, cohort=None, registration='deformable', random_seed=2022, "
-        "progress)"
+        "atlas=None, progress)"
     ),
-    "register_strategy": "(name)",
+    "register_strategy": "(name, info=None)",
     "strategy_names": "()",
 }
 

@@ -44,10 +44,11 @@ def test_a_segmentation_on_another_grid_over_the_same_head_is_accepted(synthetic
     patient = synthetic_patient(core=finer["core"], whole=finer["whole"])
     assert patient.warnings == ()
     assert patient.whole.grid == finer["whole"].grid
-    on_t1gd = patient.whole_on_t1gd
+    on_t1gd = patient.regions_on_t1gd
     assert on_t1gd.grid.matches(patient.t1gd.grid)
-    assert np.array_equal(on_t1gd.array, resample_mask(finer["whole"], patient.t1gd.grid).array)
-    assert not (patient.core_on_t1gd.array & ~on_t1gd.array).any()
+    assert np.array_equal(on_t1gd.whole, resample_mask(finer["whole"], patient.t1gd.grid).array)
+    assert np.array_equal(on_t1gd.core, resample_mask(finer["core"], patient.t1gd.grid).array)
+    assert not (on_t1gd.core & ~on_t1gd.whole).any()
 
 
 def test_two_masks_on_two_grids_end_on_the_finer_one(synthetic_patient):
