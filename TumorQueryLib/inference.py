@@ -107,7 +107,9 @@ def _infer(
     warnings = [*patient.warnings, *registration.warnings, *query_warnings(query, matches)]
 
     estimates, refinement, chosen = {"match": match}, None, "match"
-    if method.refine != "none":
+    if method.refine != "none" and not query.whole.any():
+        warnings.append("There is no refinement: the tumour lies outside the atlas's brain, and the match is kept.")
+    elif method.refine != "none":
         with timed(timings, "refinement"):
             refinement, refined = refine_match(
                 patient,

@@ -20,7 +20,7 @@ def summarise(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     for variant, mode in dict.fromkeys((row["variant"], row["mode"]) for row in rows):
         chosen = [row for row in rows if (row["variant"], row["mode"]) == (variant, mode)]
 
-        def values(name: str, chosen=chosen) -> NDArray[np.float64]:
+        def values(name: str, chosen: list[dict[str, Any]] = chosen) -> NDArray[np.float64]:
             return np.array([row[name] for row in chosen])
 
         means = ("mae_brain", "mae_near", *(f"dice_{level}" for level in LEVELS), "seconds")
