@@ -54,11 +54,11 @@ def ended_at(call: list[str], after: float, number: signal.Signals) -> int:
 
 
 def contents(folder: Path) -> dict[str, str]:
-    """SHA-256 of every file below a folder; pictures and timings are left out, since they hold the run's seconds."""
+    """SHA-256 of the volumes and databases below a folder; other files hold a run's seconds or the time."""
     return {
         path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.suffix in (".nrrd", ".h5")
+        if path.is_file() and path.suffix in (".nrrd", ".h5") and "_to_" not in path.name
     }
 
 

@@ -52,11 +52,10 @@ NOT_RUN = {
     "tumorquery train": "trains for minutes on any database; Testing/unit/strategies/test_learned.py trains",
     "tumorquery bench query": "minutes on any database; Testing/unit/studies/test_benchmark_query.py runs its parts",
     "dask ": "a cluster of several machines; the commands that use one are run on the test's own",
-    "openssl ": "certificates of a cluster of several machines",
     "sbatch ": "needs SLURM; the lines of the script that it starts are run",
 }
 #: First words of lines in code blocks that no test has to run.
-NOT_COMMANDS = {"make", "pip", ".venv/bin/python", "source", "until", "kill"}
+NOT_COMMANDS = {"make", "openssl", "pip", ".venv/bin/python", "source", "until", "kill"}
 
 
 class Command(NamedTuple):
