@@ -246,7 +246,7 @@ def add_patient_options(parser: argparse.ArgumentParser) -> None:
     files.add_argument(
         "--labels",
         metavar="CONVENTION",
-        help="brats2013, brats2018, brats2023, brats2024, decathlon, or for example core=1,4/whole=1,2,4",
+        help="brats2013, brats2018, brats2023, brats2024, brats-peds, decathlon, or like core=1,4/whole=1,2,4",
     )
     files.add_argument("--brain-mask", type=Path, metavar="F", help="where the images still have the skull")
 

@@ -47,6 +47,8 @@ def infer_call(sample, tmp_path):
     def call(**changes):
         files = {"t1gd": sample["t1gd"], "segmentation": sample["segmentation"], "out": tmp_path / "out"} | changes
         files.setdefault("registration", "none")
+        if files["segmentation"] is not None:
+            files.setdefault("labels", sample["labels"])
         return [
             "infer",
             *(
@@ -100,6 +102,7 @@ def bad_inputs(folder, sample):
         "all-zero segmentation": ({"segmentation": empty}, "empty"),
         "segmentation elsewhere": ({"segmentation": folder / "elsewhere.nii.gz"}, "segmentation"),
         "labels never seen": ({"segmentation": odd}, "brats2013"),
+        "no convention": ({"labels": None}, "brats2018 (1 necrosis"),
         "core larger than whole": ({"segmentation": None, "core": core, "whole": whole}, "core"),
         "four dimensions": ({"t1gd": four}, "volumes"),
         "database of another schema": ({"database": schema}, "version"),
@@ -316,6 +319,7 @@ def test_the_transforms_carry_the_density(capsys, tmp_path, sample):
     status, said = called(
         capsys,
         *("infer", "--t1gd", sample["t1gd"], "--flair", sample["flair"], "--segmentation", sample["segmentation"]),
+        *("--labels", sample["labels"]),
         *("--registration", "affine", "--refine", "none", "--out", tmp_path),
     )
     assert status == 0, said
@@ -368,7 +372,7 @@ def test_cancelling_leaves_nothing(tmp_path, sample):
     process = subprocess.Popen(
         [
             *(sys.executable, "-m", "TumorQueryLib", "infer", "--t1gd", str(sample["t1gd"])),
-            *("--segmentation", str(sample["segmentation"]), "--out", str(out)),
+            *("--segmentation", str(sample["segmentation"]), "--labels", sample["labels"], "--out", str(out)),
         ],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

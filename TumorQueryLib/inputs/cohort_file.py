@@ -2,14 +2,18 @@
 
 Columns: `patient` (a name, unique, also the name of the output folder), `t1gd`, and
 as far as they apply `flair`, `t1`, `segmentation`, `core`, `whole`, `labels`,
-`brain_mask`. Paths are relative to the CSV file.
+`brain_mask`. Paths are relative to the CSV file. What spreadsheets make of such a
+file is read too: semicolons or tabs, headings with capitals or spaces, empty rows and
+columns, UTF-16.
 """
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 import os
+import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +22,15 @@ from TumorQueryLib.inputs.patient import Patient
 
 FILE_COLUMNS = ("t1gd", "flair", "t1", "segmentation", "core", "whole", "brain_mask")
 COLUMNS = ("patient", *FILE_COLUMNS, "labels")
+DELIMITERS = ",;\t"
+
+#: Files that a cohort writes beside the patients' folders.
+RESERVED_NAMES = ("summary.csv", "summary.csv.partial")
+#: Names that Windows keeps for devices.
+DEVICES = {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10))}
+#: A row needs no more than this; without a limit a stray quotation mark makes one cell of the whole file.
+LONGEST_CELL = 4000
+LONGEST_NAME = 120
 
 
 @dataclass(frozen=True)
@@ -46,37 +59,134 @@ def read_cohort(path: str | os.PathLike) -> list[CohortRow]:
     ------
     InputError
         When the file cannot be read, has unknown columns or no `patient` and `t1gd`, no
-        rows, or names a patient twice. Files that it names are not looked at here.
+        rows, cells beyond its columns, a name that cannot be a folder's, or a patient
+        twice. Files that it names are not looked at here.
     """
     path = Path(path)
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"The cohort file {path} cannot be read: it must be a CSV file in UTF-8.") from error
-    reader = csv.DictReader(io.StringIO(text))
-    columns = list(reader.fieldnames or [])
-    unknown = [column for column in columns if column not in COLUMNS]
-    if unknown or not {"patient", "t1gd"} <= set(columns):
-        raise InputError(
-            f"The cohort file {path} has the columns {', '.join(columns) or '(none)'}; "
-            f"accepted are {', '.join(COLUMNS)}, of which patient and t1gd are needed."
-        )
-    rows = []
-    for line, row in enumerate(reader, start=2):
-        name = (row["patient"] or "").strip()
-        if not name or name in (".", "..") or any(character in name for character in '/\\:*?"<>|\0'):
-            raise InputError(f"Line {line} of {path} has the patient {name!r}, which cannot be the name of a folder.")
-        files = {column: value.strip() for column in COLUMNS[1:] if (value := row.get(column)) and value.strip()}
-        if "t1gd" not in files:
-            raise InputError(f"Line {line} of {path} (patient {name}) names no t1gd file.")
-        for column in FILE_COLUMNS:
-            if column in files:
-                files[column] = str(path.parent / files[column])
-        rows.append(CohortRow(name, files))
-    names = [row.patient for row in rows]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise InputError(f"The cohort file {path} names {', '.join(twice)} more than once; patients have unique names.")
+    rows = _cells(_text(path), path)
     if not rows:
+        raise InputError(f"The cohort file {path} is empty; its first row names the columns {', '.join(COLUMNS)}.")
+    heading = rows[0][1]
+    columns = [_column(cell) for cell in heading]
+    unknown = [cell.strip() for cell, column in zip(heading, columns) if column and column not in COLUMNS]
+    twice = sorted({column for column in columns if column and columns.count(column) > 1})
+    if unknown or twice or not {"patient", "t1gd"} <= set(columns):
+        wrong = f"; {', '.join(unknown or twice)[:200]} is {'unknown' if unknown else 'there twice'}"
+        said = ", ".join(filter(None, columns))[:200] or "(none)"
+        raise InputError(
+            f"The cohort file {path} has the columns {said}{wrong if unknown or twice else ''}; accepted are "
+            f"{', '.join(COLUMNS)}, of which patient and t1gd are needed."
+        )
+    patients = [_patient(line, cells, columns, path) for line, cells in rows[1:]]
+    names = [_folded(row.patient) for row in patients]
+    twice = sorted({row.patient for row, name in zip(patients, names) if names.count(name) > 1})
+    if twice:
+        raise InputError(
+            f"The cohort file {path} names {', '.join(twice)} more than once (upper and lower case are alike, since "
+            "the names become folders); patients have unique names."
+        )
+    if not patients:
         raise InputError(f"The cohort file {path} has no row below its heading.")
+    return patients
+
+
+def _text(path: Path) -> str:
+    """The file's text: UTF-8, or what Excel calls Unicode text."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"The cohort file {path} cannot be read: {error.strerror or error}.") from error
+    except ValueError as error:
+        raise InputError(f"The cohort file {str(path)!r} cannot be read: no file has such a name.") from error
+    if data.startswith(b"PK\x03\x04"):
+        raise InputError(f"The cohort file {path} is a workbook; save it as 'CSV UTF-8'.")
+    wide = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    try:
+        return data.decode("utf-16" if wide else "utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"The cohort file {path} cannot be read: it must be a CSV file in UTF-8 (in Excel: save as 'CSV UTF-8')."
+        ) from error
+
+
+def _cells(text: str, path: Path) -> list[tuple[int, list[str]]]:
+    """Rows that are not empty, each with the line on which it ends."""
+    first = text.splitlines()[0] if text else ""
+    if first.lower().startswith("sep=") and len(first.strip("\r\n")) <= 5:
+        # Excel's own line that names the delimiter.
+        delimiter, skipped = first[4:5] or "\t", 1
+    else:
+        delimiter, skipped = max(DELIMITERS, key=lambda one: len(_known(first.split(one)))), 0
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=delimiter != "\t")
+    rows = []
+    try:
+        for number, cells in enumerate(reader):
+            if number < skipped or not any(cell.strip() for cell in cells):
+                continue
+            for cell in cells:
+                _check_cell(cell, reader.line_num, path)
+            rows.append((reader.line_num, cells))
+    except csv.Error as error:
+        raise InputError(
+            f"Line {reader.line_num} of {path} cannot be read ({error}); is a quotation mark not closed?"
+        ) from error
     return rows
+
+
+def _check_cell(cell: str, line: int, path: Path) -> None:
+    """Refuse cells that no name or path of a file is."""
+    if any(unicodedata.category(character) in ("Cc", "Zl", "Zp", "Cs") for character in cell.strip()):
+        raise InputError(
+            f"Line {line} of {path} has a cell with a line break or another control character "
+            f"({cell.strip()[:40]!r}); is a quotation mark not closed?"
+        )
+    if len(cell) > LONGEST_CELL:
+        raise InputError(
+            f"Line {line} of {path} has a cell of {len(cell):,} characters; is a quotation mark not closed?"
+        )
+
+
+def _column(cell: str) -> str:
+    """A heading without capitals, spaces and hyphens: "Brain mask" is brain_mask."""
+    return "_".join(cell.strip().strip('"').casefold().replace("-", " ").split())
+
+
+def _known(cells: list[str]) -> set[str]:
+    return {column for cell in cells if (column := _column(cell)) in COLUMNS}
+
+
+def _patient(line: int, cells: list[str], columns: list[str], path: Path) -> CohortRow:
+    """One row as a patient."""
+    surplus = [cell for column, cell in zip(columns + [""] * len(cells), cells) if not column and cell.strip()]
+    if surplus:
+        raise InputError(
+            f"Line {line} of {path} has more cells than the heading has columns ({surplus[0].strip()[:60]!r} is beyond "
+            'them); a cell that holds the delimiter is put in quotes, like "core=1,4/whole=1,2,4".'
+        )
+    values = {column: cell.strip() for column, cell in zip(columns, cells) if column and cell.strip()}
+    name = values.pop("patient", "")
+    _check_name(name, line, path)
+    if "t1gd" not in values:
+        raise InputError(f"Line {line} of {path} (patient {name}) names no t1gd file.")
+    for column in FILE_COLUMNS:
+        if column in values:
+            values[column] = str(path.parent / values[column])
+    return CohortRow(name, values)
+
+
+def _check_name(name: str, line: int, path: Path) -> None:
+    """Refuse a patient's name that cannot be a folder's, or that a spreadsheet would run from summary.csv."""
+    where = f"Line {line} of {path} has the patient {name[:60]!r}, which"
+    if not name or name[0] == "." or name[-1] == "." or any(character in name for character in '/\\:*?"<>|'):
+        raise InputError(f"{where} cannot be the name of a folder.")
+    if len(name.encode("utf-8")) > LONGEST_NAME:
+        raise InputError(f"{where} is too long for the name of a folder; {LONGEST_NAME} bytes are accepted.")
+    if name[0] in "=+-@":
+        raise InputError(f"{where} a spreadsheet would take for a formula; begin it with a letter or a number.")
+    if _folded(name) in RESERVED_NAMES or _folded(name).partition(".")[0] in DEVICES:
+        raise InputError(f"{where} is the name of a file of the cohort or of a device; choose another name.")
+
+
+def _folded(name: str) -> str:
+    """Alike for names that are one folder on some file systems."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())

@@ -1,19 +1,28 @@
 """What the labels of a tumour segmentation mean.
 
-The same numbers mean different tissue in different data sets, so a convention is
-named by the user; only the label set {1, 2, 4} is used by one convention alone.
+The same numbers mean different tissue in different data sets, and no set of them
+belongs to one alone, so a convention is always named by the user. Only the names of
+a segmentation's own segments can say what they are.
 """
 
 from __future__ import annotations
 
+import csv
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from TumorQueryLib.base.errors import InputError
+
+
+def _plain(name: str) -> str:
+    """A name without upper case and double spaces, accents written in one way: macOS and Slicer differ in both."""
+    composed = unicodedata.normalize("NFC", name)
+    return unicodedata.normalize("NFC", " ".join(composed.split()).casefold())
 
 
 @dataclass(frozen=True)
@@ -26,9 +35,9 @@ class LabelConvention:
         Label numbers, or segment names of a Slicer segmentation. The core (necrosis,
         non-enhancing and enhancing tumour; the region seen in T1Gd) is part of the
         whole tumour (everything abnormal in FLAIR).
-    not_tumour : tuple of str
-        Labels that the convention knows and that are no tumour, such as a
-        resection cavity.
+    meanings : dict of str to str
+        What each number stands for, those that are no tumour too, such as a resection
+        cavity; empty for a convention that a user spells out.
 
     Raises
     ------
@@ -38,11 +47,11 @@ class LabelConvention:
 
     core: tuple[str, ...]
     whole: tuple[str, ...]
-    not_tumour: tuple[str, ...] = ()
+    meanings: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        whole = {label.casefold() for label in self.whole}
-        outside = [label for label in self.core if label.casefold() not in whole]
+        whole = {_plain(label) for label in self.whole}
+        outside = [label for label in self.core if _plain(label) not in whole]
         if outside or not self.whole:
             raise InputError(
                 f"The whole tumour includes the core, but core={','.join(self.core)} has labels that "
@@ -50,21 +59,51 @@ class LabelConvention:
             )
 
 
-#: BraTS 2012-2016, 2017-2021, 2023 and 2024 (post-treatment, 4 = resection cavity), Medical Segmentation Decathlon.
+@dataclass(frozen=True, eq=False)
+class Regions:
+    """Core and whole tumour, boolean arrays, and the convention by which they were read."""
+
+    core: NDArray[np.bool_]
+    whole: NDArray[np.bool_]
+    labels: str
+
+
+#: BraTS 2012-2016, 2017-2021, 2023, 2024 (post-treatment) and of children, Medical Segmentation Decathlon.
 CONVENTIONS: Mapping[str, LabelConvention] = {
-    "brats2013": LabelConvention(core=("1", "3", "4"), whole=("1", "2", "3", "4")),
-    "brats2018": LabelConvention(core=("1", "4"), whole=("1", "2", "4")),
-    "brats2023": LabelConvention(core=("1", "3"), whole=("1", "2", "3")),
-    "brats2024": LabelConvention(core=("1", "3"), whole=("1", "2", "3"), not_tumour=("4",)),
-    "decathlon": LabelConvention(core=("2", "3"), whole=("1", "2", "3")),
+    "brats2013": LabelConvention(
+        core=("1", "3", "4"),
+        whole=("1", "2", "3", "4"),
+        meanings={"1": "necrosis", "2": "oedema", "3": "non-enhancing", "4": "enhancing"},
+    ),
+    "brats2018": LabelConvention(
+        core=("1", "4"),
+        whole=("1", "2", "4"),
+        meanings={"1": "necrosis and non-enhancing", "2": "oedema", "4": "enhancing"},
+    ),
+    "brats2023": LabelConvention(
+        core=("1", "3"), whole=("1", "2", "3"), meanings={"1": "necrosis", "2": "oedema", "3": "enhancing"}
+    ),
+    "brats2024": LabelConvention(
+        core=("1", "3"),
+        whole=("1", "2", "3"),
+        meanings={"1": "non-enhancing", "2": "oedema", "3": "enhancing", "4": "resection cavity"},
+    ),
+    "brats-peds": LabelConvention(
+        core=("1", "2", "3"),
+        whole=("1", "2", "3", "4"),
+        meanings={"1": "enhancing", "2": "non-enhancing", "3": "cyst", "4": "oedema"},
+    ),
+    "decathlon": LabelConvention(
+        core=("2", "3"), whole=("1", "2", "3"), meanings={"1": "oedema", "2": "non-enhancing", "3": "enhancing"}
+    ),
 }
 
 LARGEST_LABEL = 255
+#: Tools that scale or resample a label map store its numbers with rounding, up to this much.
+ROUNDING = 0.01
 
-ACCEPTED_LABELS = (
-    "brats2013 (1, 2, 3, 4; 3 = non-enhancing core), brats2018 (1, 2, 4), brats2023 (1, 2, 3; 3 = enhancing), "
-    "brats2024 (4 = resection cavity), decathlon (1 = oedema, 2 and 3 = core), or the form core=1,4/whole=1,2,4"
-)
+SPELLED_OUT = "core=1,4/whole=1,2,4"
+ACCEPTED_LABELS = f"{', '.join(CONVENTIONS)}, or spelled out like {SPELLED_OUT}"
 
 #: Segment names that say what they are, letters only, in lower case.
 CORE_NAMES = frozenset({"core", "tumorcore", "tumourcore", "tc"})
@@ -79,8 +118,8 @@ EDEMA_NAMES = frozenset({"edema", "oedema", "ed", "peritumoraledema", "peritumou
 def parse_labels(text: str) -> LabelConvention:
     """The convention that a user names, or spells out as `core=1,4/whole=1,2,4`.
 
-    For a Slicer segmentation the same form takes segment names:
-    `core=necrosis,enhancing/whole=necrosis,enhancing,edema`.
+    For a Slicer segmentation the same form takes segment names, those with a comma in
+    quotes: `core=necrosis,"Neoplasm, Primary"/whole=necrosis,"Neoplasm, Primary",edema`.
 
     Raises
     ------
@@ -89,73 +128,103 @@ def parse_labels(text: str) -> LabelConvention:
     """
     if text in CONVENTIONS:
         return CONVENTIONS[text]
-    spelled = re.fullmatch(r"\s*core=(.*)/\s*whole=(.*)", text)
+    spelled = re.fullmatch(r"\s*core\s*=(.*)/\s*whole\s*=(.*)", text, re.DOTALL)
     if spelled is None:
         raise InputError(f"The label convention {text!r} is not known; known are {ACCEPTED_LABELS}.")
-    core, whole = (tuple(name.strip() for name in part.split(",") if name.strip()) for part in spelled.groups())
+    parts = []
+    for part in spelled.groups():
+        try:
+            (names,) = csv.reader([part.strip()], skipinitialspace=True, strict=True) if part.strip() else [[]]
+        except (csv.Error, ValueError) as error:
+            raise InputError(
+                f"The labels {text!r} cannot be read: a name with a comma is put in quotes, like "
+                'core="Neoplasm, Primary"/whole="Neoplasm, Primary",Edema.'
+            ) from error
+        parts.append(tuple(name.strip() for name in names if name.strip()))
+    core, whole = parts
     return LabelConvention(core, whole)
 
 
-def regions_from_label_map(array: NDArray, labels: str | None) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+def meanings_of(found: Sequence[int]) -> str:
+    """What labels can mean: each convention that knows them all, with the meaning of each number."""
+    fitting = [
+        f"{name} ({', '.join(f'{label} {convention.meanings[str(label)]}' for label in found)})"
+        for name, convention in CONVENTIONS.items()
+        if {str(label) for label in found} <= set(convention.meanings)
+    ]
+    return "; ".join(fitting) if fitting else "no known convention has all of them"
+
+
+def regions_from_label_map(array: NDArray, labels: str | None) -> Regions:
     """Core and whole tumour of a label map.
 
     Parameters
     ----------
     array : ndarray, any shape
-        Whole numbers, of a floating type too; 0 is background.
+        Whole numbers, of a floating type too and off by rounding up to 0.01; 0 is
+        background.
     labels : str or None
-        A name in `CONVENTIONS` or the form `core=1,4/whole=1,2,4`; None recognises
-        the label set {1, 2, 4}, which only brats2018 uses, and no other.
+        A name in `CONVENTIONS` or the form `core=1,4/whole=1,2,4`. None is refused with
+        what the numbers can mean.
 
     Returns
     -------
-    core, whole : ndarray of bool, shape array.shape
+    Regions
+        Arrays of shape array.shape.
 
     Raises
     ------
     InputError
-        When the values are not whole numbers, the convention is neither named nor
-        clear, or the map holds labels that it does not know.
+        When the values are not whole numbers, the convention is not named, or the map
+        holds labels that it does not know.
     """
     convention = None if labels is None else parse_labels(labels)
-    if not np.isfinite(array).all():
-        raise InputError(
-            "The segmentation holds values that are not numbers (NaN or infinite); labels are 0, 1, 2, ..."
-        )
-    lowest, highest = float(array.min()), float(array.max())
-    if lowest < 0 or highest > LARGEST_LABEL or (array.dtype.kind == "f" and (array != np.rint(array)).any()):
-        raise InputError(
-            f"The segmentation holds values from {lowest:g} to {highest:g}; a label map holds whole numbers up to "
-            f"{LARGEST_LABEL}. Is this file an image?"
-        )
-    counts = np.bincount(array.astype(np.uint8).ravel(), minlength=1)
+    numbers = _whole_numbers(array)
+    counts = np.bincount(numbers.ravel(), minlength=1)
     found = [int(label) for label in np.flatnonzero(counts) if label != 0]
     listed = ", ".join(map(str, found[:12])) + (", ..." if len(found) > 12 else "")
     if not found:
         raise InputError("The segmentation is empty: every voxel is 0.")
-    if convention is None:
-        if found != [1, 2, 4]:
-            raise InputError(
-                f"The segmentation holds the labels {listed}, which can mean different tissue; "
-                f"name the convention with labels (--labels): {ACCEPTED_LABELS}."
-            )
-        convention = CONVENTIONS["brats2018"]
+    if convention is None or labels is None:
+        raise InputError(
+            f"The segmentation holds the labels {listed}, and numbers do not say what they mean: {meanings_of(found)}. "
+            f"Name the convention with labels (--labels): {ACCEPTED_LABELS}."
+        )
     core, whole = (_label_numbers(part) for part in (convention.core, convention.whole))
-    if labels in CONVENTIONS:
-        unknown = sorted(set(found) - set(whole) - set(_label_numbers(convention.not_tumour)))
-        if unknown:
-            raise InputError(
-                f"The segmentation holds the labels {listed}; {labels} does not know {', '.join(map(str, unknown))}. "
-                f"Known are {ACCEPTED_LABELS}."
-            )
+    unknown = [label for label in found if convention.meanings and str(label) not in convention.meanings]
+    if unknown:
+        raise InputError(
+            f"The segmentation holds the labels {listed}; {labels} does not know {', '.join(map(str, unknown[:12]))}. "
+            f"What they can mean: {meanings_of(found)}. Known are {ACCEPTED_LABELS}."
+        )
     if not set(found) & set(whole):
         raise InputError(f"The segmentation holds the labels {listed}, and none of them is tumour by {labels}.")
-    return np.isin(array, core), np.isin(array, whole)
+    return Regions(np.isin(numbers, core), np.isin(numbers, whole), labels.strip())
 
 
-def regions_from_segments(
-    segments: Sequence[tuple[str, NDArray[np.bool_]]], labels: str | None
-) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+def _whole_numbers(array: NDArray) -> NDArray[np.uint8]:
+    """Labels as uint8, stored with rounding or not.
+
+    Raises `InputError`, which names a value that is no label.
+    """
+    if not np.isfinite(array).all():
+        raise InputError(
+            "The segmentation holds values that are not numbers (NaN or infinite); labels are 0, 1, 2, ..."
+        )
+    numbers = np.rint(array) if array.dtype.kind == "f" else array
+    lowest, highest = float(numbers.min()), float(numbers.max())
+    between = np.abs(array - numbers) > ROUNDING if array.dtype.kind == "f" else np.zeros(0, dtype=bool)
+    if lowest < 0 or highest > LARGEST_LABEL or between.any():
+        example = f", such as {float(array[between].ravel()[0]):g}" if between.any() else ""
+        raise InputError(
+            f"The segmentation holds values from {float(array.min()):g} to {float(array.max()):g}{example}; a label "
+            f"map holds whole numbers from 0 to {LARGEST_LABEL}. Is this file an image, or was it resampled without "
+            "nearest neighbours?"
+        )
+    return numbers.astype(np.uint8)
+
+
+def regions_from_segments(segments: Sequence[tuple[str, NDArray[np.bool_]]], labels: str | None) -> Regions:
     """Core and whole tumour of a Slicer segmentation, by the names of its segments.
 
     Parameters
@@ -163,13 +232,13 @@ def regions_from_segments(
     segments : sequence of (name, mask)
         Masks are boolean arrays of one shape.
     labels : str or None
-        `core=NAME,.../whole=NAME,...` (upper and lower case alike); None recognises
-        names that say what they are, such as "core" and "whole tumour", or
-        "necrosis", "enhancing" and "edema".
+        `core=NAME,.../whole=NAME,...` (upper and lower case and ways to write an accent
+        alike); None recognises names that say what they are, such as "core" and "whole
+        tumour", or "necrosis", "enhancing" and "edema".
 
     Returns
     -------
-    core, whole : ndarray of bool
+    Regions
 
     Raises
     ------
@@ -188,15 +257,19 @@ def regions_from_segments(
         )
     if labels is not None:
         convention = parse_labels(labels)
-        missing = [n for n in convention.whole if n.casefold() not in {name.casefold() for name in names}]
+        there = {_plain(name) for name in names}
+        missing = [name for name in convention.whole if _plain(name) not in there]
         if missing:
-            raise InputError(f"The segmentation has no segment {', '.join(map(repr, missing))}; it holds {listed}.")
-        core_names = {name.casefold() for name in convention.core}
-        whole_names = {name.casefold() for name in convention.whole}
-        is_core = [name.casefold() in core_names for name in names]
-        is_whole = [name.casefold() in whole_names for name in names]
+            raise InputError(
+                f"The segmentation has no segment {', '.join(map(repr, missing))}; it holds {listed} (a name with a "
+                "comma is put in quotes)."
+            )
+        core_names, whole_names = ({_plain(name) for name in part} for part in (convention.core, convention.whole))
+        is_core = [_plain(name) in core_names for name in names]
+        is_whole = [_plain(name) in whole_names for name in names]
+        said = labels.strip()
     else:
-        plain = ["".join(c for c in name.casefold() if c.isalpha()) for name in names]
+        plain = ["".join(c for c in _plain(name) if c.isalpha()) for name in names]
         is_core = [name in CORE_NAMES | CORE_PART_NAMES for name in plain]
         is_whole = [core or name in WHOLE_NAMES | EDEMA_NAMES for core, name in zip(is_core, plain)]
         whole_is_named = any(name in WHOLE_NAMES for name in plain)
@@ -206,13 +279,19 @@ def regions_from_segments(
         if not complete or not (all(is_whole) or (whole_is_named and core_is_named)):
             raise InputError(
                 f"The names of the segments {listed} do not tell what is core and what is the whole tumour; "
-                "name them with labels (--labels), as core=NAME,.../whole=NAME,..."
+                "name them with labels (--labels), as core=NAME,.../whole=NAME,... (a name with a comma in quotes)."
             )
+        core, whole = (
+            ",".join(f'"{name}"' if "," in name else name for name, chosen in zip(names, part) if chosen)
+            for part in (is_core, is_whole)
+        )
+        said = f"segment names: core={core}/whole={whole}"
     empty = np.zeros(segments[0][1].shape, dtype=bool)
     masks = [mask for _, mask in segments]
-    return (
+    return Regions(
         np.logical_or.reduce([empty, *(mask for mask, chosen in zip(masks, is_core) if chosen)]),
         np.logical_or.reduce([empty, *(mask for mask, chosen in zip(masks, is_whole) if chosen)]),
+        said,
     )
 
 

@@ -12,10 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from TumorQueryLib.base.errors import InputError
+from TumorQueryLib.geometry.brain import find_background
 from TumorQueryLib.geometry.grid import Grid, Volume, resample, resample_mask
-from TumorQueryLib.geometry.regions import TumorMasks
-from TumorQueryLib.inputs.image_files import ImageFile, check_plausible_grid, read_image_file
-from TumorQueryLib.inputs.labels import regions_from_label_map, regions_from_segments
+from TumorQueryLib.geometry.regions import TumorMasks, bounding_box
+from TumorQueryLib.inputs.checks import ImageFile, check_plausible_grid
+from TumorQueryLib.inputs.image_files import read_image_file
+from TumorQueryLib.inputs.labels import ROUNDING, regions_from_label_map, regions_from_segments
 
 #: Smallest whole tumour, in ml, that is more than a slip of the brush.
 SMALLEST_WHOLE_ML = 0.1
@@ -41,7 +43,8 @@ class Patient:
         Each on a grid of its own, in the same space as the T1Gd.
     brain_mask : Volume of bool, optional
     labels : str, optional
-        The convention by which the segmentation was read, where it was named.
+        The convention by which the segmentation was read: its name, the form
+        core=.../whole=..., or "segment names: core=.../whole=..." where those said it.
     inputs : tuple of dict
         What went in, as result.json holds it: role, SHA-256 and grid (affine to RAS
         mm), no name and no path. Made from the arrays where it is not given.
@@ -56,7 +59,8 @@ class Patient:
     Notes
     -----
     After construction images are float32 and finite; `core` and `whole` share one
-    grid, the finer one of the two, and the core lies within the whole tumour.
+    grid, the finer one of the two and grown where it does not hold both, and the core
+    lies within the whole tumour.
     """
 
     t1gd: Volume
@@ -94,9 +98,9 @@ class Patient:
             Two masks instead of the segmentation; the core may be left out.
         labels : str, optional
             What the segmentation's labels mean: brats2013, brats2018, brats2023,
-            brats2024, decathlon, or `core=1,4/whole=1,2,4`; for a Slicer segmentation
-            `core=NAME,.../whole=NAME,...`. The label set {1, 2, 4} and segment names
-            that say what they are need none.
+            brats2024, brats-peds, decathlon, or `core=1,4/whole=1,2,4`; for a Slicer
+            segmentation `core=NAME,.../whole=NAME,...`. A label map always needs one;
+            segment names that say what they are need none.
         brain_mask : path, optional
 
         Raises
@@ -115,7 +119,7 @@ class Patient:
         warnings: list[str] = []
 
         def read(path: str | Path, role: str, name: str) -> ImageFile:
-            file = read_image_file(path, name)
+            file = read_image_file(path, name, is_mask=role in ("segmentation", "core", "whole"))
             inputs.append(_input_record(role, file.sha256, file.volume.grid))
             warnings.extend(file.warnings)
             return file
@@ -126,10 +130,11 @@ class Patient:
         if segmentation is not None:
             file = read(segmentation, "segmentation", "segmentation")
             if file.segments:
-                masks = regions_from_segments(file.segments, labels)
+                regions = regions_from_segments(file.segments, labels)
             else:
-                masks = regions_from_label_map(file.volume.array, labels)
-            images["core"], images["whole"] = (Volume(mask, file.volume.grid) for mask in masks)
+                regions = regions_from_label_map(file.volume.array, labels)
+            labels = regions.labels
+            images["core"], images["whole"] = (Volume(m, file.volume.grid) for m in (regions.core, regions.whole))
         for role, name, path in (
             ("core", "core mask", core),
             ("whole", "whole tumour mask", whole),
@@ -203,7 +208,7 @@ class Patient:
                 raise InputError("The brain mask is empty, or lies elsewhere in space than the T1Gd.")
             where = "the brain mask"
         else:
-            brain = _imaged_tissue(self.t1gd.array)
+            brain = find_background(self.t1gd.array).foreground
             where = "the imaged tissue of the T1Gd"
         tumour = self.regions_on_t1gd.whole
         inside = float(brain[tumour].mean()) if tumour.any() else 0.0
@@ -241,19 +246,17 @@ def _checked_image(volume: Volume, name: str, warnings: list[str]) -> Volume:
 
 def _checked_regions(core: Volume, whole: Volume, warnings: list[str]) -> tuple[Volume, Volume]:
     """Core and whole tumour on one grid, the core within the whole tumour."""
-    check_plausible_grid(whole.grid, "segmentation")
+    check_plausible_grid(whole.grid, "segmentation", is_mask=True)
     if not whole.array.any():
         raise InputError("The segmentation is empty: there is no voxel of the whole tumour.")
     if not core.grid.matches(whole.grid):
-        check_plausible_grid(core.grid, "core mask")
+        check_plausible_grid(core.grid, "core mask", is_mask=True)
         if core.array.any() and _share_inside(core.grid.to_ras(np.argwhere(core.array)), whole.grid) < 0.5:
             raise InputError(
                 "The core mask lies elsewhere in space than the whole tumour mask; draw both on one image."
             )
-        if core.grid.voxel_volume_ml < whole.grid.voxel_volume_ml:
-            whole = resample_mask(whole, core.grid)
-        else:
-            core = resample_mask(core, whole.grid)
+        grid = _grid_of_both(core, whole)
+        core, whole = (_on_grid(mask, grid) for mask in (core, whole))
     voxel = whole.grid.voxel_volume_ml
     core_ml, whole_ml = core.array.sum() * voxel, whole.array.sum() * voxel
     if whole_ml < SMALLEST_WHOLE_ML:
@@ -280,44 +283,65 @@ def _checked_regions(core: Volume, whole: Volume, warnings: list[str]) -> tuple[
     return core, whole
 
 
+def _grid_of_both(core: Volume, whole: Volume) -> Grid:
+    """The finer of two masks' grids, grown to hold what is marked in either."""
+    finer, other = (core, whole) if core.grid.voxel_volume_ml < whole.grid.voxel_volume_ml else (whole, core)
+    if not other.array.any():
+        return finer.grid
+    first, last = bounding_box(other.array)
+    corners = np.array(np.meshgrid(*zip(first - 0.5, last - 0.5))).reshape(3, -1).T
+    index = finer.grid.to_index(other.grid.to_ras(corners))
+    start = np.minimum(0, np.floor(index.min(axis=0) + 0.5 - 1e-3)).astype(int)
+    stop = np.maximum(finer.grid.shape, np.ceil(index.max(axis=0) + 0.5 + 1e-3)).astype(int)
+    grid = finer.grid.cropped(start, stop)
+    check_plausible_grid(grid, "box around both masks", is_mask=True)
+    return grid
+
+
+def _on_grid(mask: Volume, grid: Grid) -> Volume:
+    """A mask on another grid; voxel for voxel where the grid only goes further."""
+    start = np.rint(grid.to_index(mask.grid.affine[:3, 3])).astype(int)
+    stop = start + mask.array.shape
+    if (start >= 0).all() and (stop <= grid.shape).all() and grid.cropped(start, stop).matches(mask.grid):
+        array = np.zeros(grid.shape, dtype=bool)
+        array[tuple(slice(int(a), int(b)) for a, b in zip(start, stop))] = mask.array
+        return Volume(array, grid)
+    # With a rim, since a mask cropped to what it holds ends there and does not go on.
+    start, stop = np.array([-1, -1, -1]), np.array(mask.array.shape) + 1
+    return resample_mask(Volume(np.pad(mask.array, 1), mask.grid.cropped(start, stop)), grid)
+
+
 def _mask_from_values(array: NDArray, name: str) -> NDArray[np.bool_]:
     """A mask from a file's values: 0 and one other value, or shares between 0 and 1."""
-    if array.dtype.kind == "f" and not np.isfinite(array).all():
-        raise InputError(f"The {name} holds values that are not numbers (NaN or infinite).")
+    if array.dtype.kind == "f":
+        if not np.isfinite(array).all():
+            raise InputError(f"The {name} holds values that are not numbers (NaN or infinite).")
+        if array.min() >= -ROUNDING and array.max() <= 1 + ROUNDING:
+            # Shares or not: what is stored as a tiny 1 and nothing else is still a mask.
+            values = array[array != 0]
+            return array > 0.5 if values.size == 0 or values.max() > 0.5 or values.min() != values.max() else array != 0
+        rounded = np.rint(array)
+        array = np.where(np.abs(array - rounded) <= ROUNDING, rounded, array)
     values = array[array != 0]
     if values.size == 0 or values.min() == values.max():
         return array != 0
-    if array.dtype.kind == "f" and values.min() > 0 and values.max() <= 1:
-        return array > 0.5
     raise InputError(
         f"The {name} holds values from {values.min():g} to {values.max():g}; a mask holds 0 and one other value. "
         "A label map is given as the segmentation."
     )
 
 
-def _imaged_tissue(array: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """Where an image differs from its background, the most frequent value on its faces.
-
-    True everywhere where no value stands out: an image with noisy air.
-    """
-    faces = np.concatenate([array[[0, -1]].ravel(), array[:, [0, -1]].ravel(), array[:, :, [0, -1]].ravel()])
-    values, counts = np.unique(faces, return_counts=True)
-    if counts.max() <= 0.5 * faces.size:
-        return np.ones(array.shape, dtype=bool)
-    return array != values[counts.argmax()]
-
-
 def _tissue_overlap(volume: Volume, reference: Volume) -> float:
     """Overlap of the imaged tissue of two images, as a share of the smaller one's.
 
     A slab that covers a part of the head counts as overlapping. 1 where the
-    background of either image has no value of its own.
+    background of either image does not stand out.
     """
     # Every few millimetres are enough for a share.
     steps = [max(1, n // 64) for n in reference.grid.shape]
     affine = reference.grid.affine @ np.diag([*steps, 1.0])
-    reference_tissue = _imaged_tissue(reference.array)[:: steps[0], :: steps[1], :: steps[2]]
-    tissue = Volume(_imaged_tissue(volume.array).astype(np.uint8), volume.grid)
+    reference_tissue = find_background(reference.array).foreground[:: steps[0], :: steps[1], :: steps[2]]
+    tissue = Volume(find_background(volume.array).foreground.astype(np.uint8), volume.grid)
     moved = resample(tissue, Grid(reference_tissue.shape, affine), interpolation="nearest").array > 0
     smaller = min(reference_tissue.sum(), moved.sum())
     return float((reference_tissue & moved).sum() / smaller) if smaller else 0.0

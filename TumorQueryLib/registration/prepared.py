@@ -12,7 +12,8 @@ from scipy import ndimage
 
 from TumorQueryLib.anatomy.atlas import Atlas
 from TumorQueryLib.base.errors import InputError
-from TumorQueryLib.geometry.grid import Grid, Volume, image_from_volume, resample, resample_mask
+from TumorQueryLib.geometry.brain import find_brain
+from TumorQueryLib.geometry.grid import Grid, Volume, resample, resample_mask
 from TumorQueryLib.geometry.regions import bounding_box
 
 SPACING = 2.0  # mm; the grid on which images are compared
@@ -20,9 +21,6 @@ PADDING = 24.0  # mm around the atlas brain: room for the velocity field to fall
 RING = 12.0  # mm of background around the brain that the affine sees: without it the brain's outline has no say
 COST_RING = 6.0  # mm of background that the deformable part sees
 TUMOUR_MARGIN = 3.0  # mm by which the tumour is dilated before it is left out
-
-#: A skull-stripped brain with its CSF holds at most about this much (ml); a head holds 2800 ml and more.
-LARGEST_BRAIN_ML = 2300.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,45 +100,6 @@ class PreparedImage:
             resample(brain, grid, transform).array,
             resample(self.weight, grid, transform).array,
         )
-
-
-def find_brain(image: Volume) -> tuple[NDArray[np.bool_], bool]:
-    """The brain of a skull-stripped image, and whether the image seems to hold the whole head.
-
-    Parameters
-    ----------
-    image : Volume
-        float32; the background of a skull-stripped image has one value, whichever it is.
-
-    Returns
-    -------
-    brain : ndarray of bool
-        What is not background, its holes filled; the largest part only.
-    has_skull : bool
-        The background is not constant (air with noise), or more than 2.3 litres stand out from it.
-
-    Raises
-    ------
-    InputError
-        When the image has one value only.
-    """
-    values, counts = np.unique(image.array, return_counts=True)
-    if len(values) < 2:
-        raise InputError(f"The image is empty: every voxel is {values[0]:g}.")
-    background = values[counts.argmax()]
-    constant = counts.max() >= 0.1 * image.array.size
-    if constant:
-        contrast = np.abs(image.array - background)
-        foreground = contrast > 0.005 * np.percentile(contrast[contrast > 0], 99)
-    else:
-        foreground = sitk.GetArrayFromImage(sitk.OtsuThreshold(image_from_volume(image), 0, 1)).transpose(2, 1, 0) > 0
-    parts, count = ndimage.label(foreground)
-    if count > 1:
-        sizes = np.bincount(parts.ravel())
-        foreground = parts == 1 + sizes[1:].argmax()
-    brain = ndimage.binary_fill_holes(foreground)
-    volume_ml = brain.sum() * image.grid.voxel_volume_ml
-    return brain, bool(not constant or volume_ml > LARGEST_BRAIN_ML)
 
 
 def dilated(mask: Volume, margin: float) -> NDArray[np.bool_]:

@@ -47,8 +47,8 @@ class Truth:
     rho_t: float
 
 
-def sample_files() -> dict[str, Path]:
-    """The sample's files, by the names that `Patient.load` gives its arguments.
+def sample_files() -> dict[str, str | Path]:
+    """The sample's files and its label convention, by the names that `Patient.load` gives its arguments.
 
     Raises
     ------
@@ -60,7 +60,7 @@ def sample_files() -> dict[str, Path]:
     missing = [path.name for path in files.values() if not path.is_file()]
     if missing:
         raise InputError(f"The sample case in {folder} lacks {', '.join(missing)}; install TumorQuery again.")
-    return files
+    return {**files, "labels": "brats2018"}
 
 
 def load_truth() -> Truth:

@@ -134,7 +134,7 @@ def test_a_dicom_series_with_a_slice_missing_is_refused(voxels, tmp_path):
 
 def test_a_dicom_series_of_two_volumes_is_refused(voxels, tmp_path):
     series = write_dicom_series(tmp_path, voxels, AWKWARD_AFFINES["lps"])
-    write_dicom_series(tmp_path, voxels, AWKWARD_AFFINES["lps"], series=series, prefix="SECOND")
+    write_dicom_series(tmp_path, voxels + 1, AWKWARD_AFFINES["lps"], series=series, prefix="SECOND")
     with pytest.raises(InputError, match="more than one volume"):
         read_image_file(tmp_path, "T1Gd")
 

@@ -1,5 +1,8 @@
 """What the labels of a segmentation mean, and how it is asked for where they do not say."""
 
+import unicodedata
+from pathlib import Path
+
 import nrrd
 import numpy as np
 import pytest
@@ -10,12 +13,13 @@ from TumorQueryLib.base.errors import InputError
 from TumorQueryLib.inputs.image_files import read_image_file
 from TumorQueryLib.inputs.labels import CONVENTIONS, parse_labels, regions_from_label_map, regions_from_segments
 
-# From the data sets' own descriptions: necrosis, oedema, non-enhancing, enhancing, resection cavity.
+# From the data sets' own descriptions: necrosis, oedema, non-enhancing, enhancing, cyst, resection cavity.
 TISSUE = {
     "brats2013": {1: "core", 2: "oedema", 3: "core", 4: "core"},
     "brats2018": {1: "core", 2: "oedema", 4: "core"},
     "brats2023": {1: "core", 2: "oedema", 3: "core"},
     "brats2024": {1: "core", 2: "oedema", 3: "core", 4: "cavity"},
+    "brats-peds": {1: "core", 2: "core", 3: "core", 4: "oedema"},
     "decathlon": {1: "oedema", 2: "core", 3: "core"},
 }
 
@@ -25,29 +29,55 @@ TISSUE = {
 def test_each_convention_reads_its_labels(labels, dtype):
     present = sorted(TISSUE[labels])
     array = np.array([0, *present], dtype=dtype)
-    core, whole = regions_from_label_map(array, labels)
-    assert core.tolist() == [False, *(TISSUE[labels][label] == "core" for label in present)]
-    assert whole.tolist() == [False, *(TISSUE[labels][label] != "cavity" for label in present)]
+    regions = regions_from_label_map(array, labels)
+    assert regions.core.tolist() == [False, *(TISSUE[labels][label] == "core" for label in present)]
+    assert regions.whole.tolist() == [False, *(TISSUE[labels][label] != "cavity" for label in present)]
+    assert regions.labels == labels
+
+
+def test_the_table_of_the_documentation_is_that_of_the_code():
+    text = (Path(__file__).parents[3] / "docs" / "inputs.md").read_text(encoding="utf-8")
+    for name, convention in CONVENTIONS.items():
+        assert set(convention.meanings) >= set(convention.whole)
+        (row,) = [line for line in text.splitlines() if line.startswith(f"| `{name}` |")]
+        said = [cell.strip() for cell in row.strip("|").split("|")][1:]
+        assert said[:4] == [convention.meanings.get(str(number), "-") for number in (1, 2, 3, 4)]
+        assert said[4:6] == [", ".join(convention.core), ", ".join(convention.whole)]
 
 
 @given(st.sets(st.integers(1, 6), min_size=1))
-def test_only_1_2_4_speaks_for_itself(present):
-    array = np.array([0, *present])
-    if present == {1, 2, 4}:
-        core, whole = regions_from_label_map(array, None)
-        assert core.tolist() == [False, True, False, True]
-        assert whole.tolist() == [False, True, True, True]
-    else:
-        with pytest.raises(InputError, match=r"brats2013.*brats2018.*brats2023.*brats2024.*decathlon.*core=1,4/whole"):
-            regions_from_label_map(array, None)
+def test_no_set_of_labels_speaks_for_itself(present):
+    """{1, 2, 4} is three things: BraTS 2018, post-treatment without enhancement, children's tumours without cyst."""
+    with pytest.raises(InputError, match=r"--labels") as caught:
+        regions_from_label_map(np.array([0, *present]), None)
+    said = str(caught.value).partition("Name the convention")[0]
+    for name, tissue in TISSUE.items():
+        assert (f"{name} (" in said) == (present <= set(tissue))
+
+
+def test_what_1_2_4_can_mean_is_said():
+    with pytest.raises(InputError) as caught:
+        regions_from_label_map(np.array([0, 1, 2, 4]), None)
+    said = str(caught.value)
+    assert "brats2018 (1 necrosis and non-enhancing, 2 oedema, 4 enhancing)" in said
+    assert "brats2024 (1 non-enhancing, 2 oedema, 4 resection cavity)" in said
+    assert "brats-peds (1 enhancing, 2 non-enhancing, 4 oedema)" in said
+
+
+def test_a_cavity_is_no_tumour():
+    """After an operation, without enhancement: the labels of BraTS 2018, and less than half of its core."""
+    array = np.repeat([0, 1, 2, 4], [5, 10, 45, 26])
+    post, pre = (regions_from_label_map(array, labels) for labels in ("brats2024", "brats2018"))
+    assert (post.core.sum(), post.whole.sum()) == (10, 55)
+    assert (pre.core.sum(), pre.whole.sum()) == (36, 81)
 
 
 @given(st.sampled_from(sorted(CONVENTIONS)), st.sets(st.integers(1, 12), min_size=1))
 def test_a_label_that_the_convention_does_not_know_is_refused(labels, present):
     array = np.array([0, *present])
     if present <= set(TISSUE[labels]) and present & {k for k, v in TISSUE[labels].items() if v != "cavity"}:
-        core, whole = regions_from_label_map(array, labels)
-        assert not (core & ~whole).any()
+        regions = regions_from_label_map(array, labels)
+        assert not (regions.core & ~regions.whole).any()
     else:
         with pytest.raises(InputError, match="holds the labels"):
             regions_from_label_map(array, labels)
@@ -55,12 +85,22 @@ def test_a_label_that_the_convention_does_not_know_is_refused(labels, present):
 
 def test_the_free_form_takes_what_it_names_and_leaves_the_rest():
     array = np.array([0, 1, 2, 4, 9])
-    core, whole = regions_from_label_map(array, "core=1,4/whole=1, 2,4")
-    assert core.tolist() == [False, True, False, True, False]
-    assert whole.tolist() == [False, True, True, True, False]
-    core, whole = regions_from_label_map(array, "core=/whole=2")
-    assert not core.any()
-    assert whole.sum() == 1
+    regions = regions_from_label_map(array, "core=1,4/whole=1, 2,4")
+    assert regions.core.tolist() == [False, True, False, True, False]
+    assert regions.whole.tolist() == [False, True, True, True, False]
+    assert regions.labels == "core=1,4/whole=1, 2,4"
+    regions = regions_from_label_map(array, "core=/whole=2")
+    assert not regions.core.any()
+    assert regions.whole.sum() == 1
+
+
+@pytest.mark.parametrize("values", [[0.004, 1.00001526, 1.9921, 3.9999998], [-0.00003, 0.9999, 2.0099, 4.0]])
+def test_labels_stored_with_rounding_are_the_whole_numbers(values):
+    regions = regions_from_label_map(np.array(values, dtype=np.float32), "brats2018")
+    assert regions.core.tolist() == [False, True, False, True]
+    assert regions.whole.tolist() == [False, True, True, True]
+    with pytest.raises(InputError, match=r"such as 1\.02"):
+        regions_from_label_map(np.array([0, 1.02, 2]), "brats2018")
 
 
 @pytest.mark.parametrize(
@@ -83,7 +123,7 @@ def test_labels_that_fit_nothing_are_refused(labels, said):
     ("values", "said"),
     [
         ([0, 0, 0], "every voxel is 0"),
-        ([0, 1.5, 2], "whole numbers"),
+        ([0, 1.5, 2], "such as 1.5; a label map holds whole numbers"),
         ([0, 1, 700], "Is this file an image"),
         ([0, -1, 2], "Is this file an image"),
         ([0, np.nan, 2], "NaN"),
@@ -112,8 +152,35 @@ def segments(**masks):
 )
 def test_segment_names_that_say_what_they_are(named, core, whole):
     found = regions_from_segments(named, None)
-    assert np.array_equal(found[0], np.array(core, dtype=bool))
-    assert np.array_equal(found[1], np.array(whole, dtype=bool))
+    assert np.array_equal(found.core, np.array(core, dtype=bool))
+    assert np.array_equal(found.whole, np.array(whole, dtype=bool))
+
+
+def test_the_segments_that_were_taken_are_said():
+    found = regions_from_segments(segments(Necrosis=[1, 0], Edema=[0, 1]), None)
+    assert found.labels == "segment names: core=Necrosis/whole=Necrosis,Edema"
+
+
+def test_a_name_with_a_comma_is_quoted():
+    """Slicer's own terms have commas."""
+    named = segments(**{"Neoplasm, Primary": [1, 0, 0], "Edema, peritumoral": [0, 1, 0], "rest": [0, 0, 1]})
+    labels = 'core="neoplasm, primary"/whole="Neoplasm, Primary", "Edema, peritumoral"'
+    found = regions_from_segments(named, labels)
+    assert found.core.tolist() == [True, False, False]
+    assert found.whole.tolist() == [True, True, False]
+    with pytest.raises(InputError, match="in quotes"):
+        regions_from_segments(named, 'core="neoplasm, primary/whole=rest')
+    with pytest.raises(InputError, match="in quotes"):
+        regions_from_segments(named, "core=Neoplasm, Primary/whole=Neoplasm, Primary")
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+@pytest.mark.parametrize("other", ["NFC", "NFD"])
+def test_accents_are_alike_however_they_are_written(form, other):
+    named = [(unicodedata.normalize(form, "Ödem"), np.array([True, False]))]
+    found = regions_from_segments(named, unicodedata.normalize(other, "core=/whole=ödem"))
+    assert found.whole.tolist() == [True, False]
+    assert regions_from_segments([(unicodedata.normalize(form, "Œdema"), np.array([True]))], "core=/whole=œdema")
 
 
 @pytest.mark.parametrize(
@@ -134,9 +201,9 @@ def test_segment_names_that_do_not_say_are_refused_with_the_names(named):
 
 def test_segments_are_named_by_the_user():
     named = segments(Segment_1=[1, 0, 0], Rand=[0, 1, 0], Ödem=[0, 0, 1])
-    core, whole = regions_from_segments(named, "core=segment 1,RAND/whole=Segment 1,Rand,ödem")
-    assert core.tolist() == [True, True, False]
-    assert whole.all()
+    regions = regions_from_segments(named, "core=segment 1,RAND/whole=Segment 1,Rand,ödem")
+    assert regions.core.tolist() == [True, True, False]
+    assert regions.whole.all()
     with pytest.raises(InputError, match="no segment 'Edema'; it holds 'Segment 1', 'Rand', 'Ödem'"):
         regions_from_segments(named, "core=Rand/whole=Rand,Edema")
     with pytest.raises(InputError, match="brats2018 speaks of label numbers"):
@@ -202,14 +269,41 @@ def test_a_slicer_segmentation_is_read_by_name(tmp_path, write):
     for name, mask in file.segments:
         assert np.array_equal(mask, expected[name])
     assert np.allclose(file.volume.grid.to_ras([0, 0, 0]), [-10, -20, 30])
-    core, whole = regions_from_segments(file.segments, None)
-    assert np.array_equal(core, CORE > 0)
-    assert np.array_equal(whole, (CORE | EDEMA) > 0)
+    regions = regions_from_segments(file.segments, None)
+    assert np.array_equal(regions.core, CORE > 0)
+    assert np.array_equal(regions.whole, (CORE | EDEMA) > 0)
 
 
-def test_a_damaged_segment_header_is_refused(tmp_path):
+def write_segments(path, *segments):
+    """One layer with the values 1 (core) and 2 (around it), and a header of (number, name, value, layer)."""
     header = SPACE | {"space directions": np.diag([3.0, 3.0, 3.0])}
-    header |= {"Segment0_Name": "core", "Segment0_LabelValue": "1", "Segment0_Layer": "3"}
-    nrrd.write(str(tmp_path / "tumor.seg.nrrd"), CORE, header)
-    with pytest.raises(InputError, match=r"'core' is in layer 3.*1 layers"):
+    for number, name, value, layer in segments:
+        header |= {f"Segment{number}_Name": name, f"Segment{number}_LabelValue": value}
+        header |= {f"Segment{number}_Layer": layer}
+    nrrd.write(str(path), np.where(CORE, 1, np.where(EDEMA, 2, 0)).astype(np.uint8), header)
+
+
+@pytest.mark.parametrize(
+    ("segments", "said"),
+    [
+        ([(0, "core", "1", "3"), (1, "edema", "2", "0")], r"'core' is in layer 3.*1 layers"),
+        ([(0, "core", "1", "-1"), (1, "edema", "2", "0")], "'core' is in layer -1"),
+        ([(0, "core", "0", "0"), (1, "edema", "2", "0")], "'core' is in layer 0 with value 0"),
+        ([(0, "core", "one", "0"), (1, "edema", "2", "0")], "with value one"),
+        ([(0, "core", "1", "0"), (1, "edema", "7", "0")], "no segment is the value 2"),
+        ([(0, "core", "1", "0")], "no segment is the value 2"),
+        ([(0, "core", "1", "0"), (1, "edema", "1", "0")], "'core' and 'edema' both are value 1"),
+    ],
+)
+def test_a_segment_header_that_does_not_fit_the_voxels_is_refused(tmp_path, segments, said):
+    write_segments(tmp_path / "tumor.seg.nrrd", *segments)
+    with pytest.raises(InputError, match=said):
         read_image_file(tmp_path / "tumor.seg.nrrd", "segmentation")
+
+
+def test_a_gap_in_the_numbering_and_an_empty_segment_lose_nothing(tmp_path):
+    write_segments(
+        tmp_path / "tumor.seg.nrrd", (0, "core", "1", "0"), (2, "edema", "2", "0"), (5, "enhancing", "9", "0")
+    )
+    file = read_image_file(tmp_path / "tumor.seg.nrrd", "segmentation")
+    assert [(name, int(mask.sum())) for name, mask in file.segments] == [("core", 27), ("edema", 189), ("enhancing", 0)]

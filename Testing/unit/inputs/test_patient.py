@@ -9,7 +9,9 @@ import SimpleITK as sitk
 from awkward_grids import AWKWARD_AFFINES, centred_grid
 
 from TumorQueryLib.base.errors import InputError
+from TumorQueryLib.geometry.brain import find_background, find_brain
 from TumorQueryLib.geometry.grid import Grid, Volume, image_from_volume, resample_mask
+from TumorQueryLib.geometry.regions import bounding_box, dice
 from TumorQueryLib.inputs.patient import Patient
 from TumorQueryLib.studies.phantom import synthetic_volumes
 
@@ -57,6 +59,51 @@ def test_two_masks_on_two_grids_end_on_the_finer_one(synthetic_patient):
     assert patient.core.grid == patient.whole.grid == fine
     patient = synthetic_patient(whole=ball(fine, (20, 10, 5), 18))
     assert patient.core.grid == patient.whole.grid == fine
+
+
+def cropped_to_its_own_box(mask: Volume, margin: int) -> Volume:
+    start, stop = bounding_box(mask.array)
+    start, stop = start - margin, stop + margin
+    box = tuple(slice(a, b) for a, b in zip(start, stop))
+    return Volume(np.ascontiguousarray(mask.array[box]), mask.grid.cropped(start, stop))
+
+
+@pytest.mark.parametrize("core_spacing", [1.0, 2.0, 4.0])
+@pytest.mark.parametrize("cropped", [("core",), ("whole",), ("core", "whole")])
+@pytest.mark.parametrize("axes", ["lps", "sagittal", "oblique"])
+def test_masks_cropped_to_what_they_hold_keep_their_volumes(synthetic_patient, core_spacing, cropped, axes):
+    """As SlicerRT, dcmqi and others export them: each mask in its own box, finer or coarser than the other's."""
+    directions = AWKWARD_AFFINES[axes][:3, :3]
+    affine = np.eye(4)
+    affine[:3, :3] = directions / np.linalg.norm(directions, axis=0) * core_spacing
+    size = round(60 / core_spacing)
+    made = {
+        "core": ball(centred_grid((size, size, size), affine, (18, 12, 5)), (18, 12, 5), 11),
+        "whole": ball(centred_grid((50, 50, 50), np.diag([-2.0, -2.0, 2.0, 1.0]), (20, 10, 5)), (20, 10, 5), 20),
+    }
+    full = synthetic_patient(**made)
+    for margin in (0, 1):
+        patient = synthetic_patient(
+            **{name: cropped_to_its_own_box(mask, margin) if name in cropped else mask for name, mask in made.items()}
+        )
+        assert patient.core.grid == patient.whole.grid
+        assert patient.whole.grid.voxel_volume_ml == pytest.approx(full.whole.grid.voxel_volume_ml)
+        for name in made:
+            volumes = [getattr(one, name).array.sum() * one.whole.grid.voxel_volume_ml for one in (patient, full)]
+            assert volumes[0] == pytest.approx(volumes[1], rel=0.04), (name, margin)
+
+
+def test_a_mask_of_one_slice_is_a_mask(synthetic_patient, tmp_path):
+    """A label map cropped to a small core can be a single thick slice."""
+    mask = Volume(np.ones((6, 6, 1), dtype=np.uint8), centred_grid((6, 6, 1), np.diag([2.0, 2.0, 5.0, 1]), (20, 10, 5)))
+    sitk.WriteImage(image_from_volume(mask), str(tmp_path / "core.nrrd"))
+    volumes = synthetic_volumes()
+    for name in ("t1gd", "whole"):
+        volume = volumes[name]
+        array = volume.array.astype(np.float32)
+        sitk.WriteImage(image_from_volume(Volume(array, volume.grid)), str(tmp_path / f"{name}.nrrd"))
+    patient = Patient.load(tmp_path / "t1gd.nrrd", core=tmp_path / "core.nrrd", whole=tmp_path / "whole.nrrd")
+    assert patient.core.array.sum() * patient.core.grid.voxel_volume_ml == pytest.approx(0.72, rel=0.15)
 
 
 @pytest.mark.parametrize("shift", [(250, 0, 0), (0, -250, 0), (0, 0, 400)])
@@ -115,6 +162,62 @@ def test_a_negative_background_is_a_background(synthetic_patient):
     volumes = synthetic_volumes()
     scored = Volume(np.where(volumes["t1gd"].array > 0, volumes["t1gd"].array / 50 - 2, -4.7), COARSE)
     assert synthetic_patient(t1gd=scored).warnings == ()
+
+
+def two_backgrounds(array, rng):
+    changed = np.where(array > 0, array, 0)
+    changed[:, 40:][array[:, 40:] == 0] = -1000
+    changed[:, :, :2][array[:, :, :2] == 0] = -1000
+    return changed
+
+
+def padded_within(array, rng):
+    """A negative background around the brain, padded with zeros."""
+    inner = np.zeros(array.shape, dtype=bool)
+    inner[4:-4, 1:-1, 5:-5] = True
+    return np.where(array > 0, array / 50 - 1, np.where(inner, -4.7, 0))
+
+
+BACKGROUNDS = {
+    "ringing": lambda array, rng: np.where(array > 0, array, rng.normal(0, 0.3, array.shape)),
+    "noise": lambda array, rng: np.where(array > 0, array, np.abs(rng.normal(0, 1.0, array.shape))),
+    "rounding": lambda array, rng: np.where(array > 0, array, rng.uniform(-1e-4, 1e-4, array.shape)),
+    "one voxel": lambda array, rng: np.where(np.arange(array.size).reshape(array.shape) % 97, array, array + 1e-3),
+    "high": lambda array, rng: np.where(array > 0, array, 32767),
+    "two": two_backgrounds,
+    "within": padded_within,
+}
+
+
+@pytest.mark.parametrize("background", sorted(BACKGROUNDS))
+def test_the_checks_survive_any_nearly_constant_background(synthetic_patient, background):
+    """A tumour beside the head and a moved FLAIR are noticed, and nothing else is said."""
+    rng = np.random.default_rng(5)
+    volumes = synthetic_volumes()
+    changed = {
+        role: Volume(BACKGROUNDS[background](volumes[role].array, rng).astype(np.float32), COARSE)
+        for role in ("t1gd", "flair")
+    }
+    assert synthetic_patient(**changed).warnings == ()
+    brain, has_skull = find_brain(changed["t1gd"])
+    assert not has_skull
+    assert dice(brain, volumes["t1gd"].array > 0) > 0.98
+    air = {"core": ball(COARSE, (80, 80, 70), 8), "whole": ball(COARSE, (80, 80, 70), 14)}
+    with pytest.raises(InputError, match="Only 0% of the segmented tumour lies in the imaged tissue"):
+        synthetic_patient(**changed, **air)
+    (warning,) = synthetic_patient(**changed | {"flair": moved(changed["flair"], (0, 25, 0))}).warnings
+    assert "the patient moved between them" in warning
+
+
+def test_an_image_cropped_into_the_brain_has_no_background(synthetic_patient):
+    volumes = synthetic_volumes(Grid.isotropic(80, 2.0, (0.0, 0.0, 0.0)))
+    box = tuple(slice(28, 64) for _ in range(3))
+    cropped = {
+        role: Volume(np.ascontiguousarray(volume.array[box]), volume.grid.cropped((28,) * 3, (64,) * 3))
+        for role, volume in volumes.items()
+    }
+    assert not find_background(cropped["t1gd"].array).found
+    assert synthetic_patient(**cropped).warnings == ()
 
 
 def test_without_a_core_there_is_a_warning(synthetic_patient):
@@ -214,6 +317,13 @@ def patient_files(tmp_path):
     return folder
 
 
+def test_the_convention_of_the_labels_is_kept(patient_files):
+    patient = Patient.load(
+        patient_files / "t1gd.nii.gz", segmentation=patient_files / "seg.nii.gz", labels="core=1,4/whole=1,2,4"
+    )
+    assert patient.labels == "core=1,4/whole=1,2,4"
+
+
 def test_files_and_arrays_give_the_same_patient(patient_files, synthetic_patient):
     expected = synthetic_patient()
     from_labels = Patient.load(
@@ -221,6 +331,7 @@ def test_files_and_arrays_give_the_same_patient(patient_files, synthetic_patient
         patient_files / "flair.nrrd",
         patient_files / "t1.mha",
         segmentation=patient_files / "seg.nii.gz",
+        labels="brats2018",
     )
     from_masks = Patient.load(
         str(patient_files / "t1gd.nii.gz"), core=patient_files / "core.nrrd", whole=patient_files / "whole.nrrd"
@@ -250,6 +361,7 @@ def test_the_whole_tumour_alone_is_enough(patient_files):
         ({"whole": "whole.nrrd", "labels": "brats2018"}, "need none"),
         ({"core": "seg.nii.gz", "whole": "whole.nrrd"}, "core mask holds values from 1 to 4"),
         ({"segmentation": "t1gd.nii.gz"}, "Is this file an image"),
+        ({"segmentation": "seg.nii.gz"}, "numbers do not say what they mean: .*brats2018 .*brats-peds"),
         ({"segmentation": "nothing.nii.gz"}, "segmentation file .* does not exist"),
         ({"segmentation": "seg.nii.gz", "labels": "brats2023"}, "does not know 4"),
     ],
@@ -269,6 +381,7 @@ def test_a_mask_of_shares_is_cut_at_one_half(patient_files):
     patient = Patient.load(
         patient_files / "t1gd.nii.gz",
         segmentation=patient_files / "seg.nii.gz",
+        labels="brats2018",
         brain_mask=patient_files / "brain.nii.gz",
     )
     assert patient.brain_mask is not None
@@ -277,14 +390,14 @@ def test_a_mask_of_shares_is_cut_at_one_half(patient_files):
 
 # Volumes in ml, counted in the segmentation files.
 REAL = {
-    "TCIA02_135": (None, 37.1, 81.8),
-    "TCIA02_606": (None, 100.0, 184.7),
-    "TCIA01_201": (None, 70.5, 154.5),
-    "TCIA10_628": (None, 105.6, 157.3),
-    "TCIA10_639": (None, 83.6, 171.0),
+    "TCIA02_135": ("brats2018", 37.1, 81.8),
+    "TCIA02_606": ("brats2018", 100.0, 184.7),
+    "TCIA01_201": ("brats2018", 70.5, 154.5),
+    "TCIA10_628": ("brats2018", 105.6, 157.3),
+    "TCIA10_639": ("brats2018", 83.6, 171.0),
     "BRATS2013_pat0001": ("brats2013", 58.7, 111.7),
     "BRATS2013_pat0004": ("brats2013", 75.5, 120.7),
-    "TCGA-FG-6692_native": (None, 9.1, 30.2),
+    "TCGA-FG-6692_native": ("brats2018", 9.1, 30.2),
 }
 
 
@@ -313,7 +426,7 @@ def test_real_patients_are_read(test_data, name):
 
 def test_brats2013_labels_do_not_speak_for_themselves(test_data):
     folder = test_data / "patients" / "BRATS2013_pat0001"
-    with pytest.raises(InputError, match=r"labels 1, 2, 3, 4.*name the convention"):
+    with pytest.raises(InputError, match=r"labels 1, 2, 3, 4.*Name the convention"):
         Patient.load(folder / "t1gd.nii.gz", segmentation=folder / "seg.nii.gz")
 
 
@@ -321,5 +434,7 @@ def test_another_patients_segmentation_in_native_space_is_refused(test_data):
     patients = test_data / "patients"
     with pytest.raises(InputError, match="elsewhere in space"):
         Patient.load(
-            patients / "TCIA02_135" / "t1gd.nii.gz", segmentation=patients / "TCGA-FG-6692_native" / "seg.nii.gz"
+            patients / "TCIA02_135" / "t1gd.nii.gz",
+            segmentation=patients / "TCGA-FG-6692_native" / "seg.nii.gz",
+            labels="brats2018",
         )

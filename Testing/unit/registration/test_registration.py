@@ -13,10 +13,10 @@ from property_examples import examples
 
 from TumorQueryLib.anatomy.atlas import Atlas
 from TumorQueryLib.base.errors import Cancelled, InputError, OutputError
+from TumorQueryLib.geometry.brain import find_brain
 from TumorQueryLib.geometry.grid import Grid, Volume, ras_to_lps, resample, volume_from_image
 from TumorQueryLib.geometry.transforms import jacobian_determinant, map_points
 from TumorQueryLib.registration import Registration, register
-from TumorQueryLib.registration.prepared import find_brain
 from TumorQueryLib.results.files import OUTPUTS, write_transforms
 from TumorQueryLib.studies.benchmarks.pipeline import point_errors
 from TumorQueryLib.studies.phantom import head_with_skull, warped_patient

@@ -1,0 +1,247 @@
+"""DICOM as scanners, archives and people hand it on: multi-frame files, copies, localizers, what is no image."""
+
+import shutil
+
+import numpy as np
+import pydicom
+import pytest
+from awkward_grids import AWKWARD_AFFINES
+from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
+from pydicom.sequence import Sequence
+from pydicom.uid import ExplicitVRLittleEndian, generate_uid
+from test_image_files import assert_voxels_in_place, write_dicom_series
+
+from TumorQueryLib.base.errors import InputError
+from TumorQueryLib.geometry.grid import ras_to_lps
+from TumorQueryLib.inputs.image_files import read_image_file
+
+SHAPE = (34, 32, 30)
+AFFINE = AWKWARD_AFFINES["oblique-flipped"].copy()
+AFFINE[:3, 3] = (40.0, -20.0, 10.0)
+
+
+@pytest.fixture
+def voxels():
+    return np.random.default_rng(3).integers(1, 1000, SHAPE).astype(np.uint16)
+
+
+def refused(path, said, role="T1Gd"):
+    with pytest.raises(InputError, match=said) as caught:
+        read_image_file(path, role)
+    assert "\n" not in str(caught.value)
+
+
+def item(**values):
+    dataset = Dataset()
+    for name, value in values.items():
+        setattr(dataset, name, value)
+    return dataset
+
+
+def empty_file(kind, **values):
+    meta = FileMetaDataset()
+    meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = kind, generate_uid()
+    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    file = FileDataset(None, {}, file_meta=meta, preamble=b"\0" * 128)
+    file.SOPClassUID, file.SOPInstanceUID = kind, meta.MediaStorageSOPInstanceUID
+    for name, value in ({"SeriesInstanceUID": generate_uid(), "Modality": "MR"} | values).items():
+        setattr(file, name, value)
+    return file
+
+
+def write_enhanced(path, array, affine, frames, **values):
+    """Enhanced MR; `frames` has for each frame its slice k and further functional groups."""
+    axes = np.diag([-1.0, -1.0, 1.0]) @ affine[:3, :3]
+    spacing = np.linalg.norm(axes, axis=0)
+    file = empty_file(pydicom.uid.EnhancedMRImageStorage, **values)
+    file.Rows, file.Columns, file.NumberOfFrames = array.shape[1], array.shape[0], len(frames)
+    file.SamplesPerPixel, file.PhotometricInterpretation = 1, "MONOCHROME2"
+    file.BitsAllocated, file.BitsStored, file.HighBit, file.PixelRepresentation = 16, 16, 15, 0
+    orientation = [f"{x:.8f}" for x in (*(axes[:, 0] / spacing[0]), *(axes[:, 1] / spacing[1]))]
+    file.SharedFunctionalGroupsSequence = Sequence(
+        [
+            item(
+                PlaneOrientationSequence=Sequence([item(ImageOrientationPatient=orientation)]),
+                PixelMeasuresSequence=Sequence([item(PixelSpacing=[f"{spacing[1]:.6f}", f"{spacing[0]:.6f}"])]),
+            )
+        ]
+    )
+    each = []
+    for k, groups in frames:
+        position = ras_to_lps(affine[:3, :3] @ [0, 0, k] + affine[:3, 3])
+        place = Sequence([item(ImagePositionPatient=[f"{x:.6f}" for x in position])])
+        each.append(item(PlanePositionSequence=place, **groups))
+    file.PerFrameFunctionalGroupsSequence = Sequence(each)
+    file.PixelData = b"".join(np.ascontiguousarray(array[:, :, k].T.astype("<u2")).tobytes() for k, _ in frames)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    file.save_as(path, enforce_file_format=True)
+
+
+ORDERS = {
+    "ascending": list(range(30)),
+    "descending": list(range(29, -1, -1)),
+    "interleaved": [*range(0, 30, 2), *range(1, 30, 2)],
+    "shuffled": np.random.default_rng(0).permutation(30).tolist(),
+}
+
+
+@pytest.mark.parametrize("order", sorted(ORDERS))
+def test_frames_lie_where_they_say(voxels, tmp_path, order):
+    path = tmp_path / "folder" / "MR0001.dcm"
+    write_enhanced(path, voxels, AFFINE, [(k, {}) for k in ORDERS[order]])
+    for named in (path, path.parent):
+        file = read_image_file(named, "T1Gd")
+        assert file.warnings == ()
+        assert_voxels_in_place(file.volume, voxels, AFFINE)
+
+
+def test_each_frame_has_its_own_scale(voxels, tmp_path):
+    def scaled(k):
+        values = item(RescaleSlope=f"{k + 1}", RescaleIntercept="-3")
+        return {"PixelValueTransformationSequence": Sequence([values])}
+
+    write_enhanced(tmp_path / "MR.dcm", voxels, AFFINE, [(k, scaled(k)) for k in range(30)])
+    expected = voxels * (np.arange(30) + 1.0) - 3
+    assert_voxels_in_place(read_image_file(tmp_path / "MR.dcm", "T1Gd").volume, expected, AFFINE)
+
+
+@pytest.mark.parametrize(
+    ("mark", "said"),
+    [
+        (
+            lambda n: {"FrameContentSequence": Sequence([item(TemporalPositionIndex=n + 1)])},
+            r"temporal positions 1, 2\)",
+        ),
+        (lambda n: {"MREchoSequence": Sequence([item(EffectiveEchoTime=[4.5, 90.0][n])])}, r"echo times 4\.5, 90"),
+        (
+            lambda n: {"MRImageFrameTypeSequence": Sequence([item(ComplexImageComponent=["MAGNITUDE", "PHASE"][n])])},
+            "MAGNITUDE, PHASE",
+        ),
+        (lambda n: {"MRDiffusionSequence": Sequence([item(DiffusionBValue=[0.0, 1000.0][n])])}, "b-values 0.0, 1000"),
+    ],
+)
+def test_two_volumes_in_one_file_are_refused_by_what_they_are(voxels, tmp_path, mark, said):
+    both = np.concatenate([voxels, voxels + 1], axis=2)
+    half = both.shape[2] // 2
+    path = tmp_path / "MR.dcm"
+    write_enhanced(path, both, AFFINE, [(k, mark(k // half)) for k in range(2 * half)])
+    data = pydicom.dcmread(path)
+    for k, frame in enumerate(data.PerFrameFunctionalGroupsSequence):
+        first = data.PerFrameFunctionalGroupsSequence[k % half].PlanePositionSequence[0].ImagePositionPatient
+        frame.PlanePositionSequence[0].ImagePositionPatient = first
+    data.save_as(path)
+    refused(path, f"2 different slices at the same place.*{said}.*more than one volume")
+
+
+def test_frames_without_places_are_refused(voxels, tmp_path):
+    write_enhanced(tmp_path / "MR.dcm", voxels, AFFINE, [(k, {}) for k in range(30)])
+    data = pydicom.dcmread(tmp_path / "MR.dcm")
+    del data.PerFrameFunctionalGroupsSequence
+    data.save_as(tmp_path / "MR.dcm")
+    refused(tmp_path / "MR.dcm", "30 frames that do not say where they lie")
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        ("1.2.840.10008.5.1.4.1.1.66.4", r"DICOM segmentation \(SEG\).*convert it to a label map"),
+        ("1.2.840.10008.5.1.4.1.1.66.7", r"label map segmentation \(SEG\).*convert it to a label map"),
+        ("1.2.840.10008.5.1.4.1.1.481.3", r"RTSTRUCT.*convert it to a label map"),
+        ("1.2.840.10008.5.1.4.1.1.481.2", "RTDOSE"),
+        ("1.2.840.10008.5.1.4.1.1.30", "parametric map"),
+        ("1.2.840.10008.5.1.4.1.1.88.22", r"of another kind \(Enhanced SR\)"),
+        ("1.2.840.10008.5.1.4.1.1.104.1", "Encapsulated PDF"),
+    ],
+)
+def test_what_is_no_plain_image_is_refused_by_what_it_is(tmp_path, kind, said):
+    (tmp_path / "folder").mkdir()
+    empty_file(kind, Modality="OT").save_as(tmp_path / "folder" / "object.dcm", enforce_file_format=True)
+    refused(tmp_path / "folder" / "object.dcm", said, "segmentation")
+    refused(tmp_path / "folder", said, "segmentation")
+
+
+def test_an_export_with_folders_reports_and_junk_is_one_series(voxels, tmp_path):
+    write_dicom_series(tmp_path / "DICOM" / "S0001" / "SER0003", voxels, AFFINE)
+    report = empty_file("1.2.840.10008.5.1.4.1.1.88.22", Modality="SR")
+    report.save_as(tmp_path / "DICOM" / "report.dcm", enforce_file_format=True)
+    (tmp_path / ".DS_Store").write_bytes(b"\0\0\0\1Bud1")
+    (tmp_path / "DICOM" / "S0001" / "SER0003" / "._IM001").write_bytes(b"\0\5\x16\7" + b"\0" * 200)
+    (tmp_path / "README.txt").write_text("hello")
+    file = read_image_file(tmp_path, "T1Gd")
+    assert file.warnings == ()
+    assert_voxels_in_place(file.volume, voxels, AFFINE)
+
+
+def test_copies_of_slices_are_left_out(voxels, tmp_path):
+    write_dicom_series(tmp_path, voxels, AFFINE)
+    alone = read_image_file(tmp_path, "T1Gd")
+    for path in sorted(tmp_path.iterdir())[:7]:
+        shutil.copy(path, path.with_name(path.name + " (1)"))
+    file = read_image_file(tmp_path, "T1Gd")
+    assert file.warnings == ("The T1Gd series holds 7 copies of slices; one of each was read.",)
+    assert_voxels_in_place(file.volume, voxels, AFFINE)
+    assert file.sha256 == alone.sha256
+
+
+@pytest.mark.parametrize("size", [(34, 32), (20, 24)])
+def test_a_localizer_in_the_series_is_left_out(voxels, tmp_path, size):
+    series = write_dicom_series(tmp_path, voxels, AFFINE)
+    turned = AWKWARD_AFFINES["sagittal"].copy()
+    write_dicom_series(tmp_path, voxels[: size[0], : size[1], :2], turned, series=series, prefix="LOC")
+    file = read_image_file(tmp_path, "T1Gd")
+    assert "2 of 32 slices in another size or orientation (a localizer)" in file.warnings[0]
+    assert_voxels_in_place(file.volume, voxels, AFFINE)
+
+
+def test_two_stacks_in_one_series_are_refused(voxels, tmp_path):
+    series = write_dicom_series(tmp_path, voxels, AFFINE)
+    write_dicom_series(tmp_path, voxels, AWKWARD_AFFINES["sagittal"], series=series, prefix="OTHER")
+    refused(tmp_path, "slices of 2 sizes or orientations.*more than one volume")
+
+
+@pytest.mark.parametrize("syntax", [pydicom.uid.RLELossless])
+def test_a_compressed_series_is_read(voxels, tmp_path, syntax):
+    write_dicom_series(tmp_path, voxels, AFFINE)
+    for path in tmp_path.iterdir():
+        data = pydicom.dcmread(path)
+        data.RescaleSlope, data.RescaleIntercept = "0.5", "10"
+        data.compress(syntax)
+        data.save_as(path)
+    assert_voxels_in_place(read_image_file(tmp_path, "T1Gd").volume, voxels * 0.5 + 10, AFFINE)
+
+
+def test_jpeg_2000_is_read(voxels, tmp_path):
+    import SimpleITK as sitk
+
+    write_dicom_series(tmp_path / "plain", voxels, AFFINE)
+    (tmp_path / "packed").mkdir()
+    writer = sitk.ImageFileWriter()
+    writer.KeepOriginalImageUIDOn()
+    writer.SetUseCompression(True)
+    for path in (tmp_path / "plain").iterdir():
+        writer.SetFileName(str(tmp_path / "packed" / f"{path.name}.dcm"))
+        writer.Execute(sitk.ReadImage(str(path), imageIO="GDCMImageIO"))
+    first = next((tmp_path / "packed").iterdir())
+    assert pydicom.dcmread(first).file_meta.TransferSyntaxUID.is_compressed
+    assert_voxels_in_place(read_image_file(tmp_path / "packed", "T1Gd").volume, voxels, AFFINE)
+
+
+def test_damaged_dicom_is_refused(voxels, tmp_path):
+    write_dicom_series(tmp_path, voxels, AFFINE)
+    path = tmp_path / "IM007"
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    refused(tmp_path, "truncated, damaged or compressed")
+    path.write_bytes(whole[:140])
+    refused(path, "damaged DICOM")
+    rng = np.random.default_rng(2)
+    for _ in range(60):
+        data = bytearray(whole)
+        for at in rng.integers(128, 900, 4):
+            data[at] = rng.integers(0, 256)
+        path.write_bytes(data)
+        try:
+            said = str(read_image_file(tmp_path, "T1Gd").volume.array.size)
+        except InputError as error:
+            said = str(error)
+        assert 0 < len(said) < 1500

@@ -1,0 +1,262 @@
+"""What every reader of image files gives and checks: sizes, units, sums, promised bytes, places that are missing."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import os
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from TumorQueryLib.base.errors import InputError
+from TumorQueryLib.geometry.grid import LPS_FROM_RAS, Grid, Volume
+
+#: Larger images are no MRI of a head and would exhaust the memory.
+LARGEST_VOXEL_COUNT = 512 * 512 * 1024
+#: Shortest and longest plausible edge of a voxel, and of the imaged box, in mm.
+SPACING_RANGE = (0.05, 20.0)
+EXTENT_RANGE = (20.0, 1000.0)
+#: Headers are text of a few kilobytes; a segmentation's can be longer.
+LARGEST_HEADER = 4_000_000
+
+ACCEPTED_FORMATS = (
+    "NIfTI (.nii, .nii.gz, .hdr with .img), NRRD (.nrrd, .seg.nrrd, .nhdr), MetaImage (.mha, .mhd) and a folder with "
+    "one DICOM series"
+)
+
+
+@dataclass(frozen=True, eq=False)
+class ImageFile:
+    """What one input file (or DICOM series) holds.
+
+    Parameters
+    ----------
+    volume : Volume
+        The voxels; of a segmentation with several layers, the first layer.
+    sha256 : str
+        SHA-256 of the file; of several files (header and voxels, a DICOM series), of
+        their sums in sorted order.
+    segments : tuple of (name, mask)
+        The segments of a Slicer segmentation, boolean arrays on the volume's grid;
+        empty for any other file.
+    warnings : tuple of str
+    """
+
+    volume: Volume
+    sha256: str
+    segments: tuple[tuple[str, NDArray[np.bool_]], ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+def check_plausible_grid(grid: Grid, role: str, *, is_mask: bool = False) -> None:
+    """Refuse a grid that cannot be an MRI of a head in millimetres.
+
+    Parameters
+    ----------
+    grid : Grid
+    role : str
+        What the grid is of; errors name it.
+    is_mask : bool
+        A mask may be cropped to the tumour, even to one slice, so only its voxels and
+        its largest extent tell the unit.
+
+    Raises
+    ------
+    InputError
+        For slices without a third dimension, and for voxels or boxes so small or
+        large that the unit must be another one.
+    """
+    if min(grid.shape) < 2 and not is_mask:
+        raise InputError(f"The {role} is a single slice ({times(grid.shape)} voxels); a volume is needed.")
+    check_voxel_count(grid.shape, role)
+    spacing = grid.spacing
+    extent = spacing * grid.shape
+    shortest = 0.0 if is_mask else EXTENT_RANGE[0]
+    if not (
+        SPACING_RANGE[0] <= spacing.min()
+        and spacing.max() <= SPACING_RANGE[1]
+        and shortest <= extent.min()
+        and extent.max() <= EXTENT_RANGE[1]
+    ):
+        raise InputError(
+            f"The {role} has voxels of {times(spacing)} mm and spans {times(extent)} mm, which is no head: "
+            "its header probably has the wrong unit (metres for millimetres or the reverse); correct the header."
+        )
+
+
+def check_voxel_count(size: Sequence[int], role: str) -> None:
+    """Refuse sizes that would exhaust the memory.
+
+    Raises
+    ------
+    InputError
+    """
+    if np.prod([float(n) for n in size]) > LARGEST_VOXEL_COUNT:
+        raise InputError(f"The {role} has {times(size)} voxels, far more than an MRI of a head; is it damaged?")
+
+
+def three_dimensions(size: Sequence[int], role: str) -> tuple[int, int, int]:
+    """The size of the one volume in a file; further dimensions of length one, which SRI24's T1 has, are dropped.
+
+    Raises
+    ------
+    InputError
+        For a slice, for several volumes in one file and for more voxels than memory.
+    """
+    if len(size) < 3:
+        raise InputError(f"The {role} is a single slice ({times(size)} voxels); a volume is needed.")
+    if any(n > 1 for n in size[3:]):
+        raise InputError(
+            f"The {role} holds {int(np.prod([float(n) for n in size[3:]]))} volumes in one file ({times(size)}); "
+            "save the one that is meant as a file of its own."
+        )
+    check_voxel_count(size, role)
+    i, j, k = (int(n) for n in size[:3])
+    return i, j, k
+
+
+def place_warnings(grid: Grid, role: str, *, said: bool) -> tuple[str, ...]:
+    """A warning where a header says nothing of the voxels' place, or what files say that have lost it.
+
+    Parameters
+    ----------
+    grid : Grid
+        Where the voxels were read to lie.
+    role : str
+    said : bool
+        Whether the header holds a place at all.
+    """
+    if not said:
+        return (f"The {role} file's header does not say where its voxels lie in space; their place is a guess.",)
+    axes = grid.affine[:3, :3] / grid.spacing
+    unturned = any(np.abs(axes - matrix).max() < 1e-6 for matrix in (np.eye(3), LPS_FROM_RAS[:3, :3]))
+    if unturned and not grid.affine[:3, 3].any():
+        return (
+            f"The {role} file's header puts the first voxel at 0, 0, 0 and turns no axis, as headers do that have lost "
+            "their place; compare left, right, front and back of the result with the image in a viewer.",
+        )
+    return ()
+
+
+def values_in_voxels(
+    data: bytes | bytearray, dtype: np.dtype, shape: tuple[int, int, int], scale: tuple[float, float] = (1.0, 0.0)
+) -> NDArray:
+    """Voxels stored with the first axis fastest, as a C-contiguous array [i, j, k] in native byte order.
+
+    Parameters
+    ----------
+    data : bytes
+        Exactly the voxels.
+    dtype : dtype
+        As stored; its byte order is heeded.
+    shape : tuple of int
+    scale : (slope, intercept)
+        Anything but (1, 0) gives float32, or float64 where that is stored.
+    """
+    array = np.frombuffer(data, dtype).reshape(shape, order="F")
+    if scale != (1.0, 0.0):
+        exact = array.astype(np.float64) * scale[0] + scale[1]
+        array = exact if dtype.kind == "f" and dtype.itemsize == 8 else exact.astype(np.float32)
+    return np.array(array, dtype=array.dtype.newbyteorder("="), order="C")
+
+
+def head_of(path: Path, length: int = 1024) -> bytes:
+    """The first bytes of a file, those within where it is compressed by gzip; empty where it is damaged."""
+    with open(path, "rb") as file:
+        start = file.read(length)
+    if start[:2] != b"\x1f\x8b":
+        return start
+    try:
+        with gzip.open(path) as unpacked:
+            return unpacked.read(length)
+    except (EOFError, OSError, zlib.error):
+        return b""
+
+
+def promised_bytes(path: Path, start: int, length: int, role: str) -> bytes:
+    """The bytes of a file that its header promises, unpacked where it is compressed by gzip.
+
+    No more than that is unpacked, whatever the file holds.
+
+    Raises
+    ------
+    InputError
+        When the file holds fewer bytes, or more, or is damaged.
+    """
+    with open(path, "rb") as raw:
+        packed = raw.read(2) == b"\x1f\x8b"
+        raw.seek(0)
+        try:
+            file = gzip.GzipFile(fileobj=raw) if packed else raw
+            complete = len(file.read(start)) == start
+            data = file.read(length)
+            surplus = bool(file.read(1))
+        except (EOFError, OSError, zlib.error) as error:
+            raise InputError(f"The {role} file {path} is truncated or damaged; copy or download it again.") from error
+    if not complete or len(data) < length:
+        raise InputError(f"The {role} file {path} is truncated; copy or download it again.")
+    if surplus:
+        raise InputError(
+            f"The {role} file {path} is damaged: it holds more voxels than its header says; copy or download it again."
+        )
+    return data
+
+
+def file_beside(header: Path, name: str, role: str) -> Path:
+    """The voxel file that a detached header names, which has to lie in its folder or below it.
+
+    Raises
+    ------
+    InputError
+        When it is elsewhere, a pattern for many files, or not there.
+    """
+    if not name or any(character in name for character in "%@\0") or os.path.isabs(name) or ".." in Path(name).parts:
+        raise InputError(
+            f"The {role} header {header} names {name[:60]!r} for its voxels; one file beside the header is accepted. "
+            "Save the image as one file, such as .nrrd."
+        )
+    path = header.parent / name
+    if not path.is_file():
+        raise InputError(f"The {role} header {header} has lost its voxels: there is no file {name[:60]} beside it.")
+    return path
+
+
+def sha256_of(paths: Iterable[Path]) -> str:
+    """SHA-256 of a file; of several, that of their sums in sorted order."""
+    sums = []
+    for path in paths:
+        digest = hashlib.sha256()
+        with open(path, "rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+        sums.append(digest.hexdigest())
+    return sums[0] if len(sums) == 1 else hashlib.sha256("".join(sorted(sums)).encode()).hexdigest()
+
+
+def itk_name(path: Path) -> str:
+    """A path as ITK wants it, UTF-8 whatever the locale."""
+    return os.fsencode(path).decode("utf-8")
+
+
+def times(numbers: Sequence[float] | NDArray) -> str:
+    """Numbers as "240 x 240 x 155"."""
+    return " x ".join(f"{n:.4g}" if isinstance(n, float) else str(n) for n in np.asarray(numbers).tolist())
+
+
+@contextmanager
+def quiet_itk() -> Iterator[None]:
+    """ITK writes warnings to the console that would stand beside our one sentence."""
+    import SimpleITK as sitk
+
+    before = sitk.ProcessObject.GetGlobalWarningDisplay()
+    sitk.ProcessObject.SetGlobalWarningDisplay(False)
+    try:
+        yield
+    finally:
+        sitk.ProcessObject.SetGlobalWarningDisplay(before)

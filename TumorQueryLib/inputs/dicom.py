@@ -1,0 +1,454 @@
+"""DICOM: series of slices and multi-frame files, every frame put where it says it lies.
+
+Objects that are no plain image (segmentations, contours, doses, maps) are refused by
+what they are. The only module that knows pydicom.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pydicom
+from numpy.typing import NDArray
+
+from TumorQueryLib.base.errors import InputError
+from TumorQueryLib.geometry.grid import LPS_FROM_RAS, Grid, Volume
+from TumorQueryLib.inputs.checks import (
+    ACCEPTED_FORMATS,
+    ImageFile,
+    check_plausible_grid,
+    check_voxel_count,
+    itk_name,
+    place_warnings,
+    quiet_itk,
+    sha256_of,
+)
+
+#: Folders with more files than this are no export of one patient.
+MOST_FILES = 20_000
+
+AS_LABEL_MAP = (
+    "convert it to a label map first, for example in 3D Slicer: load it from the DICOM database, then export the "
+    "segmentation as a .seg.nrrd file"
+)
+#: What is no plain image, by its SOP class: what it is, and what to do.
+OTHER_OBJECTS = {
+    "1.2.840.10008.5.1.4.1.1.66.4": ("a DICOM segmentation (SEG)", AS_LABEL_MAP),
+    "1.2.840.10008.5.1.4.1.1.66.7": ("a DICOM label map segmentation (SEG)", AS_LABEL_MAP),
+    "1.2.840.10008.5.1.4.1.1.66.5": ("a DICOM surface segmentation", AS_LABEL_MAP),
+    "1.2.840.10008.5.1.4.1.1.481.3": ("contours of radiotherapy (DICOM RTSTRUCT)", AS_LABEL_MAP),
+    "1.2.840.10008.5.1.4.1.1.481.2": (
+        "a dose of radiotherapy (DICOM RTDOSE)",
+        "give the MRI or, for a segmentation, a label map",
+    ),
+    "1.2.840.10008.5.1.4.1.1.30": (
+        "a DICOM parametric map",
+        "give the MRI itself, or save the map as a .nrrd or .nii.gz file",
+    ),
+}
+
+#: What a frame may differ in from another at the same place, and what that is called.
+DIFFERENCES = {
+    "stack": "stacks",
+    "time": "temporal positions",
+    "acquisition": "acquisitions",
+    "echo": "echo times",
+    "b": "diffusion b-values",
+    "part": "kinds (magnitude, phase, real or imaginary part)",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """One slice: where it is in its file, and what its header says of it.
+
+    Parameters
+    ----------
+    path : Path
+    number : int
+        Of the frame in its file, from 0.
+    size : (columns, rows)
+    position : ndarray, shape (3,)
+        Of the first voxel, LPS mm.
+    axes : ndarray, shape (2, 3)
+        Directions of a row's and of a column's run, LPS.
+    spacing : (along a row, along a column)
+        mm.
+    scale : (slope, intercept)
+    stacked_at : int
+        Number of the slice in its stack, by the file; 0 where it does not say.
+    marks : dict
+        Values of what `DIFFERENCES` names, as far as the file says them.
+    """
+
+    path: Path
+    number: int
+    size: tuple[int, int]
+    position: NDArray[np.float64]
+    axes: NDArray[np.float64]
+    spacing: tuple[float, float]
+    scale: tuple[float, float]
+    stacked_at: int
+    marks: dict[str, str]
+
+    @property
+    def shape_key(self) -> tuple:
+        """Alike for the frames of one volume: size, voxel and orientation."""
+        return self.size, tuple(np.round(self.spacing, 3)), tuple(np.round(self.axes, 2).ravel() + 0.0)
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """One file's header without its voxels."""
+
+    path: Path
+    header: Any
+    frames: int
+
+    @property
+    def series(self) -> str:
+        """UID of the series; the file alone where there is none."""
+        return str(self.header.get("SeriesInstanceUID", "") or self.path)
+
+    @property
+    def other_object(self) -> tuple[str, str] | None:
+        """What the file is and what to do, where it is no plain image."""
+        kind = str(self.header.get("SOPClassUID", ""))
+        if kind in OTHER_OBJECTS:
+            return OTHER_OBJECTS[kind]
+        if not (self.header.get("Rows") and self.header.get("Columns")):
+            name = pydicom.uid.UID(kind).name.removesuffix(" Storage") or "object"
+            return f"DICOM of another kind ({name})", f"accepted are {ACCEPTED_FORMATS}"
+        return None
+
+
+def is_dicom(path: Path) -> bool:
+    """Whether a file is DICOM, with the usual preamble or without."""
+    with open(path, "rb") as file:
+        start = file.read(132)
+    # Without preamble: a first element of group 0002 or 0008 with a short number, little endian.
+    return start[128:] == b"DICM" or (
+        start[:2] in (b"\x02\0", b"\x08\0") and start[2:4] in (b"\0\0", b"\5\0", b"\x08\0")
+    )
+
+
+def read_dicom(path: Path, role: str, *, is_mask: bool = False) -> ImageFile:
+    """Read the DICOM series in a folder or below it, or the one that a file belongs to.
+
+    Parameters
+    ----------
+    path : Path
+        A folder, or one file of a series; a multi-frame file is read alone.
+    role : str
+        What the image is for; errors name it.
+    is_mask : bool
+        See `check_plausible_grid`.
+
+    Raises
+    ------
+    InputError
+        When there is not exactly one series of images, when it is not one volume whose
+        slices are complete, even and at right angles, or when it is no plain image.
+    """
+    try:
+        return _read(path, role, is_mask)
+    except (InputError, OSError, MemoryError):
+        raise
+    except Exception as error:
+        # pydicom looks at most of a header only when it is asked for, and raises whatever that leads it to.
+        raise InputError(f"The {role} in {path} is damaged DICOM; copy or export it again.") from error
+
+
+def _read(path: Path, role: str, is_mask: bool) -> ImageFile:
+    """The one series in a folder, or of a file."""
+    if path.is_dir():
+        found = list(_datasets(_files_below(path)))
+        where = f"folder {path}"
+    else:
+        member = next(_datasets([path]), None)
+        if member is None:
+            raise InputError(f"The {role} file {path} is damaged DICOM; copy or export it again.")
+        if member.other_object is not None:
+            what, remedy = member.other_object
+            raise InputError(f"The {role} file {path} holds {what}, which is not read; {remedy}.")
+        beside = [path] if member.frames > 1 else sorted(one for one in path.parent.iterdir() if one.is_file())
+        found = [one for one in _datasets(beside) if one.series == member.series]
+        where = f"file {path}"
+    images = [one for one in found if one.other_object is None]
+    if not images:
+        others = Counter(other for one in found if (other := one.other_object) is not None)
+        if not others:
+            raise InputError(f"The {role} {where} holds no DICOM series; accepted are {ACCEPTED_FORMATS}.")
+        what, remedy = others.most_common(1)[0][0]
+        raise InputError(f"The {role} {where} holds {what}, which is not read; {remedy}.")
+    series: dict[str, list[Dataset]] = {}
+    for one in images:
+        series.setdefault(one.series, []).append(one)
+    if len(series) > 1:
+        described = [
+            f"{str(files[0].header.get('SeriesDescription', '') or 'without description')[:60]} "
+            f"({len(files)} file{'s' * (len(files) > 1)}, such as {files[0].path.relative_to(path)})"
+            for files in series.values()
+        ]
+        raise InputError(
+            f"The {role} {where} holds {len(series)} DICOM series: {'; '.join(sorted(described))}. "
+            "Name one file of the series that is meant instead of the folder."
+        )
+    (files,) = series.values()
+    return _read_series(files, role, where, is_mask)
+
+
+def _files_below(folder: Path) -> list[Path]:
+    """Regular files in a folder and below it, in order."""
+    files = []
+    for below, folders, names in os.walk(folder):
+        folders.sort()
+        files += [path for name in sorted(names) if (path := Path(below, name)).is_file()]
+        if len(files) > MOST_FILES:
+            raise InputError(
+                f"The folder {folder} holds more than {MOST_FILES:,} files; name the folder of one DICOM series."
+            )
+    return files
+
+
+def _datasets(paths: Sequence[Path]) -> Iterator[Dataset]:
+    """The files among these that are DICOM, read up to their voxels."""
+    for path in paths:
+        # It also warns about oddities that do not matter here.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            try:
+                if not is_dicom(path):
+                    continue
+                header = pydicom.dcmread(path, stop_before_pixels=True, force=True)
+                kind = str(header.get("SOPClassUID", ""))
+                frames = int(header.get("NumberOfFrames", 1) or 1)
+            except PermissionError:
+                raise
+            except Exception:
+                continue
+        # A DICOMDIR is a list of files.
+        if kind and kind != "1.2.840.10008.1.3.10":
+            yield Dataset(path, header, frames)
+
+
+def _read_series(files: Sequence[Dataset], role: str, where: str, is_mask: bool) -> ImageFile:
+    """The one volume of a series."""
+    said: list[str] = []
+    frames = [frame for one in files for frame in _frames_of(one, role)]
+    kinds = Counter(frame.shape_key for frame in frames)
+    main, count = kinds.most_common(1)[0]
+    others = len(frames) - count
+    if others > max(3, 0.2 * count):
+        sizes = ", ".join(f"{number} of {size[0]} x {size[1]}" for (size, _, _), number in kinds.most_common(4))
+        raise InputError(
+            f"The {role} series in the {where} holds slices of {len(kinds)} sizes or orientations ({sizes}), so it is "
+            "more than one volume; export the one that is meant."
+        )
+    if others:
+        said.append(
+            f"The {role} series holds {others} of {len(frames)} slices in another size or orientation (a localizer); "
+            "they were left out."
+        )
+        frames = [frame for frame in frames if frame.shape_key == main]
+    check_voxel_count([*frames[0].size, len(frames)], role)
+    pixels = {path: _pixels(path, role) for path in dict.fromkeys(frame.path for frame in frames)}
+    frames, copies = _without_copies(frames, pixels)
+    if copies:
+        said.append(f"The {role} series holds {copies} copies of slices; one of each was read.")
+    if len(frames) < 2:
+        raise InputError(f"The {role} in the {where} is a single DICOM slice; a series of slices is needed.")
+    normal = np.cross(*frames[0].axes)
+    frames.sort(key=lambda frame: float(frame.position @ normal))
+    counted = [frame.stacked_at for frame in frames]
+    if len(set(counted)) == len(counted) and counted == sorted(counted, reverse=True):
+        # The file counts its slices the other way.
+        frames.reverse()
+    positions = np.array([frame.position for frame in frames])
+    _check_one_volume(frames, positions, role)
+    step = float((positions[-1] - positions[0]) @ normal) / (len(frames) - 1)
+    expected = positions[0] + normal * step * (len(frames) - 1)
+    if np.abs(positions[-1] - expected).max() > 0.5:
+        raise InputError(f"The {role} series has slices that are not stacked at right angles; resample it first.")
+    lps = np.eye(4)
+    lps[:3, 0], lps[:3, 1] = frames[0].axes[0] * frames[0].spacing[0], frames[0].axes[1] * frames[0].spacing[1]
+    lps[:3, 2], lps[:3, 3] = normal * step, positions[0]
+    grid = Grid((*frames[0].size, len(frames)), LPS_FROM_RAS @ lps)
+    check_plausible_grid(grid, role, is_mask=is_mask)
+    array = np.stack([_scaled(pixels[frame.path][frame.number], frame.scale).T for frame in frames], axis=-1)
+    if array.shape != grid.shape:
+        raise InputError(f"The {role} series in the {where} is damaged: its voxels do not fit its header.")
+    said += place_warnings(grid, role, said=True)
+    used = sorted({frame.path for frame in frames})
+    return ImageFile(Volume(np.ascontiguousarray(array), grid), sha256_of(used), warnings=tuple(said))
+
+
+def _frames_of(file: Dataset, role: str) -> list[Frame]:
+    """The frames of a file, each with its own place where the file has several."""
+    header = file.header
+    if int(header.get("SamplesPerPixel", 1) or 1) > 1:
+        raise InputError(f"The {role} is a colour image; a scalar volume is needed.")
+    shared = _first(header, "SharedFunctionalGroupsSequence")
+    single = header.get("PerFrameFunctionalGroupsSequence") or []
+    if file.frames > 1 and len(single) != file.frames:
+        raise InputError(
+            f"The {role} file {file.path} holds {file.frames} frames that do not say where they lie; export it as one "
+            "file a slice, or as NIfTI."
+        )
+    return [_frame(file, number, [*single[number : number + 1], shared], role) for number in range(file.frames)]
+
+
+def _first(dataset: Any, name: str) -> Any:
+    """The first item of a sequence; None where there is none."""
+    sequence = None if dataset is None else dataset.get(name)
+    return sequence[0] if sequence else None
+
+
+def _frame(file: Dataset, number: int, groups: Sequence[Any], role: str) -> Frame:
+    """One frame; `groups` are its own and the shared functional groups."""
+
+    def value(sequence: str, name: str, default: Any = None) -> Any:
+        for group in groups:
+            item = _first(group, sequence)
+            if item is not None and item.get(name) is not None:
+                return item.get(name)
+        return file.header.get(name, default)
+
+    slice_ = f"slice {file.path}" if file.frames == 1 else f"frame {number + 1} of {file.path}"
+    try:
+        position = np.array(value("PlanePositionSequence", "ImagePositionPatient"), dtype=float).reshape(3)
+        axes = np.array(value("PlaneOrientationSequence", "ImageOrientationPatient"), dtype=float).reshape(2, 3)
+        down, right = (float(x) for x in value("PixelMeasuresSequence", "PixelSpacing"))
+        scale = tuple(
+            float(value("PixelValueTransformationSequence", name, default))
+            for name, default in (("RescaleSlope", 1.0), ("RescaleIntercept", 0.0))
+        )
+        size = int(file.header.Columns), int(file.header.Rows)
+        stacked_at = int(value("FrameContentSequence", "InStackPositionNumber", 0))
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            f"The {role} {slice_} does not say where it lies in space (position, orientation and spacing of its "
+            "voxels); export the original images."
+        ) from error
+    numbers = [*position, *axes.ravel(), down, right, *scale]
+    lengths = np.linalg.norm(axes, axis=1)
+    if not np.isfinite(numbers).all() or min(down, right) <= 0 or np.abs(lengths - 1).max() > 1e-2:
+        raise InputError(f"The {role} {slice_} says a place that cannot be; export it again.")
+    along, across = axes / lengths[:, None]
+    if abs(along @ across) > 1e-3:
+        raise InputError(f"The {role} {slice_} has sheared axes; resample it to a grid with right angles first.")
+    across = across - (along @ across) * along
+    marks = {
+        "stack": value("FrameContentSequence", "StackID"),
+        "time": value("FrameContentSequence", "TemporalPositionIndex", file.header.get("TemporalPositionIdentifier")),
+        "acquisition": file.header.get("AcquisitionNumber"),
+        "echo": value("MREchoSequence", "EffectiveEchoTime", file.header.get("EchoTime")),
+        "b": value("MRDiffusionSequence", "DiffusionBValue"),
+        "part": value("MRImageFrameTypeSequence", "ComplexImageComponent"),
+    }
+    return Frame(
+        path=file.path,
+        number=number,
+        size=size,
+        position=position,
+        axes=np.array([along, across / np.linalg.norm(across)]),
+        spacing=(right, down),
+        scale=(scale[0] or 1.0, scale[1]),
+        stacked_at=stacked_at,
+        marks={name: str(mark) for name, mark in marks.items() if mark is not None and str(mark)},
+    )
+
+
+def _without_copies(frames: list[Frame], pixels: dict[Path, NDArray]) -> tuple[list[Frame], int]:
+    """The frames without those whose like, voxel for voxel, lies at the same place; and how many were left out."""
+    kept: dict[tuple, list[Frame]] = {}
+    for frame in frames:
+        alike = kept.setdefault(tuple(frame.position.round(2)), [])
+        voxels = pixels[frame.path][frame.number]
+        if not any(
+            frame.scale == other.scale and np.array_equal(voxels, pixels[other.path][other.number]) for other in alike
+        ):
+            alike.append(frame)
+    left = [frame for alike in kept.values() for frame in alike]
+    return left, len(frames) - len(left)
+
+
+def _check_one_volume(frames: Sequence[Frame], positions: NDArray[np.float64], role: str) -> None:
+    """Refuse slices that are missing, doubled or of several volumes."""
+    places = Counter(map(tuple, positions.round(2)))
+    if len(places) < len(frames):
+        told = []
+        for name, words in DIFFERENCES.items():
+            found = sorted({frame.marks[name] for frame in frames if name in frame.marks})
+            if 1 < len(found) < len(frames):
+                told.append(f"{words} {', '.join(found[:6])}")
+        why = f" ({'; '.join(told)})" if told else ""
+        raise InputError(
+            f"The {role} series holds {max(places.values())} different slices at the same place{why}, so it is more "
+            "than one volume; export the one that is meant."
+        )
+    steps = np.diff(positions, axis=0)
+    lengths = np.linalg.norm(steps, axis=1)
+    # A tenth of a slice is more than scanners' rounding and less than any missing slice.
+    if np.abs(steps - np.median(steps, axis=0)).max() > 0.1 * np.median(lengths):
+        raise InputError(
+            f"The {role} series has slices missing or unevenly spaced ({lengths.min():.3g} to {lengths.max():.3g} mm); "
+            "export the complete series."
+        )
+
+
+def _pixels(path: Path, role: str) -> NDArray:
+    """Stored values of a file's frames, shape (frames, rows, columns)."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            dataset = pydicom.dcmread(path, force=True)
+            if "TransferSyntaxUID" not in dataset.file_meta:
+                dataset.file_meta.TransferSyntaxUID = pydicom.uid.ImplicitVRLittleEndian
+            compressed = dataset.file_meta.TransferSyntaxUID.is_compressed
+            rle = dataset.file_meta.TransferSyntaxUID == pydicom.uid.RLELossless
+            deflated = dataset.file_meta.TransferSyntaxUID == pydicom.uid.DeflatedExplicitVRLittleEndian
+            array = dataset.pixel_array if not compressed or rle or deflated else _decompressed(path, dataset)
+        except MemoryError:
+            raise
+        except Exception as error:
+            raise InputError(
+                f"The {role} slice {path} cannot be read: it is truncated, damaged or compressed in an unknown way; "
+                "export it again."
+            ) from error
+    return array if array.ndim == 3 else array[None]
+
+
+def _decompressed(path: Path, dataset: Any) -> NDArray:
+    """Stored values of a file in JPEG or the like, by GDCM, whose scale is taken back."""
+    import SimpleITK as sitk
+
+    with quiet_itk():
+        array = sitk.GetArrayFromImage(sitk.ReadImage(itk_name(path), imageIO="GDCMImageIO"))
+    slope, intercept = float(dataset.get("RescaleSlope", 1) or 1), float(dataset.get("RescaleIntercept", 0) or 0)
+    if int(dataset.get("NumberOfFrames", 1) or 1) > 1:
+        groups = [
+            item
+            for group in (
+                _first(dataset, "SharedFunctionalGroupsSequence"),
+                *(dataset.get("PerFrameFunctionalGroupsSequence") or []),
+            )
+            if (item := _first(group, "PixelValueTransformationSequence")) is not None
+        ]
+        scales = {(float(item.RescaleSlope), float(item.RescaleIntercept)) for item in groups}
+        if len(scales) > 1:
+            raise ValueError("frames scaled each in its own way can be told apart only uncompressed")
+        slope, intercept = next(iter(scales), (1.0, 0.0))
+    return np.rint((array - intercept) / slope).astype(np.int32)
+
+
+def _scaled(array: NDArray, scale: tuple[float, float]) -> NDArray:
+    """Stored values as the header scales them; as they are where it does not."""
+    return array if scale == (1.0, 0.0) else (array.astype(np.float64) * scale[0] + scale[1]).astype(np.float32)

@@ -1,0 +1,261 @@
+"""NIfTI-1, NIfTI-2 and Analyze files, one file or a pair, compressed or not, whatever their names.
+
+The voxels are read here: SimpleITK fills what is missing with zeros, takes NaN for 0
+and unpacks without limit. Only the place of the voxels is asked of it, by a header
+without voxels, so that it is the same as in every program that reads by ITK.
+"""
+
+from __future__ import annotations
+
+import struct
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from TumorQueryLib.base.errors import InputError
+from TumorQueryLib.geometry.grid import Grid, Volume, grid_from_image
+from TumorQueryLib.inputs.checks import (
+    ImageFile,
+    head_of,
+    place_warnings,
+    promised_bytes,
+    quiet_itk,
+    sha256_of,
+    three_dimensions,
+    values_in_voxels,
+)
+
+#: Types of voxels by their number in the header.
+TYPES = {2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8", 256: "i1", 512: "u2", 768: "u4", 1024: "i8", 1280: "u8"}
+COLOURS = {128: 3, 2304: 4}
+#: Two places of one voxel further apart than this (mm) are two places.
+SAME_PLACE = 1.0
+MILLIMETRES = {1: 1000.0, 3: 0.001}
+
+
+@dataclass(frozen=True)
+class Header:
+    """The fields of a NIfTI header that say what and where the voxels are; `order` is that of its bytes."""
+
+    order: str
+    length: int
+    in_one_file: bool
+    voxels_at: float
+    dim: tuple[int, ...]
+    datatype: int
+    bits: int
+    pixdim: tuple[float, ...]
+    scale: tuple[float, float]
+    units: int
+    qform_code: int
+    sform_code: int
+    quaternion: tuple[float, ...]
+    rows: tuple[float, ...]
+
+    @property
+    def size(self) -> tuple[int, ...]:
+        """Sizes of the dimensions in use."""
+        return self.dim[1 : 1 + self.dim[0]]
+
+
+def is_nifti(head: bytes) -> bool:
+    """Whether a file (unpacked) begins like NIfTI or Analyze."""
+    return _order(head) is not None
+
+
+def _order(head: bytes) -> tuple[str, int] | None:
+    """Byte order and length of the header; None for other files."""
+    for order in "<>":
+        length = struct.unpack_from(order + "i", head)[0] if len(head) >= 348 else 0
+        if length == 348 or (length == 540 and len(head) >= 540 and head[4:6] in (b"n+", b"ni")):
+            return order, length
+    return None
+
+
+def parse_header(head: bytes) -> Header:
+    """The header in a file's first bytes (unpacked), for which `is_nifti` holds."""
+    found = _order(head)
+    assert found is not None
+    order, length = found
+
+    def field(kind: str, at: int) -> tuple:
+        return struct.unpack_from(order + kind, head, at)
+
+    if length == 540:
+        datatype, bits = field("2h", 12)
+        qform, sform = field("2i", 344)
+        return Header(
+            order=order,
+            length=length,
+            in_one_file=head[5:6] == b"+",
+            voxels_at=float(field("q", 168)[0]),
+            dim=field("8q", 16),
+            datatype=datatype,
+            bits=bits,
+            pixdim=field("8d", 104),
+            scale=field("2d", 176),
+            units=field("i", 500)[0],
+            qform_code=qform,
+            sform_code=sform,
+            quaternion=field("6d", 352),
+            rows=field("12d", 400),
+        )
+    # Analyze has other fields where NIfTI has the place.
+    named = head[344:347] in (b"n+1", b"ni1")
+    datatype, bits = field("2h", 70)
+    return Header(
+        order=order,
+        length=length,
+        in_one_file=head[345:346] == b"+" if named else False,
+        voxels_at=field("f", 108)[0],
+        dim=field("8h", 40),
+        datatype=datatype,
+        bits=bits,
+        pixdim=field("8f", 76),
+        scale=field("2f", 112) if named else (1.0, 0.0),
+        units=head[123] if named else 2,
+        qform_code=field("h", 252)[0] if named else 0,
+        sform_code=field("h", 254)[0] if named else 0,
+        quaternion=field("6f", 256),
+        rows=field("12f", 280),
+    )
+
+
+def read_nifti(path: Path, role: str) -> ImageFile:
+    """Read a NIfTI file, or a pair of which either file is named.
+
+    Parameters
+    ----------
+    path : Path
+    role : str
+        What the file is for; errors name it.
+
+    Raises
+    ------
+    InputError
+        When it is damaged, truncated, no scalar volume, or its axes are sheared.
+    """
+    header = parse_header(head_of(path))
+    damaged = f"The {role} file {path} is damaged: its header says"
+    if not 1 <= header.dim[0] <= 7 or min(header.size) < 1:
+        raise InputError(f"{damaged} that its size is {header.dim}; copy or download it again.")
+    shape = three_dimensions(header.size, role)
+    if header.datatype in COLOURS:
+        raise InputError(
+            f"The {role} has {COLOURS[header.datatype]} values in each voxel (colour); a scalar volume is needed."
+        )
+    if header.datatype not in TYPES:
+        raise InputError(
+            f"The {role} file {path} holds voxels of NIfTI's type {header.datatype} (complex, bits or unknown); save "
+            "it as whole numbers or as floating point."
+        )
+    dtype = np.dtype(header.order + TYPES[header.datatype])
+    if header.bits != 8 * dtype.itemsize:
+        raise InputError(f"{damaged} two types of voxels ({dtype} and {header.bits} bits); copy or download it again.")
+    # The header is followed by four bytes that say whether extensions follow.
+    least = header.length + 4 if header.in_one_file else 0
+    if not least <= header.voxels_at < 1e6 or header.voxels_at % 1:
+        raise InputError(f"{damaged} that its voxels begin at byte {header.voxels_at:g}; copy or download it again.")
+    voxels = path if header.in_one_file else _voxel_file(path, role)
+    data = promised_bytes(voxels, int(header.voxels_at), int(np.prod(shape)) * dtype.itemsize, role)
+    # A slope of 0 stands for values as they are.
+    scaled = header.scale[0] != 0 and np.isfinite(header.scale).all()
+    grid = _grid(header, shape, path, role)
+    volume = Volume(values_in_voxels(data, dtype, shape, header.scale if scaled else (1.0, 0.0)), grid)
+    files = [path] if header.in_one_file else [path, voxels]
+    return ImageFile(volume, sha256_of(files), warnings=_warnings(header, grid, role))
+
+
+def _voxel_file(header: Path, role: str) -> Path:
+    """The .img or .img.gz of an .hdr, whichever is there, in the header's letter case."""
+    name = header.name[: -len(".gz")] if header.name.lower().endswith(".gz") else header.name
+    stem = header.with_name(name).stem
+    upper = name.endswith(".HDR")
+    for ending in (".IMG", ".IMG.GZ") if upper else (".img", ".img.gz"):
+        if header.with_name(stem + ending).is_file():
+            return header.with_name(stem + ending)
+    raise InputError(
+        f"The {role} header {header} has lost its voxels: there is no {stem}{'.IMG' if upper else '.img'} beside it."
+    )
+
+
+def _grid(header: Header, shape: tuple[int, int, int], path: Path, role: str) -> Grid:
+    """Where ITK puts the voxels of this header."""
+    import SimpleITK as sitk
+
+    data = bytearray(352)
+    struct.pack_into("<i", data, 0, 348)
+    struct.pack_into("<8h", data, 40, 3, *shape, 1, 1, 1, 1)
+    struct.pack_into("<2h", data, 70, 2, 8)
+    struct.pack_into("<8f", data, 76, *header.pixdim)
+    struct.pack_into("<f", data, 108, 352)
+    data[123] = header.units & 7
+    struct.pack_into("<2h", data, 252, header.qform_code, header.sform_code)
+    struct.pack_into("<18f", data, 256, *header.quaternion, *header.rows)
+    data[344:348] = b"n+1\0"
+    reader = sitk.ImageFileReader()
+    reader.SetImageIO("NiftiImageIO")
+    with tempfile.TemporaryDirectory(prefix="tumorquery-") as folder, quiet_itk():
+        alone = Path(folder, "header.nii")
+        alone.write_bytes(data)
+        reader.SetFileName(str(alone))
+        try:
+            reader.ReadImageInformation()
+        except RuntimeError as error:
+            if "orthonormal" in str(error):
+                raise InputError(
+                    f"The {role} file {path} cannot be read: its header describes sheared axes, so resample it to a "
+                    "grid with right angles first."
+                ) from error
+            raise InputError(f"The {role} file {path} is damaged: its header says no place of the voxels.") from error
+    return grid_from_image(reader)
+
+
+def _warnings(header: Header, grid: Grid, role: str) -> tuple[str, ...]:
+    """What the header leaves open about the place of the voxels: it can hold none or two."""
+    if header.qform_code <= 0 and header.sform_code <= 0:
+        return place_warnings(grid, role, said=False)
+    unit = MILLIMETRES.get(header.units & 7, 1.0)
+    places = {}
+    if header.qform_code > 0:
+        places["qform"] = _qform(header) * unit
+    if header.sform_code > 0:
+        places["sform"] = np.reshape(header.rows, (3, 4)) * unit
+    corners = np.array(np.meshgrid(*[(0, n - 1) for n in grid.shape])).reshape(3, -1).T
+    used = grid.to_ras(corners)
+    away = {
+        name: float(np.abs(corners @ place[:, :3].T + place[:, 3] - used).max())
+        for name, place in places.items()
+        if np.isfinite(place).all()
+    }
+    furthest = max(away, key=lambda name: away[name], default=None)
+    if furthest is None or away[furthest] < SAME_PLACE:
+        return place_warnings(grid, role, said=True)
+    chosen = {"qform": "sform", "sform": "qform"}[furthest]
+    if chosen not in places:
+        chosen = "voxel sizes"
+    return (
+        f"The {role} file's header describes two places: by its {chosen}, which is used, and by its {furthest}, up to "
+        f"{away[furthest]:.0f} mm from it; compare the result with the image in a viewer.",
+    )
+
+
+def _qform(header: Header) -> NDArray[np.float64]:
+    """The affine (3, 4) to RAS that the quaternion describes, in the header's unit."""
+    b, c, d, *offset = header.quaternion
+    a = np.sqrt(max(0.0, 1 - b * b - c * c - d * d))
+    if a == 0.0:
+        b, c, d = np.array([b, c, d]) / np.linalg.norm([b, c, d])
+    turned = np.array(
+        [
+            [a * a + b * b - c * c - d * d, 2 * (b * c - a * d), 2 * (b * d + a * c)],
+            [2 * (b * c + a * d), a * a + c * c - b * b - d * d, 2 * (c * d - a * b)],
+            [2 * (b * d - a * c), 2 * (c * d + a * b), a * a + d * d - b * b - c * c],
+        ]
+    )
+    sizes = np.array(header.pixdim[1:4])
+    sizes[2] *= -1 if header.pixdim[0] < 0 else 1
+    return np.column_stack([turned * sizes, offset])
