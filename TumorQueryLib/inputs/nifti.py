@@ -11,6 +11,7 @@ import struct
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -196,7 +197,7 @@ def _grid(header: Header, shape: tuple[int, int, int], path: Path, role: str) ->
     struct.pack_into("<2h", data, 252, header.qform_code, header.sform_code)
     struct.pack_into("<18f", data, 256, *header.quaternion, *header.rows)
     data[344:348] = b"n+1\0"
-    reader = sitk.ImageFileReader()
+    reader: Any = sitk.ImageFileReader()
     reader.SetImageIO("NiftiImageIO")
     with tempfile.TemporaryDirectory(prefix="tumorquery-") as folder, quiet_itk():
         alone = Path(folder, "header.nii")
