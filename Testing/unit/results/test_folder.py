@@ -151,6 +151,15 @@ def test_a_run_killed_between_two_moves_leaves_no_mixture(tmp_path, earlier, mov
     whole(out, "third", {"density": "density.nrrd"})
 
 
+@pytest.fixture
+def interruptible():
+    """Ctrl-C raises KeyboardInterrupt, also where the tests run in the background and ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_an_interrupt_during_the_moves_waits_for_their_end(tmp_path, monkeypatch):
     run(tmp_path, "first")
     moved = []
