@@ -34,6 +34,8 @@ TYPES = {2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8", 256: "i1", 512: "u2", 76
 COLOURS = {128: 3, 2304: 4}
 #: Two places of one voxel further apart than this (mm) are two places.
 SAME_PLACE = 1.0
+#: No number of a header that places voxels is larger, in whatever unit.
+FURTHEST = 1e7
 MILLIMETRES = {1: 1000.0, 3: 0.001}
 
 
@@ -187,15 +189,26 @@ def _grid(header: Header, shape: tuple[int, int, int], path: Path, role: str) ->
     """Where ITK puts the voxels of this header."""
     import SimpleITK as sitk
 
+    used = [
+        *header.pixdim[1:4],
+        *(header.quaternion if header.qform_code > 0 else ()),
+        *(header.rows if header.sform_code > 0 else ()),
+    ]
+    if not np.isfinite(used).all() or np.abs(used).max() > FURTHEST or max(shape) > 32767:
+        raise InputError(f"The {role} file {path} is damaged: its header puts the voxels nowhere; correct the header.")
     data = bytearray(352)
     struct.pack_into("<i", data, 0, 348)
     struct.pack_into("<8h", data, 40, 3, *shape, 1, 1, 1, 1)
     struct.pack_into("<2h", data, 70, 2, 8)
-    struct.pack_into("<8f", data, 76, *header.pixdim)
+    struct.pack_into("<4f", data, 76, -1 if header.pixdim[0] < 0 else 1, *header.pixdim[1:4])
     struct.pack_into("<f", data, 108, 352)
     data[123] = header.units & 7
-    struct.pack_into("<2h", data, 252, header.qform_code, header.sform_code)
-    struct.pack_into("<18f", data, 256, *header.quaternion, *header.rows)
+    # Codes beyond the standard's are places of an unknown kind, like its last.
+    struct.pack_into("<2h", data, 252, *(min(max(code, 0), 5) for code in (header.qform_code, header.sform_code)))
+    if header.qform_code > 0:
+        struct.pack_into("<6f", data, 256, *header.quaternion)
+    if header.sform_code > 0:
+        struct.pack_into("<12f", data, 280, *header.rows)
     data[344:348] = b"n+1\0"
     reader: Any = sitk.ImageFileReader()
     reader.SetImageIO("NiftiImageIO")

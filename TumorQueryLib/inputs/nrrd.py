@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import re
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -73,7 +75,8 @@ def read_nrrd(path: Path, role: str) -> ImageFile:
     import SimpleITK as sitk
 
     with open(path, "rb") as file:
-        header = parse_header(file.read(LARGEST_HEADER))
+        text = file.read(LARGEST_HEADER)
+    header = parse_header(text)
     files = [path]
     detached = header.fields.get("data file", header.fields.get("datafile"))
     if detached is not None:
@@ -91,6 +94,7 @@ def read_nrrd(path: Path, role: str) -> ImageFile:
                 raise InputError(
                     f"The {role} has {layers} values in each voxel (colour or vectors); a scalar volume is needed."
                 )
+            _check_length(files[-1], text if detached is None else None, header, reader, role)
             image = reader.Execute()
         except RuntimeError as error:
             reason = "its header describes sheared axes, so resample it to a grid with right angles first"
@@ -107,6 +111,38 @@ def read_nrrd(path: Path, role: str) -> ImageFile:
     said = "space" in header.fields and "space origin" in header.fields and "space directions" in header.fields
     warnings = place_warnings(volume.grid, role, said=said)
     return ImageFile(volume, sha256_of(files), segments, warnings)
+
+
+def _check_length(path: Path, text: bytes | None, header: Header, reader: Any, role: str) -> None:
+    """Refuse voxels that are more than the header says, which ITK leaves unread; `text` begins an attached header."""
+    encoding = header.fields.get("encoding", "").lower()
+    skips = {"byte skip", "byteskip", "line skip", "lineskip"} & header.fields.keys()
+    if encoding not in ("raw", "gzip", "gz") or skips:
+        return
+    end = re.search(rb"\r?\n\r?\n", text) if text is not None else None
+    values = int(np.prod(reader.GetSize())) * reader.GetNumberOfComponents()
+    with open(path, "rb") as raw:
+        raw.seek(end.end() if end else 0)
+        file = raw if encoding == "raw" else gzip.GzipFile(fileobj=raw)
+        missing = values * _bytes_of(reader.GetPixelID())
+        try:
+            while missing > 0 and (block := file.read(min(missing, 1 << 24))):
+                missing -= len(block)
+            surplus = bool(file.read(1))
+        except (EOFError, OSError, zlib.error) as error:
+            raise InputError(f"The {role} file {path} is truncated or damaged; copy or download it again.") from error
+    if missing or surplus:
+        said = "is truncated" if missing else "is damaged: it holds more voxels than its header says"
+        raise InputError(f"The {role} file {path} {said}; copy or download it again.")
+
+
+def _bytes_of(pixel: int) -> int:
+    """Length of one value of SimpleITK's type of pixel, a vector's too."""
+    import SimpleITK as sitk
+
+    return sitk.Image(
+        [1, 1], pixel, 1 if "vector" in sitk.GetPixelIDValueAsString(pixel) else 0
+    ).GetSizeOfPixelComponent()
 
 
 def _segment_numbers(header: Header) -> list[int]:

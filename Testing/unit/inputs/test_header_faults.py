@@ -199,6 +199,8 @@ def test_scaled_values_and_nan_are_those_of_the_file(tmp_path):
         (72, "h", 32, "two types of voxels"),
         (70, "h", 32, "type 32"),
         (70, "h", 2, "two types of voxels"),
+        (80, "f", float("inf"), "puts the voxels nowhere"),
+        (280, "f", float("nan"), "puts the voxels nowhere"),
     ],
 )
 def test_a_nifti_header_that_does_not_fit_its_file_is_refused(voxels, tmp_path, at, kind, value, said):
@@ -321,6 +323,20 @@ def test_random_damage_to_a_metaimage_is_refused_or_read(voxels, tmp_path):
         except InputError as error:
             said = str(error)
         assert 0 < len(said) < 1000
+
+
+@pytest.mark.parametrize("encoding", ["raw", "gzip"])
+@pytest.mark.parametrize(("size", "said"), [("34 32 20", "more voxels"), ("34 32 60", "truncated"), ("34 20", "slice")])
+def test_an_nrrd_whose_size_does_not_fit_is_refused(voxels, tmp_path, encoding, size, said):
+    path = tmp_path / "image.nrrd"
+    header = {"space": "left-posterior-superior", "space directions": np.eye(3), "space origin": [1, 2, 3]}
+    nrrd.write(str(path), voxels, header | {"encoding": encoding})
+    assert np.array_equal(read_image_file(path, "T1Gd").volume.array, voxels)
+    data = path.read_bytes()
+    path.write_bytes(data.replace(b"sizes: 34 32 30", b"sizes: " + size.encode()))
+    if said == "slice":
+        said = "single slice|damaged"
+    refused(path, said)
 
 
 def test_paths_that_are_no_text_and_pipes_are_refused(tmp_path):
