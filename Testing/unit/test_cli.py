@@ -388,6 +388,7 @@ def test_cancelling_leaves_nothing(tmp_path, sample):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_cohort_goes_on_after_a_failure(tmp_path, capsys, world, world_files):
     import csv
 

@@ -13,6 +13,9 @@ from small_world import world_patient, write_patient
 from TumorQueryLib.base.errors import Cancelled, InputError, OutputError
 from TumorQueryLib.cohort import SUMMARY_COLUMNS, run_cohort, summary_row
 
+#: Every patient is a process of its own, which takes seconds to start.
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def cohort_file(tmp_path_factory):
@@ -52,7 +55,6 @@ def check_rows(rows, out):
     assert read == [{name: str(row.get(name, "")) for name in SUMMARY_COLUMNS} for row in rows]
 
 
-@pytest.mark.slow
 def test_several_patients_at_a_time(tmp_path, cohort_file, world):
     said = []
     rows = run_cohort(
@@ -68,7 +70,6 @@ def test_several_patients_at_a_time(tmp_path, cohort_file, world):
     assert [value for value, _ in said] == sorted(value for value, _ in said)
 
 
-@pytest.mark.slow
 def test_on_a_dask_cluster(tmp_path, cohort_file, world):
     distributed = pytest.importorskip("distributed")
     cluster = {"n_workers": 1, "threads_per_worker": 1, "processes": False, "dashboard_address": None}
@@ -79,7 +80,6 @@ def test_on_a_dask_cluster(tmp_path, cohort_file, world):
     check_rows(rows, tmp_path / "out")
 
 
-@pytest.mark.slow  # it waits ten seconds for a scheduler
 def test_a_scheduler_that_is_not_there_is_said(tmp_path, cohort_file, world):
     pytest.importorskip("distributed")
     with pytest.raises(InputError, match=r"No Dask scheduler answers at tcp://127.0.0.1:9"):

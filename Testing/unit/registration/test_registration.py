@@ -100,6 +100,7 @@ def test_affine_survives_a_misplaced_oblique_flipped_thick_sliced_header(mni):
     assert np.abs(there - patient.grid.to_ras(indices)).max() < 1e-3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "turn",
     [
