@@ -15,8 +15,8 @@ from TumorQueryLib.anatomy.atlas import Atlas
 from TumorQueryLib.base.errors import Cancelled, InputError, OutputError
 from TumorQueryLib.geometry.brain import find_brain
 from TumorQueryLib.geometry.grid import Grid, Volume, ras_to_lps, resample, volume_from_image
-from TumorQueryLib.geometry.transforms import jacobian_determinant, map_points
-from TumorQueryLib.registration import Registration, register
+from TumorQueryLib.geometry.transforms import SpaceMap, jacobian_determinant, map_points
+from TumorQueryLib.registration import register
 from TumorQueryLib.results.files import OUTPUTS, write_transforms
 from TumorQueryLib.studies.benchmarks.pipeline import point_errors
 from TumorQueryLib.studies.phantom import head_with_skull, warped_patient
@@ -199,16 +199,16 @@ def test_length_scale_is_the_cube_root_of_the_volume_ratio(scales, angles, spaci
     array[3:6, 2:6, 1:3] = True
     to_atlas = sitk.AffineTransform(3)
     to_atlas.SetMatrix((rotation.T @ np.diag(scales)).ravel().tolist())
-    registration = Registration("affine", to_atlas, to_atlas.GetInverse(), {}, ())
+    space = SpaceMap(to_atlas, to_atlas.GetInverse())
     expected = np.prod(scales) ** (-1 / 3)
-    assert registration.length_scale(Volume(array, Grid(array.shape, affine))) == pytest.approx(expected, rel=1e-3)
+    assert space.length_scale(Volume(array, Grid(array.shape, affine))) == pytest.approx(expected, rel=1e-3)
 
 
 def test_length_scale_of_an_empty_tumour_is_refused(mni):
     empty = Volume(np.zeros((4, 4, 4), dtype=bool), Grid((4, 4, 4), np.eye(4)))
     identity = sitk.AffineTransform(3)
     with pytest.raises(InputError, match="empty"):
-        Registration("none", identity, identity, {}, ()).length_scale(empty)
+        SpaceMap(identity, identity).length_scale(empty)
 
 
 def test_jacobian_of_a_known_field(mni):
