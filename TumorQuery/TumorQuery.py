@@ -27,7 +27,7 @@ class TumorQuery(ScriptedLoadableModule):
         ScriptedLoadableModule.__init__(self, parent)
         self.parent.title = _("TumorQuery")
         self.parent.categories = [translate("qSlicerAbstractCoreModule", "Quantification")]
-        self.parent.dependencies = ["Segmentations", "SegmentEditor", "SampleData"]
+        self.parent.dependencies = ["Colors", "Segmentations", "SegmentEditor", "SampleData"]
         self.parent.contributors = ["TumorQuery contributors"]
         self.parent.helpText = _(
             "TumorQuery estimates the density of tumor cells everywhere in the brain of a patient with a glioma, also "
@@ -87,7 +87,10 @@ class TumorQueryTest(ScriptedLoadableModuleTest):
         """Run all tests."""
         for name in unittest.TestLoader().getTestCaseNames(TumorQueryTest):
             self.setUp()
-            getattr(self, name)()
+            try:
+                getattr(self, name)()
+            except unittest.SkipTest as reason:
+                self.delayDisplay(str(reason))
 
     def test_missingInputsAreNamed(self) -> None:
         """The logic says what is missing instead of starting."""
@@ -113,6 +116,8 @@ class TumorQueryTest(ScriptedLoadableModuleTest):
         """The sample case: the density lies on the segmented tumor, in the geometry of the T1Gd image."""
         self.delayDisplay("Sample case, about a minute")
         logic = TumorQueryLogic()
+        if logic.missingRequirements() and slicer.app.testingEnabled():
+            self.skipTest("Python packages are missing, and in a test of Slicer's nothing is installed")
         sample = logic.loadSample()
         result = logic.run(sample["t1gd"], sample["flair"], sample["segmentation"], timeout=600)
         self.assertGreater(result.chosen["fit"]["dice_whole"], 0.7)

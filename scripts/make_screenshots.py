@@ -22,9 +22,11 @@ for folder in (REPOSITORY / "Testing" / "slicer", REPOSITORY / "TumorQuery", REP
 import slicer
 from harness.application import Panel, Slicer
 from harness.driving import click, process_events, wait_until
-from harness.views import SLICE_VIEWS, write_png
+from harness.views import SLICE_VIEWS
+from PIL import Image
 
 VIEW_SIZE = (600, 520)
+COLORS = 256  # of the views' picture, which keeps its file small
 ZOOM = 1.2  # of the slices, beyond what fits the image
 PANEL_WIDTH = 520
 MARGIN = 16
@@ -36,7 +38,7 @@ def run_sample(panel):
     """Click the sample case and Run, and wait for the result."""
     click(panel.ui.loadSampleButton)
     process_events(5.0)  # the database is described
-    click(panel.ui.runButton)
+    click(panel.ui.applyButton)
     wait_until(lambda: panel.widget._run.state.value == "idle", 900)
     if panel.ui.statusLabel.text != "Done.":
         raise SystemExit(panel.ui.logTextEdit.plainText)
@@ -69,7 +71,8 @@ def picture_of_views(running, path):
         np.concatenate([images[left], column_gap, images[right]], axis=1)
         for left, right in (("Red", "3D"), ("Green", "Yellow"))
     ]
-    write_png(path, np.concatenate([rows[0], row_gap, rows[1]]))
+    picture = Image.fromarray(np.concatenate([rows[0], row_gap, rows[1]]))
+    picture.quantize(COLORS, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(path, optimize=True)
 
 
 def look_at_surfaces(running, isolines):

@@ -114,3 +114,11 @@ def panel(running):
     process_events()
     yield panel
     panel.close()
+
+
+@pytest.fixture
+def take(panel, tmp_path):
+    """Load a result written by hand as the panel does at the end of a run; gives its nodes."""
+    from known_result import taker
+
+    return taker(panel, tmp_path)

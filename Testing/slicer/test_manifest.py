@@ -45,10 +45,10 @@ def test_the_code_uses_what_slicer_has(path, manifest, ui_classes):
 @pytest.mark.parametrize(
     ("code", "complaint"),
     [
-        ("ui = self.ui\nui.runButton.setEnable(True)", "has no 'setEnable'"),
-        ("self.ui.runButton.text()", "is a property"),
+        ("ui = self.ui\nui.applyButton.setEnable(True)", "has no 'setEnable'"),
+        ("self.ui.applyButton.text()", "is a property"),
         ("self.ui.runButtn.enabled = True", "no such widget"),
-        ("self.ui.runButton.connect('clickd()', f)", "no signal"),
+        ("self.ui.applyButton.connect('clickd()', f)", "no signal"),
         ("self.ui.t1gdSelector.setNoneEnabled(True)", "has no 'setNoneEnabled'"),
         ("timer = qt.QTimer()\ntimer.begin()", "has no 'begin'"),
         ("qt.QProcess.ProcessState.NotRunning", "enumeration"),

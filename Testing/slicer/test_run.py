@@ -162,3 +162,16 @@ def test_a_failing_step_of_the_module_itself_ends_the_run(follower):
     follower.run.start(Broken(["result", "result.json"]))
     outcome = follower.follow()
     assert (outcome.status, outcome.message) == ("failed", "the disk is full")
+
+
+def test_who_is_told_of_the_end_is_told_once(follower):
+    told = []
+
+    def fail(outcome):
+        told.append(outcome.status)
+        raise ValueError("a defect of whoever is told")
+
+    follower.run._onFinished = fail
+    with pytest.raises(ValueError, match="whoever"):
+        follower.do(["result", "text"])
+    assert told == ["done"]

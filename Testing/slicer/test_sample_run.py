@@ -65,7 +65,7 @@ def sample(python_slicer, tmp_path_factory):
         timer.setInterval(20)
         timer.connect("timeout()", look)
         timer.start()
-        click(panel.ui.runButton)
+        click(panel.ui.applyButton)
         wait_for_the_end(panel)
         timer.stop()
         yield SimpleNamespace(
@@ -110,7 +110,7 @@ def test_the_panel_stayed_alive_and_told_what_it_did(sample):
     assert sample.seen.values[:-1] == sorted(sample.seen.values[:-1])
     assert sample.panel.ui.progressBar.value == 100
     assert not sample.panel.ui.cancelButton.enabled
-    assert sample.panel.ui.runButton.enabled
+    assert sample.panel.ui.applyButton.enabled
 
 
 def test_the_density_lies_on_the_segmented_tumour(sample, result):
@@ -260,8 +260,6 @@ def test_a_result_is_restored_from_a_saved_scene(sample, result, tmp_path):
     slicer.mrmlScene.Clear()
     assert panel.ui.resultSummaryLabel.text == "No result yet."
     slicer.util.loadScene(path)
-    panel.exit()
-    panel.enter()
     process_events()
     restored = panel.widget._parameterNode.result()
     assert [node.GetName() for node in vars(restored).values()] == names
@@ -287,17 +285,17 @@ def test_a_second_run_updates_or_adds_as_chosen(sample, result):
     parameters.refinement = type(parameters.refinement).NoRefinement
     refined = result.kept("refined")
     nodes = [node.GetID() for node in slicer.util.getNodesByClass("vtkMRMLNode") if node is not refined]
-    click(panel.ui.runButton)
+    click(panel.ui.applyButton)
     wait_for_the_end(panel)
     assert [node.GetID() for node in slicer.util.getNodesByClass("vtkMRMLNode")] == nodes
     assert parameters.result().content["registration"]["mode"] == "none"
     assert parameters.result().content["chosen"] == "match"
     assert panel.ui.matchesTableView.model().rowCount() == 15
 
-    panel.ui.advancedGroupBox.collapsed = False
+    panel.ui.advancedCollapsibleButton.collapsed = False
     process_events()
     click(panel.ui.keepResultsCheckBox)
-    click(panel.ui.runButton)
+    click(panel.ui.applyButton)
     wait_for_the_end(panel)
     assert parameters.resultDensity is not result.density
     assert parameters.resultDensity.GetName() != result.density.GetName()
@@ -311,7 +309,7 @@ def test_a_refined_density_is_shown_first_and_comes_back(sample):
     choices = panel.ui.refinementComboBox
     labels = [choices.itemText(number) for number in range(choices.count)]
     choices.currentIndex = labels.index(type(parameters.refinement).Patient.label())
-    click(panel.ui.runButton)
+    click(panel.ui.applyButton)
     wait_for_the_end(panel)
     result = parameters.result()
     estimates = result.content["estimates"]

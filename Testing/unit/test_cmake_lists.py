@@ -143,4 +143,5 @@ def test_installed_tree_runs_the_demo(installed, tmp_path):
         text=True,
         check=True,
     ).stdout.split()
-    assert used == [str(modules / "TumorQueryLib" / "resources.py"), str(modules / "TumorQueryLib" / "Resources")]
+    library = modules / "TumorQueryLib"
+    assert used == [str(library / "base" / "resources.py"), str(library / "Resources")]

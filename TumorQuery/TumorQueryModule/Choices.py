@@ -1,6 +1,7 @@
 """The user's choices: what each may be, and the parameter node that keeps them with the scene."""
 
 import enum
+from pathlib import Path
 from typing import Annotated, Union
 
 import slicer
@@ -11,11 +12,13 @@ from slicer import (
     vtkMRMLTableNode,
     vtkMRMLTextNode,
     vtkMRMLTransformNode,
+    vtkMRMLVectorVolumeNode,
 )
 from slicer.i18n import tr as _
 from slicer.parameterNodeWrapper import WithinRange, parameterNodeWrapper
 
-from TumorQueryModule.Jobs import BUNDLED_DATABASE, Method, parseStrategyOptions
+from TumorQueryModule import Overlay
+from TumorQueryModule.Jobs import BUNDLED_DATABASE, Method, parseStrategyOptions, writeStrategyOptions
 from TumorQueryModule.PatientNodes import PatientNodes
 from TumorQueryModule.ResultNodes import ResultNodes
 
@@ -97,21 +100,23 @@ class Foci(enum.Enum):
 class LabelConvention(enum.Enum):
     """What the numbers of a label map mean; values as TumorQueryLib names them."""
 
-    Automatic = "automatic"
+    Unknown = ""
     Brats2013 = "brats2013"
     Brats2018 = "brats2018"
     Brats2023 = "brats2023"
     Brats2024 = "brats2024"
+    BratsPediatric = "brats-peds"
     Decathlon = "decathlon"
 
     def label(self) -> str:
         """What the panel shows."""
         return {
-            LabelConvention.Automatic: _("Recognize (labels 1, 2, 4)"),
+            LabelConvention.Unknown: _("Choose..."),
             LabelConvention.Brats2013: _("BraTS 2012-2016: 3 = non-enhancing core"),
             LabelConvention.Brats2018: _("BraTS 2017-2021: 1, 2, 4"),
             LabelConvention.Brats2023: _("BraTS 2023: 3 = enhancing"),
             LabelConvention.Brats2024: _("BraTS 2024: 4 = resection cavity"),
+            LabelConvention.BratsPediatric: _("BraTS pediatric: 1 = enhancing, 4 = edema"),
             LabelConvention.Decathlon: _("Medical Decathlon: 1 = edema"),
         }[self]
 
@@ -127,7 +132,11 @@ class TumorQueryParameterNode:
     segmentation: Union[vtkMRMLSegmentationNode, vtkMRMLLabelMapVolumeNode, None]  # noqa: UP007
     coreSegmentIDs: list[str]
     wholeSegmentIDs: list[str]
-    labelConvention: LabelConvention = LabelConvention.Automatic
+    #: The segmentation whose segments the user has chosen; those of another one are suggested.
+    segmentsChosenIn: vtkMRMLSegmentationNode
+    #: The inputs that held a node once: for them none is guessed again.
+    everChosen: list[str]
+    labelConvention: LabelConvention = LabelConvention.Unknown
 
     databaseFile: str = ""
     buildEntries: Annotated[int, WithinRange(100, 200_000)] = 20_000
@@ -138,6 +147,7 @@ class TumorQueryParameterNode:
     refinement: Refinement = Refinement(Method.refine)
     foci: Foci = Foci(Method.foci)
     top: Annotated[int, WithinRange(1, 50)] = Method.top
+    outputName: str = ""
     keepResults: bool = False
 
     overlayOpacity: Annotated[float, WithinRange(0.0, 1.0)] = 0.6
@@ -151,10 +161,10 @@ class TumorQueryParameterNode:
     resultAtlasToPatient: vtkMRMLTransformNode
     resultPatientToAtlas: vtkMRMLTransformNode
     resultReport: vtkMRMLTextNode
+    resultPicture: vtkMRMLVectorVolumeNode
 
     def patient(self) -> PatientNodes:
         """The chosen inputs."""
-        automatic = self.labelConvention is LabelConvention.Automatic
         return PatientNodes(
             t1gd=self.t1gdVolume,
             flair=self.flairVolume,
@@ -163,7 +173,7 @@ class TumorQueryParameterNode:
             segmentation=self.segmentation,
             coreSegmentIDs=tuple(self.coreSegmentIDs),
             wholeSegmentIDs=tuple(self.wholeSegmentIDs),
-            labelConvention=None if automatic else self.labelConvention.value,
+            labelConvention=self.labelConvention.value or None,
         )
 
     def method(self) -> Method:
@@ -188,17 +198,45 @@ class TumorQueryParameterNode:
             self.method()
         except ValueError as error:
             missing["strategyOptions"] = str(error)
+        if self.databaseFile and not Path(self.databaseFile).is_file():
+            missing["database"] = _(
+                "There is no database file {path}: choose another one, or empty the field for the starter database."
+            ).format(path=self.databaseFile)
         return missing
+
+    def take(self, patient: PatientNodes, method: Method) -> None:
+        """Remember what a script inferred from and how, as if it were chosen in the panel."""
+        with slicer.util.NodeModify(self.parameterNode):
+            self.t1gdVolume = patient.t1gd
+            self.flairVolume = patient.flair
+            self.t1Volume = patient.t1
+            self.brainMask = patient.brainMask
+            self.segmentation = patient.segmentation
+            self.segmentsChosenIn = None if patient.isLabelMap else patient.segmentation
+            self.coreSegmentIDs = list(patient.coreSegmentIDs)
+            self.wholeSegmentIDs = list(patient.wholeSegmentIDs)
+            known = [one for one in LabelConvention if one.value == (patient.labelConvention or "")]
+            self.labelConvention = known[0] if known else LabelConvention.Unknown
+            self.databaseFile = "" if method.database == BUNDLED_DATABASE else method.database
+            self.strategy = Strategy(method.strategy)
+            self.strategyOptions = writeStrategyOptions(method.strategy_options)
+            self.registration = RegistrationMode(method.registration)
+            self.refinement = Refinement(method.refine)
+            self.foci = Foci(method.foci)
+            self.top = method.top
 
     def result(self) -> ResultNodes:
         """The nodes of the result; those that are not in the scene are None."""
         return ResultNodes(**{role: getattr(self, parameter) for role, parameter in RESULT_PARAMETERS.items()})
 
     def setResult(self, nodes: ResultNodes) -> None:
-        """Remember the nodes of a result."""
+        """Remember the nodes of a new result, and show them as the user likes it."""
         with slicer.util.NodeModify(self.parameterNode):
             for role, parameter in RESULT_PARAMETERS.items():
                 setattr(self, parameter, getattr(nodes, role))
+        Overlay.setThreshold(nodes.density, self.overlayThreshold)
+        Overlay.setOutlinesVisible(nodes.isolines, self.showOutlines)
+        Overlay.setSurfacesVisible(nodes.isolines, self.showSurfaces)
 
 
 #: Role of a node of the result -> parameter that refers to it.
@@ -209,4 +247,5 @@ RESULT_PARAMETERS = {
     "atlasToPatient": "resultAtlasToPatient",
     "patientToAtlas": "resultPatientToAtlas",
     "report": "resultReport",
+    "picture": "resultPicture",
 }

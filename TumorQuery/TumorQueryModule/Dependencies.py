@@ -5,9 +5,11 @@ import importlib.util
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import slicer
 from slicer.i18n import tr as _
 
 #: Packages that come with Slicer and must stay as they are: other versions break Slicer itself.
@@ -19,7 +21,14 @@ TORCH_REQUIREMENT = ">=2.2"
 
 
 class DependencyError(RuntimeError):
-    """Packages are missing and were not installed; the text says what to do."""
+    """Packages are missing and were not installed; the text says what to do.
+
+    :param isKnown: whether the user knows it already: declined, or has seen a box.
+    """
+
+    def __init__(self, message: str, isKnown: bool = False) -> None:
+        super().__init__(message)
+        self.isKnown = isKnown
 
 
 def parentOfLibrary() -> Path:
@@ -65,8 +74,18 @@ def missingRequirements(requirementsFile: str) -> list[Any]:
     return [one for one in slicer.packaging.load_requirements(requirementsFile) if not slicer.packaging.pip_check(one)]
 
 
+def canAsk() -> bool:
+    """Whether somebody sees a box and can answer it: not without a window, and not in a test of Slicer's."""
+    return slicer.util.mainWindow() is not None and not slicer.app.testingEnabled()
+
+
+def installCommand(requirements: Iterable[str]) -> str:
+    """What to type into a terminal to install packages into Slicer's Python."""
+    return " ".join(["PythonSlicer -m pip install", *(f'"{requirement}"' for requirement in requirements)])
+
+
 def ensureRequirements(requirementsFile: str, strategy: str) -> None:
-    """Install what is missing for a run; the user is asked first.
+    """Install what is missing for a run; the user is asked first. Where nobody can be asked nothing is installed.
 
     :param requirementsFile: Resources/requirements.txt of the module.
     :param strategy: name of the query strategy; some need more than others.
@@ -78,27 +97,49 @@ def ensureRequirements(requirementsFile: str, strategy: str) -> None:
     if packageOf(strategy) == "torch":
         ensureTorch()
         requirements += LEARNED_REQUIREMENTS
+    missing = [requirement for requirement in requirements if not slicer.packaging.pip_check(requirement)]
+    if not missing:
+        return
+    command = installCommand(missing)
+    if not canAsk():
+        raise DependencyError(
+            _(
+                "Python packages are missing, and without a window nobody can be asked: install them with {command}"
+            ).format(command=command)
+        )
+    if not slicer.util.confirmOkCancelDisplay(
+        _("TumorQuery needs these Python packages: {packages}. Install them into Slicer's Python now?").format(
+            packages=", ".join(missing)
+        ),
+        windowTitle=_("TumorQuery"),
+    ):
+        raise DependencyError(_("Nothing was installed, and without these packages nothing can run."), isKnown=True)
     with tempfile.TemporaryDirectory(prefix="TumorQuery-") as folder:
         constraints = Path(folder) / "constraints.txt"
         constraints.write_text("".join(f"{line}\n" for line in bundledVersions()), encoding="utf-8")
         try:
-            slicer.packaging.pip_ensure(requirements, constraints=constraints, requester="TumorQuery")
+            slicer.packaging.pip_ensure(missing, constraints=constraints, prompt_install=False, requester="TumorQuery")
         except subprocess.CalledProcessError as error:
             raise DependencyError(
                 _(
                     "The Python packages could not be installed. Without internet access, or behind a firewall, "
                     "download their wheels on another computer and install them with "
                     "PythonSlicer -m pip install --no-index --find-links FOLDER {packages}"
-                ).format(packages=" ".join(requirements))
+                ).format(packages=" ".join(missing)),
+                isKnown=True,  # Slicer has shown a box with pip's log
             ) from error
         except RuntimeError as error:
-            raise DependencyError(_("Nothing was installed, and without these packages nothing can run.")) from error
-    missing = [requirement for requirement in requirements if not slicer.packaging.pip_check(requirement)]
+            raise DependencyError(
+                _("The Python packages could not be installed ({reason}). Try it in a terminal: {command}").format(
+                    reason=error, command=command
+                )
+            ) from error
+    missing = [requirement for requirement in missing if not slicer.packaging.pip_check(requirement)]
     if missing:
         raise DependencyError(
-            _("These Python packages are missing: {packages}. Install them with PythonSlicer -m pip install.").format(
-                packages=", ".join(missing)
-            )
+            _(
+                "These Python packages are still missing: {packages}. Restart Slicer, or install them with {command}"
+            ).format(packages=", ".join(missing), command=installCommand(missing))
         )
 
 
@@ -120,6 +161,12 @@ def ensureTorch() -> None:
     """
     if importlib.util.find_spec("torch") is not None:
         return
+    if not canAsk():
+        raise DependencyError(
+            _("PyTorch is missing, and without a window nobody can be asked: install it with {command}").format(
+                command=installCommand([f"torch{TORCH_REQUIREMENT}"])
+            )
+        )
     try:
         import PyTorchUtils
     except ImportError as error:
@@ -131,4 +178,4 @@ def ensureTorch() -> None:
         ) from error
     logic = PyTorchUtils.PyTorchUtilsLogic()
     if logic.installTorch(askConfirmation=True, torchVersionRequirement=TORCH_REQUIREMENT) is None:
-        raise DependencyError(_("PyTorch was not installed. Choose the direct query, which needs none."))
+        raise DependencyError(_("PyTorch was not installed. Choose the direct query, which needs none."), isKnown=True)

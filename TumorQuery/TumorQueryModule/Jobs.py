@@ -65,6 +65,11 @@ def parseStrategyOptions(text: str) -> dict[str, Any]:
     return options
 
 
+def writeStrategyOptions(options: dict[str, Any]) -> str:
+    """The text that `parseStrategyOptions` reads as these options."""
+    return ", ".join(f"{name}={value}" for name, value in options.items())
+
+
 def valueOf(text: str) -> bool | int | float | str:
     """The value that a text stands for: true, false, a number, or the text itself."""
     if text.lower() in ("true", "false"):
@@ -80,11 +85,13 @@ class InferJob:
     """Infer the density of a patient and put it into the scene; its value is the `ResultNodes`.
 
     :param previous: nodes of an earlier result to update; without them all are added.
+    :param name: what the names of the result's nodes begin with; the T1Gd image's name when empty.
     """
 
     patient: PatientNodes
     method: Method
     previous: ResultNodes = field(default_factory=ResultNodes)
+    name: str = ""
 
     def prepare(self, folder: Path) -> Iterator[dict[str, Any]]:
         """Write the patient's nodes as files."""
@@ -96,7 +103,7 @@ class InferJob:
 
     def collect(self, resultPath: Path) -> Iterator[ResultNodes | None]:
         """Load the result."""
-        yield from loadResult(self.patient, resultPath, self.previous)
+        yield from loadResult(self.patient, resultPath, self.previous, self.name)
 
 
 @dataclass(frozen=True)

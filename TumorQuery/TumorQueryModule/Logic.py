@@ -25,6 +25,18 @@ from TumorQueryModule.Worker import (
 )
 
 
+class RunError(RuntimeError):
+    """A run failed.
+
+    :param message: a sentence for the user.
+    :param log: the last lines of the log.
+    """
+
+    def __init__(self, message: str, log: str = "") -> None:
+        super().__init__("\n".join(text for text in (message, log) if text))
+        self.message = message
+
+
 def logNewMessages() -> Callable[[float, str], None]:
     """A progress that writes each new message to the application's log once."""
     last = [""]
@@ -111,8 +123,8 @@ class Logic(ScriptedLoadableModuleLogic):
         :param t1Node: T1-weighted image without contrast, optional.
         :param brainMaskNode: the brain, a segmentation or label map node; for images that show the skull.
         :param coreSegmentIDs: segments of the core; by default those whose names tell it.
-        :param wholeSegmentIDs: segments of the whole tumor; by default all.
-        :param labels: what the numbers of a label map mean, for example "brats2018"; found out where they tell it.
+        :param wholeSegmentIDs: segments of the whole tumor; by default those whose names tell it.
+        :param labels: what the numbers of a label map mean, for example "brats2018"; a label map needs it.
         :param database: name of a bundled database, or a file.
         :param strategy: query strategy.
         :param strategyOptions: options of the strategy by name, for example {"rerank": 100}.
@@ -124,10 +136,11 @@ class Logic(ScriptedLoadableModuleLogic):
         :param top: number of ranked matches.
         :param timeout: seconds after which the run is ended, without a limit when None.
         :param progress: called with a fraction in [0, 1] and a message.
-        :return: the nodes of the result, added to the scene.
+        :return: the nodes of the result, added to the scene; the panel shows them too.
         :raises ValueError: when an input is missing.
+        :raises Dependencies.DependencyError: when packages are missing; without a window nobody is asked.
         :raises TimeoutError: when the time is over.
-        :raises RuntimeError: when the run fails; the text says why and ends with the last lines of the log.
+        :raises RunError: a RuntimeError, when the run fails; the text says why and ends with the last lines of the log.
         """
         if segmentationNode is not None and segmentationNode.IsA("vtkMRMLSegmentationNode"):
             suggestedCore, suggestedWhole = suggestSegments(segmentationNode)
@@ -158,14 +171,18 @@ class Logic(ScriptedLoadableModuleLogic):
             top=top,
         )
         self.ensureRequirements(strategy)
-        return self.runAndWait(InferJob(patient, method), timeout, progress)
+        nodes = self.runAndWait(InferJob(patient, method), timeout, progress)
+        parameters = self.getParameterNode()
+        parameters.take(patient, method)
+        parameters.setResult(nodes)
+        return nodes
 
     def runAndWait(self, job: Any, timeout: float | None = None, progress: Any = None) -> Any:
         """Do a job and wait for its end.
 
         :return: the job's value.
         :raises TimeoutError: when the time is over.
-        :raises RuntimeError: when the run fails.
+        :raises RunError: when the run fails.
         """
         outcomes: list[Outcome] = []
         run = Run(
@@ -186,5 +203,5 @@ class Logic(ScriptedLoadableModuleLogic):
             run.stop()  # after Ctrl+C too
         outcome = outcomes[0]
         if outcome.status != "done":
-            raise RuntimeError("\n".join(text for text in (outcome.message, outcome.log) if text))
+            raise RunError(outcome.message, outcome.log)
         return outcome.value

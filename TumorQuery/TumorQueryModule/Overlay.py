@@ -61,8 +61,8 @@ def setUpDensityDisplay(densityNode: Any) -> Iterator[None]:
     legend.SetTitleText(_("Cell density"))
     legend.SetNumberOfLabels(6)
     legend.SetLabelFormat("%.1f")
-    legend.SetSize(0.12, 0.3)
-    legend.SetPosition(0.98, 0.05)
+    legend.SetSize(0.08, 0.25)
+    legend.SetPosition(0.99, 0.02)  # the corner, which no brain reaches
     yield
 
 
@@ -126,11 +126,41 @@ def showAsOutlines(segmentationNode: Any) -> None:
     segmentationNode.GetDisplayNode().SetVisibility2DFill(False)
 
 
+def keyOfLines() -> str:
+    """What the colors of the lines mean, as rich text."""
+    texts = {"whole": _("modeled whole tumor"), "core": _("modeled core")}
+    parts = []
+    for region, text in texts.items():
+        color = "".join(f"{round(255 * channel):02x}" for channel in SEGMENT_DISPLAY[region][0])
+        parts.append(f'<span style="color:#{color}; background-color:#202020">&nbsp;&#9473;&#9473;&nbsp;</span> {text}')
+    return _("Lines: {modeled}; the others are your segmentation.").format(modeled=", ".join(parts))
+
+
+def makeSliceNodes() -> list[Any]:
+    """The nodes of three slice views where no window has made them, so that a saved scene tells what to show.
+
+    :return: the slice logics that made them; none where there is a window.
+    """
+    if slicer.app.layoutManager() is not None:
+        return []
+    logics = []
+    for name, orientation in (("Red", "Axial"), ("Green", "Coronal"), ("Yellow", "Sagittal")):
+        logic = slicer.vtkMRMLSliceLogic()
+        logic.SetMRMLScene(slicer.mrmlScene)
+        logic.AddSliceNode(name)
+        logic.GetSliceNode().SetOrientation(orientation)
+        logics.append(logic)
+    return logics
+
+
 def showInSliceViews(t1gdNode: Any, densityNode: Any, opacity: float) -> None:
     """Show the density over the T1Gd image in all slice views, fitted to the image and moved to the tumor."""
+    logics = makeSliceNodes()
     slicer.util.setSliceViewerLayers(
         background=t1gdNode, foreground=densityNode, foregroundOpacity=opacity, label=None, fit=True
     )
+    for logic in logics:
+        logic.FitSliceToAll()
     legend = slicer.modules.colors.logic().GetColorLegendDisplayNode(densityNode)
     if legend:
         legend.Modified()  # it does not observe which volumes the views show

@@ -1,5 +1,6 @@
 """The panel of the module."""
 
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,27 @@ from slicer.util import VTKObservationMixin
 
 from TumorQueryModule import Overlay
 from TumorQueryModule.Choices import Strategy, TumorQueryParameterNode
+from TumorQueryModule.Dependencies import DependencyError
 from TumorQueryModule.Jobs import BUNDLED_DATABASE, BuildJob, InferJob, InfoJob, MatchJob
 from TumorQueryModule.Logic import Logic
-from TumorQueryModule.PatientNodes import PatientNodes, segmentIDs, segmentNames, suggestSegments
-from TumorQueryModule.ResultNodes import ResultNodes, rowsOf, showDensity
-from TumorQueryModule.Texts import summaryOf
+from TumorQueryModule.PatientNodes import (
+    FLAIR_PATTERN,
+    T1GD_PATTERN,
+    PatientNodes,
+    leftOut,
+    segmentNames,
+    suggestSegments,
+    volumeOfName,
+)
+from TumorQueryModule.ResultNodes import ResultNodes, nodeNames, rowsOf, showDensity
+from TumorQueryModule.Texts import inWordsOfThePanel, summaryOf
 from TumorQueryModule.Worker import POLL_INTERVAL, Outcome, Run, RunState
+
+#: Inputs that are guessed by the names of images: parameter -> pattern of the name.
+GUESSED_INPUTS = {"t1gdVolume": T1GD_PATTERN, "flairVolume": FLAIR_PATTERN}
+
+#: The tag by which the Segment Editor finds its own parameters (SegmentEditor.py).
+SEGMENT_EDITOR_TAG = "SegmentEditor"
 
 
 class Panel(ScriptedLoadableModuleWidget, VTKObservationMixin):
@@ -40,6 +56,9 @@ class Panel(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._missingRequirements: list[Any] = []
         self._nodesInUse: tuple[Any, ...] = ()
         self._onDone: Any = None
+        self._tableShown: Any = None
+        self._displayed: dict[str, tuple[Any, ...]] = {}
+        self._reportWindow: Any = None
 
     def setup(self) -> None:
         """Build the panel; called when the module is opened the first time."""
@@ -63,7 +82,9 @@ class Panel(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
         scene = slicer.mrmlScene
         self.addObserver(scene, scene.StartCloseEvent, self.onSceneStartClose)
-        self.addObserver(scene, scene.EndCloseEvent, self.onSceneEndClose)
+        self.addObserver(scene, scene.EndCloseEvent, self.onSceneIsThere)
+        self.addObserver(scene, scene.StartImportEvent, self.onSceneStartImport)
+        self.addObserver(scene, scene.EndImportEvent, self.onSceneIsThere)
         self.addObserver(scene, scene.NodeAboutToBeRemovedEvent, self.onNodeAboutToBeRemoved)
         slicer.app.connect("aboutToQuit()", self._stopRuns)
 
@@ -74,15 +95,22 @@ class Panel(ScriptedLoadableModuleWidget, VTKObservationMixin):
         ui.segmentEditorButton.connect("clicked(bool)", self.onOpenSegmentEditor)
         ui.coreSegmentsSelector.connect("segmentSelectionChanged(QStringList)", self.onSegmentsChanged)
         ui.wholeSegmentsSelector.connect("segmentSelectionChanged(QStringList)", self.onSegmentsChanged)
-        ui.databasePathLineEdit.connect("currentPathChanged(QString)", self.onDatabasePathChanged)
-        ui.buildPathLineEdit.connect("currentPathChanged(QString)", self._updatePanel)
+        # Of an empty text, and of one without .h5, the widgets themselves say nothing.
+        ui.databasePathLineEdit.comboBox().connect("editTextChanged(QString)", self.onDatabasePathChanged)
+        ui.databasePathLineEdit.comboBox().lineEdit().placeholderText = _("starter database")
+        ui.buildPathLineEdit.comboBox().connect("editTextChanged(QString)", self._updatePanel)
         ui.buildButton.connect("clicked(bool)", self.onBuild)
-        ui.runButton.connect("clicked(bool)", self.onRun)
+        ui.applyButton.connect("clicked(bool)", self.onApply)
         ui.cancelButton.connect("clicked(bool)", self.onCancel)
         ui.copyLogButton.connect("clicked(bool)", self.onCopyLog)
         ui.matchesTableView.connect("clicked(QModelIndex)", self.onMatchClicked)
         ui.colorTableComboBox.connect("currentNodeChanged(vtkMRMLNode*)", self.onColorTableChanged)
+        ui.reportButton.connect("clicked(bool)", self.onShowReport)
         ui.jumpButton.connect("clicked(bool)", self.onJump)
+        for selector in (ui.coreSegmentsSelector, ui.wholeSegmentsSelector):
+            # Its own "Segment:" would stand behind the panel's "Tumor core:".
+            slicer.util.findChild(selector, "label_Segment").text = ""
+        ui.lineKeyLabel.text = Overlay.keyOfLines()
 
         self.initializeParameterNode()
 
@@ -90,6 +118,8 @@ class Panel(ScriptedLoadableModuleWidget, VTKObservationMixin):
         """End what runs; called when the application closes or the module is reloaded."""
         self._stopRuns()
         self._timer.stop()
+        if self._reportWindow:
+            self._reportWindow.close()
         slicer.app.disconnect("aboutToQuit()", self._stopRuns)
         self.setParameterNode(None)
         self.removeObservers()
@@ -103,12 +133,17 @@ class Panel(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._disconnectParameterNode()
 
     def onSceneStartClose(self, caller: Any, event: Any) -> None:
-        """The nodes go away: end what works with them."""
-        self._stopRuns(_("The scene was closed."))
+        """The nodes go away: end what works with them. A build needs none of them and goes on."""
+        if self._nodesInUse:
+            self._run.stop(_("The scene was closed."))
         self.setParameterNode(None)
 
-    def onSceneEndClose(self, caller: Any, event: Any) -> None:
-        """Start anew, if the panel is shown."""
+    def onSceneStartImport(self, caller: Any, event: Any) -> None:
+        """Nodes come whose references lead nowhere yet: let no selector write that into the parameters."""
+        self._disconnectParameterNode()
+
+    def onSceneIsThere(self, caller: Any, event: Any) -> None:
+        """Start anew with a scene that was closed or loaded, if the panel is shown."""
         if self.parent.isEntered:
             self.initializeParameterNode()
 
@@ -122,10 +157,9 @@ class Panel(ScriptedLoadableModuleWidget, VTKObservationMixin):
         """Connect the panel to the scene's parameter node, with a first guess of the inputs."""
         self._missingRequirements = self.logic.missingRequirements()
         self.setParameterNode(self.logic.getParameterNode())
-        if not self._parameterNode.t1gdVolume:
-            self._parameterNode.t1gdVolume = volumeOfName("t1gd", "t1ce", "t1c", "t1 c", "gado", "post")
-        if not self._parameterNode.flairVolume:
-            self._parameterNode.flairVolume = volumeOfName("flair")
+        for name, pattern in GUESSED_INPUTS.items():
+            if name not in self._parameterNode.everChosen and not getattr(self._parameterNode, name):
+                setattr(self._parameterNode, name, volumeOfName(pattern))
 
     def setParameterNode(self, parameterNode: TumorQueryParameterNode | None) -> None:
         """Connect the panel to a parameter node, or to none."""
@@ -134,6 +168,8 @@ class Panel(ScriptedLoadableModuleWidget, VTKObservationMixin):
         if self._parameterNode:
             self._parameterNodeGuiTag = self._parameterNode.connectGui(self.ui)
             self.addObserver(self._parameterNode, vtk.vtkCommand.ModifiedEvent, self._updatePanel)
+            # What a scene brings along is shown as it was saved.
+            self._displayed = self._wantedDisplay()
         self._updatePanel()
 
     def _disconnectParameterNode(self) -> None:
@@ -166,35 +202,53 @@ class Panel(ScriptedLoadableModuleWidget, VTKObservationMixin):
         slicer.util.selectModule("DICOM")
 
     def onOpenSegmentEditor(self, checked: bool = False) -> None:
-        """Open the Segment Editor."""
+        """Open the Segment Editor on the T1Gd image and the segmentation; one is made where none is chosen."""
+        parameters = self._parameterNode
+        segmentation = parameters.segmentation
+        if parameters.t1gdVolume and segmentation is None:
+            segmentation = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", _("Tumor"))
+            segmentation.CreateDefaultDisplayNodes()
+            segmentation.SetReferenceImageGeometryParameterFromVolumeNode(parameters.t1gdVolume)
+            for name in (_("Tumor core"), _("Edema")):
+                segmentation.GetSegmentation().AddEmptySegment("", name)
+            parameters.segmentation = segmentation
+        editor = slicer.mrmlScene.GetSingletonNode(SEGMENT_EDITOR_TAG, "vtkMRMLSegmentEditorNode")
+        if editor is None:
+            editor = slicer.vtkMRMLSegmentEditorNode()
+            editor.SetSingletonTag(SEGMENT_EDITOR_TAG)
+            editor = slicer.mrmlScene.AddNode(editor)
+        if segmentation is not None and segmentation.IsA("vtkMRMLSegmentationNode"):
+            editor.SetAndObserveSegmentationNode(segmentation)
+        if parameters.t1gdVolume:
+            editor.SetAndObserveSourceVolumeNode(parameters.t1gdVolume)
         slicer.util.selectModule("SegmentEditor")
 
     def onSegmentsChanged(self, segments: Any = None) -> None:
-        """Remember which segments are checked."""
+        """Remember which segments the user checked; from now on none is suggested for this segmentation."""
         if self._updatingPanel or not self._parameterNode:
             return
         with slicer.util.NodeModify(self._parameterNode.parameterNode):
+            self._parameterNode.segmentsChosenIn = self._parameterNode.segmentation
             self._parameterNode.coreSegmentIDs = list(self.ui.coreSegmentsSelector.selectedSegmentIDs())
             self._parameterNode.wholeSegmentIDs = list(self.ui.wholeSegmentsSelector.selectedSegmentIDs())
 
     def _updateSegments(self) -> None:
-        """Offer the segments of the chosen segmentation; guess which are meant when none of them is chosen."""
+        """Offer the segments of the chosen segmentation; suggest which are meant until the user has chosen."""
         parameters = self._parameterNode
         segmentation = parameters.segmentation if parameters else None
         if segmentation is not None and not segmentation.IsA("vtkMRMLSegmentationNode"):
             segmentation = None
         if segmentation is not self._observedSegmentation:
-            events = (slicer.vtkSegmentation.SegmentAdded, slicer.vtkSegmentation.SegmentRemoved)
-            for event in events:
+            kinds = slicer.vtkSegmentation
+            for event in (kinds.SegmentAdded, kinds.SegmentRemoved, kinds.SegmentModified):
                 if self._observedSegmentation:
                     self.removeObserver(self._observedSegmentation, event, self._updatePanel)
                 if segmentation:
                     self.addObserver(segmentation, event, self._updatePanel)
             self._observedSegmentation = segmentation
-        if segmentation:
-            chosen = {*parameters.coreSegmentIDs, *parameters.wholeSegmentIDs}
-            if not chosen & set(segmentIDs(segmentation)):
-                core, whole = suggestSegments(segmentation)
+        if segmentation and parameters.segmentsChosenIn is not segmentation:
+            core, whole = suggestSegments(segmentation)
+            if (core, whole) != (tuple(parameters.coreSegmentIDs), tuple(parameters.wholeSegmentIDs)):
                 with slicer.util.NodeModify(parameters.parameterNode):
                     parameters.coreSegmentIDs = list(core)
                     parameters.wholeSegmentIDs = list(whole)
@@ -209,24 +263,35 @@ class Panel(ScriptedLoadableModuleWidget, VTKObservationMixin):
     # Database
 
     def onDatabasePathChanged(self, path: str) -> None:
-        """Remember the database file."""
+        """Remember the database file; an empty text is the starter database."""
         if self._parameterNode and not self._updatingPanel:
-            self._parameterNode.databaseFile = path
+            self._parameterNode.databaseFile = path.strip()
+
+    def _buildPath(self) -> Path | None:
+        """The file that a build would make; None where the text is none."""
+        text = self.ui.buildPathLineEdit.currentPath.strip()
+        path = Path(text).expanduser()
+        if not text or not path.is_absolute() or path.is_dir():
+            return None
+        return path if path.suffix.lower() == ".h5" else path.with_name(path.name + ".h5")
 
     def onBuild(self, checked: bool = False) -> None:
         """Build a larger database in the background."""
-        path = Path(self.ui.buildPathLineEdit.currentPath)
-        if path.suffix.lower() != ".h5":
-            path = path.with_name(path.name + ".h5")
-        self._start(BuildJob(path, self._parameterNode.buildEntries), (), self._useBuiltDatabase)
+        self.ui.buildPathLineEdit.addCurrentPathToHistory()
+        self._start(BuildJob(self._buildPath(), self._parameterNode.buildEntries), (), self._useBuiltDatabase)
 
     def _useBuiltDatabase(self, path: Path) -> None:
         self._describedDatabase = None
-        self._parameterNode.databaseFile = str(path)
+        self.logic.getParameterNode().databaseFile = str(path)  # perhaps of another scene than at the start
         self._appendLog(_("The database {name} is built and chosen.").format(name=path.name))
 
     def _describeDatabase(self) -> None:
         """Ask the worker what the chosen database holds, once for each choice."""
+        missing = self._parameterNode.missing()
+        if "database" in missing:
+            self._describedDatabase = None
+            self.ui.databaseInfoLabel.text = missing["database"]
+            return
         database = self._parameterNode.databaseFile or BUNDLED_DATABASE
         if database == self._describedDatabase or self._databaseRun.state is not RunState.Idle:
             return
@@ -245,7 +310,7 @@ class Panel(ScriptedLoadableModuleWidget, VTKObservationMixin):
             text = _("Starter database of the extension: ") if isBundled else ""
             text += _(
                 "{entries} simulated tumors in the atlas {atlas}; thresholds of the density: "
-                "{t1gd:g} for T1Gd, {flair:g} for FLAIR."
+                "{t1gd:g} for the core, {flair:g} for the whole tumor."
             ).format(
                 entries=about["entries"],
                 atlas=about["atlas_name"],
@@ -253,19 +318,20 @@ class Panel(ScriptedLoadableModuleWidget, VTKObservationMixin):
                 flair=about["threshold_flair"],
             )
         else:
-            text = outcome.message
+            text = inWordsOfThePanel(outcome.message)
         self.ui.databaseInfoLabel.text = text
         if self._parameterNode and outcome.status != "cancelled":  # cancelled: the panel is being closed
             self._describeDatabase()  # the choice may have changed meanwhile
 
     # Run
 
-    def onRun(self, checked: bool = False) -> None:
+    def onApply(self, checked: bool = False) -> None:
         """Install what is missing, with consent, and infer in the background."""
         parameters = self._parameterNode
         patient = parameters.patient()
-        previous = ResultNodes() if parameters.keepResults else parameters.result()
-        job = InferJob(patient, parameters.method(), previous)
+        if parameters.databaseFile:
+            self.ui.databasePathLineEdit.addCurrentPathToHistory()
+        job = InferJob(patient, parameters.method(), self._previousResult(), parameters.outputName.strip())
         self._start(job, patient.nodes, self._showNewResult, parameters.strategy)
 
     def _start(self, job: Any, nodesInUse: tuple[Any, ...], onDone: Any, strategy: Strategy = Strategy.Direct) -> None:
@@ -278,8 +344,16 @@ class Panel(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._nodesInUse = nodesInUse
         self._onDone = onDone
         with slicer.util.tryWithErrorDisplay(_("The run could not be started.")):
-            self.logic.ensureRequirements(strategy.value)
-            self._missingRequirements = self.logic.missingRequirements()
+            try:
+                self.logic.ensureRequirements(strategy.value)
+            except DependencyError as error:
+                self.ui.statusLabel.text = str(error)
+                self._appendLog(str(error))
+                if not error.isKnown:
+                    slicer.util.errorDisplay(str(error), windowTitle=_("TumorQuery"))
+                return
+            finally:
+                self._missingRequirements = self.logic.missingRequirements()
             self.ui.logTextEdit.setPlainText("")
             self._run.start(job)
             self._timer.start()
@@ -328,7 +402,7 @@ class Panel(ScriptedLoadableModuleWidget, VTKObservationMixin):
         elif outcome.status == "cancelled":
             text = (_("Cancelled.") + " " + outcome.message).strip()
         else:
-            text = outcome.message
+            text = inWordsOfThePanel(outcome.message)
         self.ui.progressBar.value = 100 if outcome.status == "done" else 0
         self.ui.statusLabel.text = text
         self._appendLog(text)
@@ -338,11 +412,17 @@ class Panel(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     # Result
 
+    def _previousResult(self) -> ResultNodes:
+        """The result that a run updates; without nodes where it adds new ones."""
+        return ResultNodes() if self._parameterNode.keepResults else self._parameterNode.result()
+
     def _showNewResult(self, nodes: ResultNodes) -> None:
-        self._parameterNode.setResult(nodes)
-        if self._parameterNode.segmentation.IsA("vtkMRMLSegmentationNode"):
-            Overlay.showAsOutlines(self._parameterNode.segmentation)
-        Overlay.showInSliceViews(self._parameterNode.t1gdVolume, nodes.density, self._parameterNode.overlayOpacity)
+        """Show a result over the images that it was made from, whatever is chosen by now."""
+        parameters = self.logic.getParameterNode()
+        parameters.setResult(nodes)
+        if nodes.segmentation.IsA("vtkMRMLSegmentationNode"):
+            Overlay.showAsOutlines(nodes.segmentation)
+        Overlay.showInSliceViews(nodes.t1gd, nodes.density, parameters.overlayOpacity)
 
     def onMatchClicked(self, index: Any) -> None:
         """Show the density of the clicked row."""
@@ -371,8 +451,25 @@ class Panel(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def onJump(self, checked: bool = False) -> None:
         """Fit the slice views and move them to the tumor."""
-        parameters = self._parameterNode
-        Overlay.showInSliceViews(parameters.t1gdVolume, parameters.resultDensity, parameters.overlayOpacity)
+        result = self._parameterNode.result()
+        Overlay.showInSliceViews(result.t1gd, result.density, self._parameterNode.overlayOpacity)
+
+    def onShowReport(self, checked: bool = False) -> None:
+        """Show the page with the report's pictures in a window of its own."""
+        image = self._parameterNode.resultPicture.GetImageData()
+        with tempfile.TemporaryDirectory(prefix="TumorQuery-") as folder:
+            writer = vtk.vtkPNGWriter()
+            writer.SetFileName(str(Path(folder) / "report.png"))
+            writer.SetInputData(image)
+            writer.Write()
+            pixmap = qt.QPixmap(writer.GetFileName())
+        page = qt.QLabel()
+        page.pixmap = pixmap
+        self._reportWindow = qt.QScrollArea()
+        self._reportWindow.windowTitle = self._parameterNode.resultPicture.GetName()
+        self._reportWindow.setWidget(page)
+        self._reportWindow.resize(min(pixmap.width(), 1400) + 24, min(pixmap.height(), 900) + 24)
+        self._reportWindow.show()
 
     # The whole panel
 
@@ -382,15 +479,40 @@ class Panel(ScriptedLoadableModuleWidget, VTKObservationMixin):
             return
         self._updatingPanel = True
         try:
+            self._rememberChosen()
             self._updateSegments()
             self._updateChecks()
             self._updateButtons()
+            self._updateOutputs()
             self._updateResult()
             if self._parameterNode:
-                self.ui.databasePathLineEdit.currentPath = self._parameterNode.databaseFile
+                edit = self.ui.databasePathLineEdit
+                if edit.currentPath.strip() != self._parameterNode.databaseFile:  # else the cursor would jump
+                    edit.currentPath = self._parameterNode.databaseFile
                 self._describeDatabase()
         finally:
             self._updatingPanel = False
+
+    def _rememberChosen(self) -> None:
+        """An input that was chosen once is not guessed again when the user empties it."""
+        parameters = self._parameterNode
+        for name in GUESSED_INPUTS if parameters else ():
+            if getattr(parameters, name) and name not in parameters.everChosen:
+                parameters.everChosen.append(name)
+
+    def _updateOutputs(self) -> None:
+        """Say what a run writes."""
+        parameters = self._parameterNode
+        if not parameters or not parameters.t1gdVolume:
+            self.ui.outputsLabel.text = _("A run adds its result to the scene, beside the T1 image.")
+            return
+        previous = self._previousResult()
+        names = nodeNames(parameters.outputName.strip() or parameters.t1gdVolume.GetName())
+        if previous.density is None:
+            text = _("A run adds to the scene: {names}.")
+        else:
+            text = _("A run replaces what the scene holds of the result before it: {names}.")
+        self.ui.outputsLabel.text = text.format(names=", ".join(names.values()))
 
     def _updateChecks(self) -> None:
         """A check mark, or a sentence, at every input."""
@@ -407,13 +529,19 @@ class Panel(ScriptedLoadableModuleWidget, VTKObservationMixin):
         }
         hints = {**missing}
         if patient.segmentation and not patient.isLabelMap:
-            hints["coreSegments"] = segmentNames(patient.segmentation, patient.coreSegmentIDs) or _(
-                "Without a core the match rests on FLAIR alone."
+            if not segmentNames(patient.segmentation, patient.coreSegmentIDs):
+                hints["coreSegments"] = _("Without a core the match rests on the whole tumor alone.")
+            rest = segmentNames(
+                patient.segmentation,
+                leftOut(patient.segmentation, (*patient.coreSegmentIDs, *patient.wholeSegmentIDs)),
             )
-            hints.setdefault("wholeSegments", segmentNames(patient.segmentation, patient.wholeSegmentIDs))
+            if rest:
+                hints.setdefault("wholeSegments", _("No tumor: {names}.").format(names=rest))
         for name, value in given.items():
-            check, hint = getattr(self.ui, f"{name}CheckLabel"), getattr(self.ui, f"{name}HintLabel")
-            check.text = "\N{CHECK MARK}" if value and name not in missing else ""
+            hint = getattr(self.ui, f"{name}HintLabel")
+            if name in ("t1gd", "segmentation", "coreSegments", "wholeSegments"):
+                check = getattr(self.ui, f"{name}CheckLabel")
+                check.text = "\N{CHECK MARK}" if value and name not in missing else ""
             hint.text = hints.get(name, "")
             hint.visible = bool(hint.text)
         isSegmentation = patient.segmentation is not None and not patient.isLabelMap
@@ -430,18 +558,21 @@ class Panel(ScriptedLoadableModuleWidget, VTKObservationMixin):
         ui, state = self.ui, self._run.state
         idle = state is RunState.Idle
         missing = self._parameterNode.missing() if self._parameterNode else {"": _("No scene.")}
-        ui.runButton.enabled = idle and not missing
+        ui.applyButton.enabled = idle and not missing
         if not idle:
-            ui.runButton.toolTip = _("A run is under way.")
+            ui.applyButton.toolTip = _("A run is under way.")
         else:
-            ui.runButton.toolTip = " ".join(missing.values()) or _("Infer the tumor cell density in the background.")
+            ui.applyButton.toolTip = " ".join(missing.values()) or _("Infer the tumor cell density in the background.")
         ui.cancelButton.enabled = state in (RunState.Starting, RunState.Running)
         ui.cancelButton.toolTip = _("Nothing is running.") if idle else _("Stop the run and discard what it has done.")
-        ui.buildButton.enabled = idle and bool(ui.buildPathLineEdit.currentPath)
-        if not ui.buildPathLineEdit.currentPath:
-            ui.buildButton.toolTip = _("Choose a file for the new database.")
+        path = self._buildPath()
+        ui.buildButton.enabled = idle and path is not None and self._parameterNode is not None
+        if path is None:
+            ui.buildButton.toolTip = _("Choose a file, with its folder, for the new database.")
         else:
-            ui.buildButton.toolTip = _("Simulate the tumors in the background; this can take hours.")
+            ui.buildButton.toolTip = _(
+                "Simulate the tumors in the background, into {path}; this can take hours."
+            ).format(path=path)
         ui.dependenciesLabel.visible = bool(self._missingRequirements)
         ui.dependenciesLabel.text = _(
             "On the first run these Python packages will be installed, after you agree: {packages}."
@@ -451,34 +582,50 @@ class Panel(ScriptedLoadableModuleWidget, VTKObservationMixin):
         """The table, the summary and the display of the result."""
         ui, parameters = self.ui, self._parameterNode
         result = parameters.result() if parameters else ResultNodes()
-        ui.matchesTableView.setMRMLTableNode(result.matches)
+        if result.matches is not self._tableShown:  # a new node makes the view read it all again
+            self._tableShown = result.matches
+            ui.matchesTableView.setMRMLTableNode(result.matches)
         hasResult = result.density is not None and result.report is not None
         ui.matchesTableView.visible = result.matches is not None
-        for widget in (ui.opacitySlider, ui.thresholdSlider, ui.colorTableComboBox, ui.jumpButton):
+        for widget in (ui.opacitySlider, ui.thresholdSlider, ui.colorTableComboBox):
             widget.enabled = hasResult
+        ui.jumpButton.enabled = hasResult and result.t1gd is not None
+        ui.reportButton.enabled = result.picture is not None
+        if result.picture:
+            ui.reportButton.toolTip = _("Show the page with the pictures and figures of the report.")
+        else:
+            ui.reportButton.toolTip = _("No result yet.")
+        ui.lineKeyLabel.visible = bool(result.isolines and parameters.showOutlines)
         ui.showOutlinesCheckBox.enabled = ui.showSurfacesCheckBox.enabled = result.isolines is not None
         if not hasResult:
             self._summarized = ()
             ui.resultSummaryLabel.text = _("No result yet.")
             return
-        Overlay.setThreshold(result.density, parameters.overlayThreshold)
-        Overlay.setOpacity(result.density, parameters.overlayOpacity)
+        self._applyDisplay()
         ui.colorTableComboBox.setCurrentNode(result.density.GetDisplayNode().GetColorNode())
-        if result.isolines:
-            Overlay.setOutlinesVisible(result.isolines, parameters.showOutlines)
-            Overlay.setSurfacesVisible(result.isolines, parameters.showSurfaces)
         shown = (result.report.GetMTime(), result.density.GetImageData().GetMTime(), result.shown)
         if shown != self._summarized:
             self._summarized = shown
             ui.resultSummaryLabel.text = summaryOf(result)
+            ui.matchesTableView.resizeColumnsToContents()
             ui.matchesTableView.selectRow(rowsOf(result.content).index(result.shown))
 
+    def _wantedDisplay(self) -> dict[str, tuple[Any, ...]]:
+        """What the panel wants of the display: function of Overlay, node and value by name."""
+        parameters = self._parameterNode
+        result, wanted = parameters.result(), {}
+        if result.density is not None:
+            wanted["threshold"] = (Overlay.setThreshold, result.density, parameters.overlayThreshold)
+            wanted["opacity"] = (Overlay.setOpacity, result.density, parameters.overlayOpacity)
+        if result.isolines is not None:
+            wanted["outlines"] = (Overlay.setOutlinesVisible, result.isolines, parameters.showOutlines)
+            wanted["surfaces"] = (Overlay.setSurfacesVisible, result.isolines, parameters.showSurfaces)
+        return wanted
 
-def volumeOfName(*parts: str) -> Any:
-    """The only image of the scene whose name holds one of some parts; None when there is none, or more than one."""
-    found = [
-        node
-        for node in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")
-        if not node.IsA("vtkMRMLLabelMapVolumeNode") and any(part in node.GetName().casefold() for part in parts)
-    ]
-    return found[0] if len(found) == 1 else None
+    def _applyDisplay(self) -> None:
+        """Bring what was changed in the panel to the display; what was changed elsewhere stays."""
+        wanted = self._wantedDisplay()
+        for name, (function, node, value) in wanted.items():
+            if self._displayed.get(name) != (function, node, value):
+                function(node, value)
+        self._displayed = wanted

@@ -1,5 +1,6 @@
 """The nodes that describe a patient, what is still missing of them, and their way into files for the worker."""
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,20 @@ from slicer.i18n import tr as _
 #: How far the axes of a volume may be from right angles (cosine) before it is resampled for the worker.
 SHEAR_TOLERANCE = 1e-4
 
+#: Attribute of the volumes and segmentations that a run made: no image or segmentation of a patient.
+RESULT_ATTRIBUTE = "TumorQuery.Result"
+
+#: Words of segments' names, and what they say, the first that holds: nothing of the tumor, edema, all of the tumor,
+#: the core or a part of it (necrosis, cyst, enhancing and non-enhancing tumor), tumor of which the others tell more.
+WORDS_OF_SEGMENTS = {
+    None: "brain skull head scalp skin csf ventricle ventricles gray grey white matter gm wm cavity resection rc "
+    "vessel vessels air background cerebellum brainstem",
+    "edema": "edema oedema ed peritumoral peritumoural flair snfh surrounding",
+    "whole": "whole wt",
+    "core": "core tc necrosis necrotic ncr net et enhancing nonenhancing enhancement cyst cystic contrast",
+    "tumor": "tumor tumour neoplasm glioma glioblastoma gbm lesion",
+}
+
 
 @dataclass(frozen=True)
 class PatientNodes:
@@ -25,7 +40,7 @@ class PatientNodes:
     :param segmentation: the tumor, a segmentation or a label map.
     :param coreSegmentIDs: the segments of a segmentation that make up the core.
     :param wholeSegmentIDs: the segments that make up the whole tumor; those of the core are added.
-    :param labelConvention: what the numbers of a label map mean, as TumorQueryLib names it; None lets it find out.
+    :param labelConvention: what the numbers of a label map mean, as TumorQueryLib names it; a label map needs it.
     """
 
     t1gd: Any
@@ -56,11 +71,20 @@ class PatientNodes:
         for name, node in (("t1gd", self.t1gd), ("flair", self.flair), ("t1", self.t1)):
             if node is not None and node.GetImageData() is None:
                 missing[name] = _("{name} holds no image.").format(name=node.GetName())
+        for name, node in (("t1gd", self.t1gd), ("flair", self.flair), ("t1", self.t1)):
+            if node is not None and node.GetAttribute(RESULT_ATTRIBUTE):
+                missing[name] = resultSentence(node)
         if self.segmentation is None:
             missing["segmentation"] = _("Choose the segmentation of the tumor.")
+        elif self.segmentation.GetAttribute(RESULT_ATTRIBUTE):
+            missing["segmentation"] = resultSentence(self.segmentation)
         elif self.isLabelMap:
             if self.segmentation.GetImageData() is None:
                 missing["segmentation"] = _("{name} holds no image.").format(name=self.segmentation.GetName())
+            elif not self.labelConvention:
+                missing["labelConvention"] = _(
+                    "Choose what the labels of {name} mean, under Labels mean (in scripts: labels)."
+                ).format(name=self.segmentation.GetName())
         elif self.segmentation.GetSegmentation().GetNumberOfSegments() == 0:
             missing["segmentation"] = _("{name} holds no segments.").format(name=self.segmentation.GetName())
         elif not set(self.wholeSegmentIDs) | set(self.coreSegmentIDs):
@@ -118,17 +142,60 @@ def segmentNames(segmentationNode: Any, chosen: Sequence[str]) -> str:
 def suggestSegments(segmentationNode: Any) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The segments of the core and of the whole tumor, as far as their names tell.
 
-    :return: segment IDs of the core (empty when no name tells it), and of all segments.
+    A name that only says "tumor", or "neoplasm", is the whole tumor where nothing but it is segmented; beside edema,
+    necrosis or a whole tumor it is a part of the core, as in "Neoplasm", "Edema", "Necrosis".
+
+    :return: segment IDs of the core and of the whole tumor, which includes the core; empty where no name tells it.
     """
-    partsOfCore = ("core", "necro", "ncr", "enhanc", "contrast")
     segmentation = segmentationNode.GetSegmentation()
-    everything = segmentIDs(segmentationNode)
-    core = tuple(
-        segmentID
-        for segmentID in everything
-        if any(part in segmentation.GetSegment(segmentID).GetName().casefold() for part in partsOfCore)
-    )
-    return core, everything
+    kinds = {
+        segmentID: kindOfSegment(segmentation.GetSegment(segmentID).GetName())
+        for segmentID in segmentIDs(segmentationNode)
+    }
+    isDivided = {"core", "edema", "whole"} & set(kinds.values())
+    ofCore = {"core", "tumor"} if isDivided else {"core"}
+    core = tuple(segmentID for segmentID, kind in kinds.items() if kind in ofCore)
+    whole = tuple(segmentID for segmentID, kind in kinds.items() if kind in {"core", "tumor", "edema", "whole"})
+    return core, whole
+
+
+def kindOfSegment(name: str) -> str | None:
+    """What a segment's name says that it is: "core", "edema", "whole", "tumor", or None for anything else."""
+    words = set(re.findall(r"[^\W\d_]+", name.casefold()))
+    for kind, known in WORDS_OF_SEGMENTS.items():
+        if words & set(known.split()):
+            return kind
+    return None
+
+
+def leftOut(segmentationNode: Any, chosen: Sequence[str]) -> tuple[str, ...]:
+    """The segments of a segmentation that are not chosen."""
+    return tuple(segmentID for segmentID in segmentIDs(segmentationNode) if segmentID not in chosen)
+
+
+def resultSentence(node: Any) -> str:
+    """Why a node cannot be an input."""
+    return _("{name} is a result of TumorQuery: choose what belongs to the patient.").format(name=node.GetName())
+
+
+#: In names of T1 images with contrast ("T1Gd", "t1ce", "BraTS-00001-t1c", "T1 +C"), and of FLAIR images ("t2f").
+T1GD_PATTERN = r"\bt1w?i? ?(gd|gad\w*|c|ce|km|post|post ?contrast|contrast|\+ ?(c|gd|km)?)(?![a-z])|\bgado?\b"
+FLAIR_PATTERN = r"flair|\bt2f\b"
+
+
+def volumeOfName(pattern: str) -> Any:
+    """The only image of the scene whose name matches a pattern; None when there is none, or more than one.
+
+    :param pattern: searched in the name in lower case, with one space for everything but letters, digits and "+".
+    """
+    found = [
+        node
+        for node in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")
+        if not node.IsA("vtkMRMLLabelMapVolumeNode")
+        and not node.GetAttribute(RESULT_ATTRIBUTE)
+        and re.search(pattern, re.sub(r"[^a-z0-9+]+", " ", node.GetName().casefold()))
+    ]
+    return found[0] if len(found) == 1 else None
 
 
 def inFrameOf(node: Any, frameNode: Any) -> Any:

@@ -12,13 +12,17 @@ import vtk
 from slicer.i18n import tr as _
 
 from TumorQueryModule import Overlay
-from TumorQueryModule.PatientNodes import PatientNodes
+from TumorQueryModule.PatientNodes import RESULT_ATTRIBUTE, PatientNodes
 
 #: Attribute of a density node: the name of the estimate that it shows, or the rank of the match, counted from 0.
 SHOWN_ATTRIBUTE = "TumorQuery.Shown"
 
 #: Reference of a density node to the volume that keeps an estimate's density while another one is shown.
 KEPT_REFERENCE = "TumorQuery.Estimate."
+
+#: References of a density node to the images that it was made from.
+T1GD_REFERENCE = "TumorQuery.T1Gd"
+SEGMENTATION_REFERENCE = "TumorQuery.Segmentation"
 
 #: The estimate that is the best match as it is.
 MATCH = "match"
@@ -34,6 +38,7 @@ class ResultNodes:
     :param atlasToPatient: transform that carries atlas volumes to the patient.
     :param patientToAtlas: transform that carries the patient's volumes to the atlas.
     :param report: the worker's result.json as text.
+    :param picture: the page with the report's pictures, an image of colors.
     """
 
     density: Any = None
@@ -42,6 +47,17 @@ class ResultNodes:
     atlasToPatient: Any = None
     patientToAtlas: Any = None
     report: Any = None
+    picture: Any = None
+
+    @property
+    def t1gd(self) -> Any:
+        """The T1Gd image that the density belongs to; None where it was removed."""
+        return self.density.GetNodeReference(T1GD_REFERENCE)
+
+    @property
+    def segmentation(self) -> Any:
+        """The segmentation, or label map, that the density was fitted to; None where it was removed."""
+        return self.density.GetNodeReference(SEGMENTATION_REFERENCE)
 
     @property
     def content(self) -> dict[str, Any]:
@@ -103,11 +119,15 @@ NODE_CLASSES = {
     "atlasToPatient": "vtkMRMLTransformNode",
     "patientToAtlas": "vtkMRMLTransformNode",
     "report": "vtkMRMLTextNode",
+    "picture": "vtkMRMLVectorVolumeNode",
 }
 
 
-def nodeNames(patientName: str) -> dict[str, str]:
-    """Names of the nodes of a result."""
+def nodeNames(name: str) -> dict[str, str]:
+    """Names of the nodes of a result, by role.
+
+    :param name: what each begins with.
+    """
     names = {
         "density": _("{patient} tumor cell density"),
         "isolines": _("{patient} density isolines"),
@@ -115,16 +135,20 @@ def nodeNames(patientName: str) -> dict[str, str]:
         "atlasToPatient": _("Atlas to {patient}"),
         "patientToAtlas": _("{patient} to atlas"),
         "report": _("{patient} TumorQuery report"),
+        "picture": _("{patient} TumorQuery report picture"),
     }
-    return {role: name.format(patient=patientName) for role, name in names.items()}
+    return {role: text.format(patient=name) for role, text in names.items()}
 
 
-def loadResult(patient: PatientNodes, resultPath: Path, previous: ResultNodes) -> Iterator[ResultNodes | None]:
+def loadResult(
+    patient: PatientNodes, resultPath: Path, previous: ResultNodes, outputName: str = ""
+) -> Iterator[ResultNodes | None]:
     """Make the nodes of a result from the worker's folder.
 
     What is read stays outside the scene until all of it is there.
 
     :param previous: nodes to update; those that are None are added.
+    :param outputName: what the names of the nodes begin with; the T1Gd image's name when empty.
     :return: yields after every step, at last the nodes.
     """
     folder = resultPath.parent
@@ -141,13 +165,18 @@ def loadResult(patient: PatientNodes, resultPath: Path, previous: ResultNodes) -
     for role, name in (("atlasToPatient", "patient_to_atlas"), ("patientToAtlas", "atlas_to_patient")):
         transforms[role] = readTransform(folder / content["outputs"][name])
         yield None
+    picture = readPicture(folder / content["outputs"]["report"])
+    yield None
     added: list[Any] = []
     finished = False
     try:
         nodes = ResultNodes()
-        for _node in makeNodes(nodes, patient, previous, added):
+        for _node in makeNodes(nodes, patient, previous, added, outputName or patient.t1gd.GetName()):
             yield None
         nodes.report.SetText(text)
+        takeImage(nodes.picture, picture)
+        nodes.density.SetNodeReferenceID(T1GD_REFERENCE, patient.t1gd.GetID())
+        nodes.density.SetNodeReferenceID(SEGMENTATION_REFERENCE, patient.segmentation.GetID())
         for role, transform in transforms.items():
             getattr(nodes, role).SetAndObserveTransformFromParent(transform.GetTransformFromParent())
         describeTransforms(nodes, patient)
@@ -164,18 +193,21 @@ def loadResult(patient: PatientNodes, resultPath: Path, previous: ResultNodes) -
     yield nodes
 
 
-def makeNodes(nodes: ResultNodes, patient: PatientNodes, previous: ResultNodes, added: list[Any]) -> Iterator[None]:
+def makeNodes(
+    nodes: ResultNodes, patient: PatientNodes, previous: ResultNodes, added: list[Any], outputName: str
+) -> Iterator[None]:
     """Fill in the nodes of a result: the previous ones, and new ones for those that are not there."""
-    names = nodeNames(patient.t1gd.GetName())
+    names = nodeNames(outputName)
     for field in fields(ResultNodes):
         node = getattr(previous, field.name)
         if node is None or node.GetScene() is None:  # removed meanwhile
-            name = slicer.mrmlScene.GenerateUniqueName(names[field.name])
-            node = slicer.mrmlScene.AddNewNodeByClass(NODE_CLASSES[field.name], name)
+            unique = slicer.mrmlScene.GenerateUniqueName(names[field.name])
+            node = slicer.mrmlScene.AddNewNodeByClass(NODE_CLASSES[field.name], unique)
+            node.SetAttribute(RESULT_ATTRIBUTE, field.name)
             added.append(node)
         else:
             node.SetName(names[field.name])
-        if node.IsA("vtkMRMLTransformableNode"):
+        if node.IsA("vtkMRMLTransformableNode") and field.name != "picture":
             parentTransform = patient.t1gd.GetParentTransformNode()
             node.SetAndObserveTransformNodeID(parentTransform.GetID() if parentTransform else None)
         placeBeside(node, patient.t1gd)
@@ -201,6 +233,19 @@ def readVolume(path: Path) -> Any:
     storage.SetFileName(str(path))
     if not storage.ReadData(node):
         raise RuntimeError(_("The result file {name} cannot be read.").format(name=path.name))
+    return node
+
+
+def readPicture(path: Path) -> Any:
+    """Read a PNG file as a node outside the scene, upright in an axial view."""
+    reader = vtk.vtkPNGReader()
+    if not (path.is_file() and reader.CanReadFile(str(path))):
+        raise RuntimeError(_("The result file {name} cannot be read.").format(name=path.name))
+    reader.SetFileName(str(path))
+    reader.Update()
+    node = slicer.vtkMRMLVectorVolumeNode()
+    node.SetAndObserveImageData(reader.GetOutput())
+    node.SetIJKToRASDirections(-1, 0, 0, 0, 1, 0, 0, 0, 1)
     return node
 
 
@@ -240,18 +285,15 @@ def fillMatchesTable(tableNode: Any, content: dict[str, Any]) -> None:
     foci = [fociOf(content, row) for row in rows]
     columns = {
         _("Match"): [str(row + 1) if isinstance(row, int) else nameOf(row) for row in rows],
-        _("Dice core"): [round(fit["dice_core"], 3) for fit in fits],
-        _("Dice whole tumor"): [round(fit["dice_whole"], 3) for fit in fits],
-        _("Dice sum"): [round(fit["dice_sum"], 3) for fit in fits],
-        _("Infiltration length (mm)"): [
-            ", ".join(f"{focus['infiltration_length_patient_mm']:.2f}" for focus in row) for row in foci
+        _("Core"): [f"{fit['dice_core']:.2f}" for fit in fits],
+        _("Whole"): [f"{fit['dice_whole']:.2f}" for fit in fits],
+        _("Length (mm)"): [
+            ", ".join(f"{focus['infiltration_length_patient_mm']:.1f}" for focus in row) for row in foci
         ],
-        _("rho T"): [", ".join(f"{focus['rho_t']:.1f}" for focus in row) for row in foci],
-        _("Entry"): [str(matches[row]["entry"]) if isinstance(row, int) else "" for row in rows],
     }
     tableNode.RemoveAllColumns()
     for name, values in columns.items():
-        column = vtk.vtkStringArray() if isinstance(values[0], str) else vtk.vtkDoubleArray()
+        column = vtk.vtkStringArray()
         column.SetName(name)
         for value in values:
             column.InsertNextValue(value)
@@ -281,6 +323,7 @@ def keepDensities(nodes: ResultNodes, densities: dict[str, Any], added: list[Any
         if kept is None:
             name = slicer.mrmlScene.GenerateUniqueName(f"{nodes.density.GetName()} {nameOf(estimate)}")
             kept = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", name)
+            kept.SetAttribute(RESULT_ATTRIBUTE, estimate)
             added.append(kept)
             placeBeside(kept, nodes.density)
             nodes.density.SetNodeReferenceID(f"{KEPT_REFERENCE}{estimate}", kept.GetID())

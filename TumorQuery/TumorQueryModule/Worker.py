@@ -270,6 +270,8 @@ class Run:
             else:
                 self._follow()
         except Exception as error:
+            if self._state is RunState.Idle:  # it has ended, and whoever was told failed
+                raise
             self._finish(Outcome("failed", str(error), self._logText()))
 
     def cancel(self, message: str = "") -> None:

@@ -6,12 +6,12 @@ Run it with Slicer (arguments of Slicer come before --python-script)::
 
 The cohort file is that of `tumorquery cohort`: a row for each patient with the columns patient, t1gd and, as far as
 they apply, flair, t1, segmentation, core, whole, labels, brain_mask; paths are relative to it. For every patient the
-folder DIR/PATIENT gets PATIENT.mrb, density.nrrd and result.json, and DIR/summary.csv says what became of each. The
-exit status is 0 when all patients are done, 1 when one failed or took too long, 2 when the call is wrong.
+folder DIR/PATIENT gets PATIENT.mrb, density.nrrd and result.json, and DIR/summary.csv says what became of each, as
+`tumorquery cohort` does. The exit status is 0 when all patients are done, 1 when one failed or took too long, 2 when
+the call is wrong or Python packages are missing: nobody is asked whether to install them.
 """
 
 import argparse
-import csv
 import sys
 import traceback
 from pathlib import Path
@@ -25,7 +25,10 @@ def main(arguments: list[str]) -> int:
 
     :return: the exit status.
     """
+    import TumorQuery
+    from TumorQueryModule.Dependencies import DependencyError
     from TumorQueryModule.Jobs import Method
+    from TumorQueryModule.Logic import RunError
 
     parser = argparse.ArgumentParser(prog="batch.py", description="Infer tumor cell densities of many patients.")
     patients = parser.add_mutually_exclusive_group(required=True)
@@ -41,23 +44,33 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--timeout", type=float, metavar="S", help="seconds for one patient; without it no limit")
     try:
         options = parser.parse_args(arguments)
+        logic = TumorQuery.TumorQueryLogic()
+        if logic.missingRequirements() and slicer.app.testingEnabled():
+            print("Skipped: Python packages are missing, and in a test of Slicer's nothing is installed.")
+            return 0
+        logic.ensureRequirements(options.strategy)
         cases = sampleCases() if options.sample else cohortCases(options.cohort)
     except SystemExit as error:  # argparse has said what is wrong
         return int(error.code or 0)
-    except ValueError as error:
+    except (ValueError, DependencyError) as error:
         print(error, file=sys.stderr)
         return 2
+    from TumorQueryLib.cohort import failed_row, summary_row, write_summary
+
+    options.out.mkdir(parents=True, exist_ok=True)
     rows = []
     for name, files in cases:
         slicer.mrmlScene.Clear()
         try:
-            dice = inferAndSave(name, files, options)
-            rows.append({"patient": name, "status": "done", "dice_whole": f"{dice:.3f}", "error": ""})
+            rows.append(summary_row(name, inferAndSave(name, files, options)))
+        except (ValueError, TimeoutError, RunError) as error:
+            traceback.print_exc()
+            rows.append(failed_row(name, getattr(error, "message", str(error))))
         except Exception as error:  # one patient never stops the rest
             traceback.print_exc()
-            rows.append({"patient": name, "status": "failed", "dice_whole": "", "error": str(error)})
+            rows.append(failed_row(name, f"defect: {type(error).__name__}: {error}"))
         print(f"{name}: {rows[-1]['status']} {rows[-1]['error']}", flush=True)
-        writeSummary(rows, options.out / "summary.csv")
+        write_summary(rows, options.out / "summary.csv")
     slicer.mrmlScene.Clear()
     return 0 if all(row["status"] == "done" for row in rows) else 1
 
@@ -71,7 +84,7 @@ def cohortCases(path: Path) -> list[tuple[str, dict[str, str] | None]]:
 
     Dependencies.importLibrary()
     from TumorQueryLib.base.errors import TumorQueryError
-    from TumorQueryLib.cohort import read_cohort
+    from TumorQueryLib.inputs.cohort_file import read_cohort
 
     try:
         return [(row.patient, row.files) for row in read_cohort(path)]
@@ -129,10 +142,10 @@ def segmentationOfMasks(files: dict[str, str]) -> Any:
     return node
 
 
-def inferAndSave(name: str, files: dict[str, str] | None, options: argparse.Namespace) -> float:
+def inferAndSave(name: str, files: dict[str, str] | None, options: argparse.Namespace) -> dict[str, Any]:
     """Infer one patient and save the scene.
 
-    :return: Dice of the whole tumor in the patient's space.
+    :return: the content of result.json.
     """
     import TumorQuery
     from TumorQueryModule import Overlay
@@ -156,16 +169,7 @@ def inferAndSave(name: str, files: dict[str, str] | None, options: argparse.Name
     (folder / "result.json").write_text(result.report.GetText(), encoding="utf-8")
     if not slicer.util.saveScene(str(folder / f"{name}.mrb")):
         raise RuntimeError(f"The scene {folder / name}.mrb cannot be written.")
-    return float(result.chosen["fit"]["dice_whole"])
-
-
-def writeSummary(rows: list[dict[str, str]], path: Path) -> None:
-    """Write what became of every patient so far."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, ["patient", "status", "dice_whole", "error"])
-        writer.writeheader()
-        writer.writerows(rows)
+    return result.content
 
 
 if __name__ == "__main__":

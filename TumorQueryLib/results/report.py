@@ -335,6 +335,8 @@ def figures_of(result: Result) -> list[str]:
     if result.chosen != "match":
         lines.append(f"  (best match     {match.fit.dice_sum:.3f})")
     lines += [
+        f"  The modelled outlines agree {fit.quality}",
+        "  with the segmentation.",
         "",
         "Volume, ml        segmented  predicted",
         f"  core            {fit.observed_ml[0]:9.1f}  {fit.predicted_ml[0]:9.1f}",

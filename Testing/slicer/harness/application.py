@@ -10,6 +10,7 @@ import importlib
 import importlib.metadata
 import logging
 import os
+import subprocess
 import sys
 import types
 import urllib.parse
@@ -294,12 +295,12 @@ class SlicerApplication(QtCore.QObject):
     startupCompleted = Signal()
     aboutToQuit = Signal()
 
-    def __init__(self, scene, size):
+    def __init__(self, scene, size, window):
         super().__init__()
         self._running = pythonqt.application()
         self._scene = scene
         self._testing = False
-        self._layout_manager = LayoutManager(scene, size)
+        self._layout_manager = LayoutManager(scene, size) if window else None
         self._io_manager = CoreIOManager(scene)
         self._module_manager = ModuleManager()
 
@@ -418,7 +419,12 @@ class Packaging(types.ModuleType):
             raise RuntimeError("User declined package installation")
         frozen = Path(constraints).read_text(encoding="utf-8").split() if constraints else []
         self.installations.append((missing, frozen))
-        self.install(missing, frozen)
+        try:
+            self.install(missing, frozen)
+        except subprocess.CalledProcessError:
+            if show_progress:
+                slicer.util.errorDisplay("Package installation failed.")
+            raise
         return None
 
 
@@ -479,16 +485,19 @@ class SampleDataLogic:
 
 
 class Slicer:
-    """The application with one fresh scene. `close()` ends it; then another can start in the same process."""
+    """The application with one fresh scene. `close()` ends it; then another can start in the same process.
 
-    def __init__(self, view_size=(400, 400)):
+    Without a window, as with --no-main-window, there are no views, and nothing has made a slice's nodes.
+    """
+
+    def __init__(self, view_size=(400, 400), window=True):
         self.scene = Scene()
         self.dialogs = Dialogs()
         slicer.mrmlScene = self.scene.scene
         slicer.modules = logic_modules(self.scene)
-        slicer.app = SlicerApplication(self.scene, view_size)
+        slicer.app = SlicerApplication(self.scene, view_size, window)
         self.packaging = install_modules()
-        self.main_window = qSlicerMainWindow()
+        self.main_window = qSlicerMainWindow() if window else None
         # Message boxes and file dialogs would wait for a user.
         dialogs = self.dialogs
         ctk_widgets.ctkMessageBox.exec_ = lambda box: dialogs.answer(box.text, box.detailedText)
@@ -510,9 +519,10 @@ class Slicer:
         return self.app.layoutManager().three_d_view
 
     def close(self):
-        slicer.app.layoutManager().close()
-        self.main_window.close()
-        self.main_window.deleteLater()
+        if self.main_window:
+            slicer.app.layoutManager().close()
+            self.main_window.close()
+            self.main_window.deleteLater()
         self.scene.close()
         pythonqt.application().sendPostedEvents(None, QtCore.QEvent.DeferredDelete)
         pythonqt.application().processEvents()

@@ -3,6 +3,7 @@
 Setters that are no slots in CTK are hidden from Python in Slicer, so they are private here. The look is Qt's own.
 """
 
+import re
 import sys
 import types
 from typing import ClassVar
@@ -142,7 +143,11 @@ class ctkCollapsibleGroupBox(QtWidgets.QGroupBox):
 
 @stand_in
 class ctkPathLineEdit(QtWidgets.QWidget):
-    """An editable path with a history and a button that opens a file dialog."""
+    """An editable path with a history and a button that opens a file dialog.
+
+    As ctkPathLineEdit.cpp does, a text that the pattern made of the name filters refuses, the empty one too, is shown
+    and tells nobody.
+    """
 
     currentPathChanged = Signal(str)
     validInputChanged = Signal(bool)
@@ -166,7 +171,7 @@ class ctkPathLineEdit(QtWidgets.QWidget):
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self._combo_box, 1)
         layout.addWidget(self._browse_button)
-        self._combo_box.editTextChanged.connect(self.currentPathChanged)
+        self._combo_box.editTextChanged.connect(self._take_text)
 
     def _setting(type_, name):
         return Property(
@@ -187,6 +192,15 @@ class ctkPathLineEdit(QtWidgets.QWidget):
         lambda self: not self._browse_button.isHidden(),
         lambda self, shown: self._browse_button.setVisible(shown),
     )
+
+    def _take_text(self, text):
+        if re.fullmatch(self._pattern(), text):
+            self.currentPathChanged.emit(text)
+
+    def _pattern(self):
+        """What ctkUtils.cpp makes of the name filters; the end is as strange there."""
+        wanted = [one for text in self._settings["nameFilters"] for one in re.findall(r"\*[.\w]*", text)]
+        return "|".join(one.replace(".", r"\.").replace("*", ".*") + "?$" for one in wanted) or ".+"
 
     def setCurrentPath(self, path):
         self._combo_box.setEditText(path)

@@ -9,6 +9,7 @@ import enum
 import pathlib
 import types
 import typing
+import weakref
 from dataclasses import dataclass
 from typing import Any
 
@@ -353,9 +354,19 @@ def wrap(cls):
         object.__setattr__(self, "parameterNode", parameterNode)
         object.__setattr__(self, "_connections", {})
         object.__setattr__(self, "_updating_gui", False)
+        object.__setattr__(self, "_cached", {})
         for parameter in parameters.values():
             if not parameter.is_in(parameterNode):
                 parameter.write(parameterNode, parameter.default)
+        take_values(self)
+        # As in wrapper.py: a value, a node too, is read again only when the node says that it was modified.
+        this = weakref.ref(self)
+        parameterNode.AddObserver(vtk.vtkCommand.ModifiedEvent, lambda *_: this() and take_values(this()))
+
+    def take_values(self):
+        for name, parameter in parameters.items():
+            if not parameter.is_string_list:
+                self._cached[name] = parameter.read(self.parameterNode)
 
     def parameter_named(name):
         if name not in parameters:
@@ -363,10 +374,14 @@ def wrap(cls):
         return parameters[name]
 
     def getValue(self, name):
-        return parameter_named(name).read(self.parameterNode)
+        parameter = parameter_named(name)
+        return parameter.read(self.parameterNode) if parameter.is_string_list else self._cached[name]
 
     def setValue(self, name, value):
-        parameter_named(name).write(self.parameterNode, value)
+        parameter = parameter_named(name)
+        with slicer.util.NodeModify(self.parameterNode):
+            parameter.write(self.parameterNode, value)
+            self._cached[name] = parameter.read(self.parameterNode)
 
     def connectGui(self, gui):
         if isinstance(gui, qt.QObject):

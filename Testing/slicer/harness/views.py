@@ -93,6 +93,7 @@ class SliceView(RenderedView):
         self.fit()
 
     def update(self):
+        self.node.Modified()  # in Slicer a timer sees to what a loaded scene brought
         self.image_mapper.SetInputConnection(self.logic.GetImageDataConnection())
         self.image_actor.SetVisibility(self.logic.GetImageDataConnection() is not None)
 

@@ -82,3 +82,32 @@ def test_a_small_part_is_named_where_it_is_a_twentieth_of_the_tumour():
         density = np.where(observed.whole, np.float32(0.5), np.float32(0))
         density[half] = 0
         assert bool(missed_parts(Volume(density, observed.grid), observed)) == named
+
+
+def fit_of(dice_core, dice_whole, observed_core=5.0):
+    return Fit(dice_core, dice_whole, observed_ml=(observed_core, 20.0), predicted_ml=(5.0, 20.0))
+
+
+@pytest.mark.parametrize(
+    ("core", "whole", "quality"),
+    [
+        (1.0, 1.0, "well"),
+        (0.8, 0.8, "well"),
+        (0.9, 0.69, "fairly"),
+        (0.55, 0.75, "fairly"),
+        (0.6, 0.69, "poorly"),
+        (0.0, 0.0, "poorly"),
+    ],
+)
+def test_quality_has_limits_on_the_dice_sum(core, whole, quality):
+    assert fit_of(core, whole).quality == quality
+
+
+def test_without_a_core_the_whole_tumour_decides():
+    assert fit_of(0.0, 0.85, observed_core=0.0).quality == "well"
+    assert fit_of(1.0, 0.6, observed_core=0.0).quality == "poorly"  # no core on both sides is no merit
+
+
+def test_json_gives_the_fit_back():
+    fit = Fit(0.7, 0.8, (5.0, 20.0), (4.0, 21.0))
+    assert Fit.from_json(fit.as_json()) == fit

@@ -1,0 +1,145 @@
+"""The panel's database: the file, the starter, a build; and what errors of the library say in the panel."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+import slicer
+from harness.driving import click, process_events
+from PySide6 import QtCore, QtTest
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+def type_into(path_edit, text, *, after=None):
+    """Type a text as a user does, at the end or after a number of letters."""
+    edit = path_edit.comboBox().lineEdit()
+    edit.setFocus()
+    if after is not None:
+        edit.setCursorPosition(after)
+    QtTest.QTest.keyClicks(edit, text)
+
+
+def clear(path_edit):
+    edit = path_edit.comboBox().lineEdit()
+    edit.selectAll()
+    QtTest.QTest.keyClick(edit, QtCore.Qt.Key_Delete)
+
+
+@pytest.fixture
+def advanced(panel, monkeypatch):
+    """The panel with its section Advanced open; no database is described, which would need a process."""
+    monkeypatch.setattr(panel.widget._databaseRun, "start", lambda job: None)
+    panel.ui.advancedCollapsibleButton.collapsed = False
+    panel.ui.buildGroupBox.collapsed = False
+    process_events()
+    return panel
+
+
+@pytest.fixture
+def started(panel, monkeypatch):
+    """The jobs that the panel starts, none of which runs."""
+    jobs = []
+    monkeypatch.setattr(panel.widget._run, "start", jobs.append)
+    return jobs
+
+
+def test_an_emptied_field_is_the_starter_again(advanced, tmp_path):
+    ui, parameters = advanced.ui, advanced.widget._parameterNode
+    file = tmp_path / "größer.h5"
+    file.touch()
+    ui.databasePathLineEdit.currentPath = str(file)
+    assert parameters.method().database == str(file)
+    clear(ui.databasePathLineEdit)
+    assert parameters.method().database == "starter"
+    parameters.top = 7
+    assert ui.databasePathLineEdit.currentPath == ""
+    assert ui.databasePathLineEdit.comboBox().lineEdit().placeholderText == "starter database"
+
+
+def test_a_path_is_typed_in_the_middle(advanced):
+    ui = advanced.ui
+    ui.databasePathLineEdit.currentPath = "/data/.h5"
+    type_into(ui.databasePathLineEdit, "abc", after=6)
+    assert ui.databasePathLineEdit.currentPath == "/data/abc.h5"
+
+
+def test_a_file_that_is_not_there_is_told(advanced):
+    ui = advanced.ui
+    click(ui.loadSampleButton)
+    assert ui.applyButton.enabled
+    type_into(ui.databasePathLineEdit, "/data/missing")
+    assert not ui.applyButton.enabled
+    assert "no database file /data/missing" in ui.applyButton.toolTip
+    assert "no database file" in ui.databaseInfoLabel.text
+    clear(ui.databasePathLineEdit)
+    assert ui.applyButton.enabled
+
+
+def test_a_build_needs_no_suffix_and_a_place(advanced, started, tmp_path):
+    ui = advanced.ui
+    assert not ui.buildButton.enabled
+    type_into(ui.buildPathLineEdit, str(tmp_path / "new"))
+    assert ui.buildButton.enabled
+    click(ui.buildButton)
+    assert started[-1].path == tmp_path / "new.h5"
+    assert ui.buildPathLineEdit.comboBox().findText(str(tmp_path / "new")) >= 0  # the history
+    for text in ("", "new", str(tmp_path)):
+        ui.buildPathLineEdit.comboBox().lineEdit().setText(text)
+        assert not ui.buildButton.enabled, text
+        assert "folder" in ui.buildButton.toolTip
+
+
+def test_a_build_that_ends_in_another_scene_is_chosen_there(advanced, tmp_path):
+    file = tmp_path / "new.h5"
+    file.touch()
+    slicer.mrmlScene.Clear()
+    process_events()
+    advanced.widget._useBuiltDatabase(file)
+    assert advanced.widget._parameterNode.databaseFile == str(file)
+    assert advanced.ui.databasePathLineEdit.currentPath == str(file)
+
+
+def sentences_of_the_library():
+    """Every text of the library that speaks of an option of the command line, with the file that holds it."""
+    found = []
+    for path in sorted((REPOSITORY / "TumorQueryLib").rglob("*.py")):
+        if path.name in ("cli.py", "__main__.py") or "studies" in path.parts:
+            continue
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        passed = {
+            id(node.body[0].value)
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and isinstance(node.body[0], ast.Expr)
+        }
+        for node in ast.walk(tree):
+            if isinstance(node, ast.JoinedStr):
+                passed |= {id(part) for part in node.values}
+                text = "".join(part.value if isinstance(part, ast.Constant) else "X" for part in node.values)
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in passed:
+                text = node.value
+            else:
+                continue
+            if re.search(r"--[a-z]|`tumorquery|tumorquery [a-z]+ ", text):
+                found.append(pytest.param(text, id=f"{path.stem}:{node.lineno}"))
+    return found
+
+
+def test_there_are_such_sentences():
+    assert len(sentences_of_the_library()) > 3
+
+
+@pytest.mark.parametrize("sentence", sentences_of_the_library())
+def test_no_option_of_the_command_line_reaches_the_panel(running, sentence):
+    from TumorQueryModule.Texts import inWordsOfThePanel
+
+    assert not re.search(r"--[a-z]|`tumorquery", inWordsOfThePanel(sentence)), inWordsOfThePanel(sentence)
+
+
+def test_an_error_speaks_of_the_panel(panel, running):
+    from TumorQueryModule.Worker import Outcome
+
+    panel.widget._onRunFinished(Outcome("failed", "name the convention with labels (--labels): brats2018."))
+    assert running.dialogs.shown == ["name the convention under 'Labels mean': brats2018."]
+    assert panel.ui.statusLabel.text == running.dialogs.shown.pop()
