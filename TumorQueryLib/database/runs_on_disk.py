@@ -9,9 +9,9 @@ from pathlib import Path
 
 import h5py
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from TumorQueryLib.base.compiled import njit
 from TumorQueryLib.base.parallel import physical_memory
 from TumorQueryLib.database.masks import RUN_BYTES, RunLengthMasks
 from TumorQueryLib.database.schema import PAGE, REGIONS, check_offsets, damaged, read_table, reading

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import h5py
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from TumorQueryLib.base.compiled import njit
 from TumorQueryLib.base.errors import DatabaseError, OutputError
 from TumorQueryLib.base.files import replaced_file
 from TumorQueryLib.base.parallel import in_slices
