@@ -11,7 +11,7 @@ import math
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from TumorQueryLib.database.masks import BLOCK_EDGE, LONGEST_RUN, BlockCounts, RunLengthMasks, block_grid_shape
 from TumorQueryLib.database.schema import ParameterTable, damaged
@@ -24,6 +24,16 @@ LARGEST_SPREAD = 1e4
 FARTHEST_SEED_MM = 1e5
 
 
+def can_be_grown(diffusivity: ArrayLike, proliferation: ArrayLike, duration: ArrayLike) -> NDArray[np.bool_]:
+    """Whether a tumour has such parameters (mm^2/day, 1/day, day), and a solver comes to an end with them."""
+    spread, growth, time = (np.asarray(values, np.float64) for values in (diffusivity, proliferation, duration))
+    # Comparisons that hold, not such that fail: nothing compares with NaN.
+    with np.errstate(over="ignore", invalid="ignore"):
+        grows = (growth > 0) & (spread <= growth * LONGEST_INFILTRATION_MM**2) & (growth * time <= LARGEST_RHO_T)
+        spreads = (growth == 0) & (spread * time <= LARGEST_SPREAD)
+        return (spread > 0) & (time > 0) & np.isfinite(time) & np.isfinite(growth) & (grows | spreads)
+
+
 def check_parameters(path: Path, parameters: ParameterTable) -> None:
     """Refuse parameters that no tumour has, or that a solver would not come to an end with.
 
@@ -32,11 +42,7 @@ def check_parameters(path: Path, parameters: ParameterTable) -> None:
     DatabaseError
     """
     spread, growth, duration = parameters.diffusivity, parameters.proliferation, parameters.duration
-    # Comparisons that hold, not such that fail: nothing compares with NaN.
-    with np.errstate(over="ignore", invalid="ignore"):
-        grows = (growth > 0) & (spread <= growth * LONGEST_INFILTRATION_MM**2) & (growth * duration <= LARGEST_RHO_T)
-        spreads = (growth == 0) & (spread * duration <= LARGEST_SPREAD)
-        fine = (spread > 0) & (duration > 0) & np.isfinite(duration) & (grows | spreads)
+    fine = can_be_grown(spread, growth, duration)
     if not fine.all():
         entry = int(np.argmin(fine))
         raise damaged(
