@@ -113,6 +113,9 @@ def run_infer(job: Mapping[str, Any], *, progress: Progress) -> Path:
     _text(files, "t1gd")
     for name in files:
         _text(files, name, needed=False)
+    for name, value in arguments.items():
+        if isinstance(value, str):
+            _text(arguments, name)
     infer_files(files, Method.from_json(arguments), out, progress=progress)
     return out / RESULT_FILE
 
@@ -165,8 +168,9 @@ def _text(values: Mapping[str, Any], name: str, *, needed: bool = True) -> Any:
     value = values.get(name)
     if value is None and not needed:
         return None
-    if not isinstance(value, str) or not value or "\0" in value:
-        raise InputError(f"The job's {name} is a text, not {'absent' if value is None else shown(value)}.")
+    if not isinstance(value, str) or not value or min(value) < " ":
+        said = "absent" if value is None else shown(value)
+        raise InputError(f"The job's {name} is a text without control characters, not {said}.")
     return value
 
 

@@ -25,7 +25,7 @@ def njit(**options: Any) -> Callable[[Callable[..., Any]], Any]:
         try:
             return numba.njit(**options)(function)
         except RuntimeError:  # no place for the cache
-            numba.config.CACHE_DIR = _fallback_folder()
+            numba.config.CACHE_DIR = _fallback_folder()  # type: ignore[attr-defined]
         try:
             return numba.njit(**options)(function)
         except RuntimeError:

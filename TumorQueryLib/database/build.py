@@ -100,7 +100,7 @@ def build_database(
     prior = make_prior(sampling, SeedCells.of(atlas, tissue), entries, random_seed)
     attributes = _attributes(atlas, tissue, prior, random_seed)
     plan = {"entries": entries, "solves_per_piece": SOLVES_PER_PIECE, "attributes": attributes}
-    if path.exists():
+    if os.path.exists(path):  # False for names that are too long, which the side file tells
         _check_existing(path, attributes, entries, resume)
         return path
     pieces = -(-prior.solves // SOLVES_PER_PIECE)

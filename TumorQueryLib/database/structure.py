@@ -38,7 +38,7 @@ def find_tables(path: Path, file: h5py.File) -> dict[str, h5py.Dataset]:
         with reading(path):
             shape = item.shape if isinstance(item, h5py.Dataset) else None
             fits = shape is not None and len(shape) > 0 and shape[1:] == table.width and _is_of_type(item, table)
-        if not fits:
+        if shape is None or not fits:
             wanted = " x ".join(("n", *map(str, table.width)))
             raise damaged(path, f"it lacks the table {name} of {wanted} numbers of type {np.dtype(table.dtype)}")
         # Runs and blocks are counted for each region.

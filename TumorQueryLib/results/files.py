@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import SimpleITK as sitk
 
-from TumorQueryLib.base.errors import InputError, OutputError
+from TumorQueryLib.base.errors import InputError, OutputError, shown
 from TumorQueryLib.base.files import parsed_json, write_json
 from TumorQueryLib.base.progress import Progress, no_progress
 from TumorQueryLib.database.checks import can_be_grown
@@ -265,7 +265,7 @@ def read_result(folder: str | os.PathLike) -> SavedResult:
     except (OSError, ValueError) as error:
         raise InputError(f"{folder} holds no readable {RESULT_FILE} of TumorQuery; {again}.") from error
     if not isinstance(content, dict) or content.get("version") != RESULT_VERSION:
-        version = content.get("version") if isinstance(content, dict) else None
+        version = shown(content.get("version") if isinstance(content, dict) else None)
         raise InputError(
             f"The result in {folder} has version {version}, this software reads version {RESULT_VERSION}; {again}."
         )
@@ -273,7 +273,8 @@ def read_result(folder: str | os.PathLike) -> SavedResult:
     try:
         _what_it_reads(result)
     except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, InputError) as error:
-        raise InputError(f"{folder / RESULT_FILE} is not whole ({error}); {again}.") from error
+        reason = " ".join(str(error).split())
+        raise InputError(f"{folder / RESULT_FILE} is not whole ({reason}); {again}.") from error
     return result
 
 

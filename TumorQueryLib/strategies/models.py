@@ -199,6 +199,8 @@ def load_encoders(path: Path, strategy: str) -> TrainedEncoders:
             raise ValueError(f"schema {description['schema']} version {description['schema_version']}")
         if any(tensor.dtype != torch.float16 for tensor in tensors.values()):
             raise ValueError("its numbers are not in half precision")
+        if not all(torch.isfinite(tensor).all() for tensor in tensors.values()):
+            raise ValueError("its numbers are not finite")
         if description.pop("content_sha256") != content_sum(description, tensors):
             raise ValueError("its content does not have the SHA-256 that it was written with")
         tensors = {name: tensor.float() for name, tensor in tensors.items()}
