@@ -2,6 +2,7 @@
 # make test           install, then the linters and every test, with the library's coverage
 # make test-fast      the tests that take at most 5 s each, without coverage
 # make test-thorough  the files of the property tests, with fifteen times the examples
+# make fuzz           crafted and damaged files by the thousand; SHARE=0.1 a tenth of them
 # make setup          install only
 # make lint           ruff, mypy, the layers of the imports, the size of a full clone
 # make mutate         mutation tests in mutation/, N mutants (300), JOBS at a time (2)
@@ -16,8 +17,9 @@ BIN := $(VENV)/bin
 OUT ?= demo
 N ?= 300
 JOBS ?= 2
+SHARE ?= 1
 
-.PHONY: setup demo test test-fast test-thorough lint mutate bench clean
+.PHONY: setup demo test test-fast test-thorough fuzz lint mutate bench clean
 
 $(VENV)/installed-run: pyproject.toml Testing/constraints.txt scripts/setup.sh
 	sh scripts/setup.sh $(PYTHON) $(VENV) run
@@ -51,6 +53,9 @@ test-fast: $(VENV)/installed-test
 
 test-thorough: $(VENV)/installed-test
 	TUMORQUERY_HYPOTHESIS=thorough $(BIN)/python -m pytest $$(grep -rl '^@given' Testing/unit)
+
+fuzz: $(VENV)/installed-test
+	$(BIN)/python Testing/fuzz --share $(SHARE)
 
 mutate: $(VENV)/installed-test
 	$(BIN)/python -m pip --disable-pip-version-check --quiet install --constraint Testing/constraints.txt --group mutation

@@ -13,11 +13,12 @@ import signal
 import sys
 import traceback
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from TumorQueryLib.base.errors import Cancelled, InputError, TumorQueryError
+from TumorQueryLib.base.console import complain, open_streams, private_traceback, say, silence_output
+from TumorQueryLib.base.errors import Cancelled, InputError, OutputError, TumorQueryError
 from TumorQueryLib.base.method import FOCI, REFINEMENTS, REGISTRATIONS, Method
 from TumorQueryLib.base.progress import Progress
 from TumorQueryLib.base.version import __version__
@@ -40,6 +41,7 @@ class Parser(argparse.ArgumentParser):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit status."""
+    open_streams()
     parser = make_parser()
     try:
         options = parser.parse_args(arguments)
@@ -52,48 +54,59 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (KeyboardInterrupt, Cancelled) as ended:
         # What was interrupted at its very end says itself that its result stands.
         said = str(ended) if isinstance(ended, KeyboardInterrupt) and str(ended) else None
-        print(f"tumorquery: cancelled; {said or getattr(options, 'when_cancelled', NOTHING_WRITTEN)}", file=sys.stderr)
+        complain(f"cancelled; {said or getattr(options, 'when_cancelled', NOTHING_WRITTEN)}")
         return CANCELLED
     except TumorQueryError as error:
-        print(f"tumorquery: {error}", file=sys.stderr)
+        complain(str(error))
         return WRONG_INPUT
     except BrokenPipeError:
         # The reader of a pipe went away, as `head` does; that is no defect.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        silence_output()
         return DONE
-    except Exception:
-        text = traceback.format_exc()
-        print(text, file=sys.stderr, end="")
-        print(f"tumorquery: this is a defect of TumorQuery; {write_log(text)}", file=sys.stderr)
+    except Exception as error:
+        with suppress(OSError):
+            traceback.print_exc()
+        complain(
+            f"this is a defect of TumorQuery; {write_log(error, sys.argv[1:] if arguments is None else arguments)}"
+        )
         return DEFECT
 
 
 @contextmanager
 def terminated_as_cancelled() -> Iterator[None]:
-    """Let SIGTERM unwind the stack like Ctrl-C, so that unfinished files are removed."""
+    """Let SIGTERM, and SIGHUP of a terminal that is closed, unwind the stack like Ctrl-C: unfinished files go."""
 
     def cancel(number: int, frame: Any) -> None:
         raise KeyboardInterrupt
 
+    before = {}
     try:
-        before = signal.signal(signal.SIGTERM, cancel)
+        for name in ("SIGTERM", "SIGHUP"):
+            number = getattr(signal, name, None)
+            # Ignored where the run is to go on without its terminal (nohup).
+            if number is not None and signal.getsignal(number) != signal.SIG_IGN:
+                before[number] = signal.signal(number, cancel)
     except ValueError:  # not in the main thread: the caller's affair
-        yield
-        return
+        pass
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
-def write_log(text: str) -> str:
-    """Keep a traceback in the user's cache; says where."""
+def write_log(error: Exception, arguments: Sequence[str]) -> str:
+    """Keep what a defect's report needs in the user's cache, for this user alone; says where."""
     from TumorQueryLib.base.resources import cache_folder
 
+    text = private_traceback(error, [str(argument) for argument in arguments])
     try:
         path = cache_folder() / "last-error.log"
-        path.write_text(f"TumorQuery {__version__}, Python {sys.version}\n{sys.argv}\n{text}", encoding="utf-8")
-    except OSError:
+        path.unlink(missing_ok=True)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with open(descriptor, "w", encoding="utf-8", errors="backslashreplace") as file:
+            file.write(f"TumorQuery {__version__}, Python {sys.version}\n{text}")
+    except (OSError, OutputError):
         return "please report the lines above."
     return f"please report it with {path}."
 
@@ -295,19 +308,24 @@ def progress_bar() -> Iterator[Progress]:
     """A progress that is a bar on a terminal and quiet in a pipe."""
     from tqdm import tqdm
 
-    with tqdm(
+    bar = tqdm(
         total=1.0,
         file=sys.stderr,
         disable=not sys.stderr.isatty(),
         leave=False,
         bar_format="{percentage:3.0f}% |{bar:30}| {elapsed} {desc}",
-    ) as bar:
+    )
 
-        def report(value: float, message: str) -> None:
+    def report(value: float, message: str) -> None:
+        with suppress(OSError):  # a terminal that went away is no reason to stop
             bar.set_description_str(message, refresh=False)
             bar.update(max(0.0, min(value, 1.0) - bar.n))
 
+    try:
         yield report
+    finally:
+        with suppress(OSError):
+            bar.close()
 
 
 def run_infer(options: argparse.Namespace) -> None:
@@ -347,8 +365,8 @@ def run_cohort_command(options: argparse.Namespace) -> None:
         )
     failed = [row for row in rows if row["status"] != "done"]
     for row in failed:
-        print(f"{row['patient']}: {row['error']}")
-    print(f"{len(rows) - len(failed)} of {len(rows)} patients done; {options.out / 'summary.csv'} has a row for each.")
+        say(f"{row['patient']}: {row['error']}")
+    say(f"{len(rows) - len(failed)} of {len(rows)} patients done; {options.out / 'summary.csv'} has a row for each.")
     if failed:
         raise InputError(f"{len(failed)} of {len(rows)} patients failed; {options.out / 'summary.csv'} says why.")
 
@@ -357,26 +375,26 @@ def print_summary(result: Result, out: Path) -> None:
     """The figures of the estimate whose density was written, and where its files are."""
     estimate, best = result.estimate, result.matches[0]
     for warning in result.warnings:
-        print(f"Warning: {warning}")
-    print(
+        say(f"Warning: {warning}")
+    say(
         f"Best match: entry {best.entry} of {result.database.entries:,}, "
         f"Dice core {best.dice_core:.3f} + whole {best.dice_whole:.3f} = {best.dice_sum:.3f} in the atlas."
     )
     if result.refinement is not None:
         anatomy = result.estimates["refined"].anatomy.name
-        print(
+        say(
             f"Refined in the {anatomy}'s anatomy in {len(result.refinement.path)} solves ({result.refinement.stopped})."
         )
     lengths = " and ".join(f"{length:.2f} mm" for length in estimate.infiltration_lengths_mm)
     ages = " and ".join(f"{parameters.rho_t:.1f}" for parameters in estimate.parameters)
-    print(
+    say(
         f"Density shown: {estimate.name}, Dice core {estimate.fit.dice_core:.3f} + whole "
         f"{estimate.fit.dice_whole:.3f} = {estimate.fit.dice_sum:.3f} in the patient, "
         f"infiltration length {lengths}, rho T {ages}."
     )
     steps = ", ".join(f"{name} {seconds:.2f}" for name, seconds in result.timings.items())
-    print(f"Seconds: {steps}.")
-    print(f"Results: {out / 'result.json'}, density.nrrd and report.png beside it.")
+    say(f"Seconds: {steps}.")
+    say(f"Results: {out / 'result.json'}, density.nrrd and report.png beside it.")
 
 
 def run_demo(options: argparse.Namespace) -> None:
@@ -387,9 +405,9 @@ def run_demo(options: argparse.Namespace) -> None:
     with progress_bar() as progress:
         result = infer_files(sample_files(), Method(), options.out, progress=progress)
     print_summary(result, options.out)
-    print("The sample's tumour was simulated in another brain, so the truth is known:")
+    say("The sample's tumour was simulated in another brain, so the truth is known:")
     for line in compare_with_truth(result):
-        print(f"  {line}")
+        say(f"  {line}")
 
 
 def run_build(options: argparse.Namespace) -> None:
@@ -409,7 +427,7 @@ def run_build(options: argparse.Namespace) -> None:
             resume=options.resume,
             progress=progress,
         )
-    print(f"{options.database}: {options.entries:,} entries, {options.database.stat().st_size / 1e6:.1f} MB.")
+    say(f"{options.database}: {options.entries:,} entries, {options.database.stat().st_size / 1e6:.1f} MB.")
 
 
 def run_info(options: argparse.Namespace) -> None:
@@ -418,7 +436,7 @@ def run_info(options: argparse.Namespace) -> None:
 
     with progress_bar() as progress:
         described = describe_database(options.database, verify=options.verify, progress=progress)
-    print(json.dumps(described, indent=2, ensure_ascii=False))
+    say(json.dumps(described, indent=2, ensure_ascii=False))
 
 
 def run_train(options: argparse.Namespace) -> None:
@@ -434,7 +452,7 @@ def run_train(options: argparse.Namespace) -> None:
             random_seed=options.random_seed,
             progress=progress,
         )
-    print(f"Trained: {path}")
+    say(f"Trained: {path}")
 
 
 def run_embed(options: argparse.Namespace) -> None:
@@ -444,7 +462,7 @@ def run_embed(options: argparse.Namespace) -> None:
 
     with TumorDatabase.open(options.database) as database, progress_bar() as progress:
         path = embed_database(database, options.strategy, progress=progress)
-    print(f"Embedded: {path}")
+    say(f"Embedded: {path}")
 
 
 def run_evaluate(options: argparse.Namespace) -> None:
@@ -459,7 +477,7 @@ def run_evaluate(options: argparse.Namespace) -> None:
             result = run_cross_anatomy(
                 options.cross_anatomy, database, options.out, mass_effect=options.mass_effect, progress=progress
             )
-        print(as_markdown(result))
+        say(as_markdown(result))
         return
     from TumorQueryLib.studies.strategies import evaluate
 
@@ -473,7 +491,7 @@ def run_evaluate(options: argparse.Namespace) -> None:
             registration=options.registration,
             progress=progress,
         )
-    print((options.out / "tables.md").read_text(encoding="utf-8"))
+    say((options.out / "tables.md").read_text(encoding="utf-8"))
 
 
 def run_bench(options: argparse.Namespace) -> None:
@@ -488,7 +506,7 @@ def run_bench(options: argparse.Namespace) -> None:
         raise InputError(f"There is no cohort file {given['cohort']}; it is a CSV with a row for each patient.")
     with progress_bar() as progress:
         result = module.benchmark(**given, progress=progress)
-    print(module.as_text(result))
+    say(module.as_text(result))
     if options.json is not None:
         with output_errors(options.json):
             write_json(result, options.json)

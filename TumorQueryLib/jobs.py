@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from TumorQueryLib.anatomy.atlas import Atlas
-from TumorQueryLib.base.errors import InputError
+from TumorQueryLib.base.errors import InputError, shown
 from TumorQueryLib.base.files import staged_folder, write_json
 from TumorQueryLib.base.method import Method
 from TumorQueryLib.base.progress import Progress, no_progress, part
@@ -107,34 +107,80 @@ def show_match(
 
 def run_infer(job: Mapping[str, Any], *, progress: Progress) -> Path:
     """Job "infer": arguments of `Patient.load` and the choices of a `Method`; returns the path of result.json."""
-    arguments = dict(job["arguments"])
+    arguments, out = dict(job["arguments"]), Path(_text(job, "out"))
     known = inspect.signature(Patient.load).parameters
     files = {name: arguments.pop(name) for name in known if name in arguments}
-    out = Path(job["out"])
+    _text(files, "t1gd")
+    for name in files:
+        _text(files, name, needed=False)
+    for name, value in arguments.items():
+        if isinstance(value, str):
+            _text(arguments, name)
     infer_files(files, Method.from_json(arguments), out, progress=progress)
     return out / RESULT_FILE
 
 
 def run_match(job: Mapping[str, Any], *, progress: Progress) -> Path:
     """Job "match": the density of another match of an earlier result; returns its path."""
-    arguments = job["arguments"]
-    return show_match(arguments["result"], int(arguments["rank"]), atlas=arguments.get("atlas"), progress=progress)
+    arguments = _only(job["arguments"], ("result", "rank", "atlas"))
+    folder, rank = _text(arguments, "result"), _whole_number(arguments, "rank", 0)
+    return show_match(folder, rank, atlas=_text(arguments, "atlas", needed=False), progress=progress)
 
 
 def run_build(job: Mapping[str, Any], *, progress: Progress) -> Path:
     """Job "build": a database; returns its path."""
-    arguments = dict(job["arguments"])
-    path = Path(arguments.pop("path"))
-    build_database(path, Atlas.load(arguments.pop("atlas", "SRI24")), progress=progress, **arguments)
+    arguments = _only(
+        job["arguments"], ("path", "entries", "atlas", "sampling", "random_seed", "workers", "dask", "resume")
+    )
+    path, entries = Path(_text(arguments, "path")), _whole_number(arguments, "entries", 1)
+    options = {name: arguments[name] for name in arguments if name not in ("path", "entries", "atlas")}
+    for name in ("sampling", "dask"):
+        _text(options, name, needed=False)
+    for name in ("random_seed", "workers"):
+        if options.get(name) is not None:
+            _whole_number(options, name, 0)
+    if not isinstance(options.get("resume", False), bool):
+        raise InputError(f"The job's argument resume is true or false, not {shown(options['resume'])}.")
+    given = {name: value for name, value in options.items() if value is not None}
+    atlas = Atlas.load(_text(arguments, "atlas", needed=False) or "SRI24")
+    build_database(path, atlas, entries, progress=progress, **given)
     return path
 
 
 def run_info(job: Mapping[str, Any], *, progress: Progress) -> Path:
     """Job "info": what a database holds; returns the path of a JSON file."""
-    out = Path(job["out"])
+    out, database = Path(_text(job, "out")), _text(_only(job["arguments"], ("database",)), "database")
     with staged_folder(out) as stage:
-        write_json(describe_database(job["arguments"]["database"], progress=progress), stage / "info.json")
+        write_json(describe_database(database, progress=progress), stage / "info.json")
     return out / "info.json"
+
+
+def _only(arguments: Mapping[str, Any], known: Sequence[str]) -> Mapping[str, Any]:
+    """The arguments of a job, all of them known; `InputError` names those that are not."""
+    unknown = sorted(set(arguments) - set(known))
+    if unknown:
+        raise InputError(f"The job has no argument {shown(', '.join(unknown))}; there are {', '.join(known)}.")
+    return arguments
+
+
+def _text(values: Mapping[str, Any], name: str, *, needed: bool = True) -> Any:
+    """A text of a job, such as a path; None where it is absent and not needed."""
+    value = values.get(name)
+    if value is None and not needed:
+        return None
+    if not isinstance(value, str) or not value or min(value) < " ":
+        said = "absent" if value is None else shown(value)
+        raise InputError(f"The job's {name} is a text without control characters, not {said}.")
+    return value
+
+
+def _whole_number(values: Mapping[str, Any], name: str, least: int) -> int:
+    value = values.get(name)
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise InputError(
+            f"The job's {name} is a whole number from {least}, not {'absent' if value is None else shown(value)}."
+        )
+    return value
 
 
 JOBS = {"infer": run_infer, "match": run_match, "build": run_build, "info": run_info}

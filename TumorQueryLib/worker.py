@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from TumorQueryLib.base.errors import Cancelled, InputError, TumorQueryError
-from TumorQueryLib.base.files import moving, unfinished_folders
+from TumorQueryLib.base.files import moving, parsed_json, unfinished_folders
 
 #: Seconds that a cancelled job has to end by itself.
 GRACE = 2.0
@@ -96,7 +96,7 @@ def read_job(path: str) -> dict[str, Any]:
         When it is not a JSON object with a known command.
     """
     try:
-        job = json.loads(Path(path).read_text(encoding="utf-8"))
+        job = parsed_json(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise InputError(f"The job file {path} cannot be read: {error}.") from error
     if not isinstance(job, dict) or job.get("command") not in COMMANDS or not isinstance(job.get("arguments"), dict):

@@ -1,9 +1,14 @@
 """The command line as users and scripts meet it: exit status, one or two lines, nothing half-written."""
 
 import json
+import os
 import shutil
+import signal
+import stat
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -352,6 +357,11 @@ def test_a_defect_is_a_traceback_and_a_log(capsys, tmp_path, world, world_files,
     assert said.splitlines()[-1] == f"tumorquery: this is a defect of TumorQuery; please report it with {log}."
     text = log.read_text(encoding="utf-8")
     assert "ZeroDivisionError: by nothing" in text
+    assert "infer --t1gd" in text
+    assert stat.S_IMODE(log.stat().st_mode) == 0o600
+    # The files' names are often the patient's.
+    assert str(out) not in text
+    assert not any(file in text for file in map(str, world_files) if not file.startswith("-"))
     assert text.startswith("TumorQuery 0.")
     assert not out.exists()
 
@@ -359,15 +369,65 @@ def test_a_defect_is_a_traceback_and_a_log(capsys, tmp_path, world, world_files,
 def test_a_log_that_cannot_be_written_is_no_second_error(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setenv("TUMORQUERY_CACHE", str(tmp_path / "file" / "cache"))
-    assert write_log("Traceback") == "please report the lines above."
+    assert write_log(ValueError("odd"), ["info"]) == "please report the lines above."
+
+
+def test_a_log_names_no_patient(user_cache):
+    try:
+        try:
+            Path("/scans/Doe Jane Mary/t1 gd.nii").read_bytes()
+        except OSError as error:
+            raise ValueError("no voxel in /scans/Doe Jane Mary/t1 gd.nii or Doe^Jane/x") from error
+    except ValueError as error:
+        write_log(error, ["infer", "--t1gd=/scans/Doe Jane Mary/t1 gd.nii", "--out", "/scans/Doe Jane Mary/t1 gd.nii"])
+    text = (user_cache / "last-error.log").read_text(encoding="utf-8")
+    said = [line for line in text.splitlines() if "Error: " in line]
+    assert said == ["ValueError: no voxel in ... or ...", "FileNotFoundError: [Errno 2] No such file or directory: ..."]
+    assert "tumorquery infer --t1gd --out" in text
+
+
+POSIX = pytest.mark.skipif(sys.platform == "win32", reason="closed streams and /dev/full are POSIX's")
+
+
+@POSIX
+@pytest.mark.parametrize("streams", ["2>&-", "1>&- 2>&-", "0<&- 1>&- 2>&-", ">/dev/full"])
+def test_streams_that_cannot_be_written_end_no_run(world, tmp_path, streams):
+    path = tmp_path / "db.h5"
+    call = f'"{sys.executable}" -m TumorQueryLib build "{path}" --entries 1 --atlas "{world.atlas_folder}" {streams}'
+    ran = subprocess.run(["sh", "-c", call], capture_output=True, text=True, timeout=120)
+    assert ran.returncode == 0, ran.stderr
+    assert path.is_file()
+    assert ("standard output cannot be written" in ran.stderr) == (streams == ">/dev/full")
+    refused = subprocess.run(["sh", "-c", call.replace("--entries 1", "--entries 2")], capture_output=True, timeout=120)
+    assert refused.returncode == 2
+
+
+@POSIX
+def test_text_that_a_stream_cannot_show_ends_no_run(world, tmp_path):
+    path = tmp_path / "ü.h5"
+    environment = os.environ | {"PYTHONIOENCODING": "ascii:strict"}
+    ran = run("build", path, "--entries", 1, "--atlas", world.atlas_folder, env=environment)
+    assert ran.returncode == 0, ran.stderr
+    assert "\\xfc.h5: 1 entries" in ran.stdout
+
+
+@POSIX
+def test_a_closed_terminal_ends_a_run_like_ctrl_c(world, tmp_path):
+    path = tmp_path / "db.h5"
+    call = [sys.executable, "-m", "TumorQueryLib", "build", path, "--entries", "100000", "--atlas", world.atlas_folder]
+    process = subprocess.Popen([str(word) for word in call], stderr=subprocess.PIPE, text=True)
+    while not path.with_name("db.h5.partial").exists() and process.poll() is None:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGHUP)
+    said = process.communicate(timeout=60)[1]
+    assert process.returncode == 130
+    assert "cancelled" in said
+    assert not path.exists()
 
 
 @pytest.mark.slow
 def test_cancelling_leaves_nothing(tmp_path, sample):
     """SIGTERM in the middle of a run, as a batch system sends it."""
-    import signal
-    import time
-
     out = tmp_path / "new" / "out"
     process = subprocess.Popen(
         [

@@ -8,8 +8,9 @@ from small_world import world_patient, write_atlas, write_patient
 from synthetic_database import small_brain
 
 from TumorQueryLib.base.errors import Cancelled, InputError, OutputError
-from TumorQueryLib.jobs import infer_files, run_build, run_infer, run_info, show_match
+from TumorQueryLib.jobs import JOBS, infer_files, run_build, run_infer, run_info, show_match
 from TumorQueryLib.results.files import read_result
+from TumorQueryLib.worker import read_job
 
 
 def quiet(value, message):
@@ -120,3 +121,37 @@ def test_a_build_and_what_it_holds(tmp_path, world):
     assert about == tmp_path / "out" / "info.json"
     described = json.loads(about.read_text(encoding="utf-8"))
     assert described["entries"] == 2
+
+
+@pytest.mark.parametrize(
+    ("job", "words"),
+    [
+        ({"command": "infer", "arguments": {"t1gd": "a.nii"}}, "out is a text"),
+        ({"command": "infer", "out": "o", "arguments": {"t1gd": 3}}, "t1gd is a text"),
+        ({"command": "infer", "out": "o", "arguments": {"t1gd": "a", "whole": ["b"]}}, "whole is a text"),
+        ({"command": "infer", "out": "o\0", "arguments": {"t1gd": "a", "whole": "b"}}, "out is a text"),
+        ({"command": "match", "arguments": {"result": "r", "rank": True}}, "rank is a whole number from 0, not True"),
+        ({"command": "match", "arguments": {"result": "r"}}, "rank is a whole number from 0, not absent"),
+        ({"command": "match", "arguments": {"result": "r", "rank": 0, "more": 1}}, "no argument 'more'"),
+        ({"command": "build", "arguments": {"path": "p", "entries": 2.5}}, r"a whole number from 1, not 2\.5"),
+        ({"command": "build", "arguments": {"path": "p", "entries": 10**9}}, "1 to 1,000,000 entries"),
+        ({"command": "build", "arguments": {"path": "p", "entries": 2, "random_seed": 2**63}}, "random seed"),
+        ({"command": "build", "arguments": {"path": "p", "entries": 2, "workers": 10**6}}, "1 to 1024 workers"),
+        ({"command": "build", "arguments": {"path": "p", "entries": 2, "resume": 1}}, "resume is true or false"),
+        ({"command": "build", "arguments": {"path": "p", "entries": 2, "sampling": {}}}, "sampling is a text"),
+        ({"command": "info", "out": "o", "arguments": {}}, "database is a text"),
+    ],
+)
+def test_a_job_of_another_form_is_refused_in_a_sentence(tmp_path, monkeypatch, job, words):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=words):
+        JOBS[job["command"]](job, progress=quiet)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000 + "]" * 100_000, '{"a": "\\ud800"}', '{"a": NaN}', '{"a": 1e999}', "{"])
+def test_a_job_file_that_is_no_plain_json_is_refused(tmp_path, text):
+    path = tmp_path / "job.json"
+    path.write_text(text)
+    with pytest.raises(InputError, match="cannot be read"):
+        read_job(str(path))

@@ -121,7 +121,7 @@ def find_atlas_folder(name: str | os.PathLike[str]) -> Path:
     """
     bundled = bundled_atlases()
     folder = bundled.get(str(name), Path(name))
-    if folder.is_dir():
+    if os.path.isdir(folder):
         return folder
     raise InputError(
         f"There is no atlas {name!s}; bundled are {', '.join(bundled)}, or give the path of an atlas folder."

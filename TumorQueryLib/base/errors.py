@@ -32,3 +32,9 @@ class Cancelled(BaseException):
     Like KeyboardInterrupt it is no `Exception`, so that no handler of errors takes it for one. The command line
     exits with status 130.
     """
+
+
+def shown(value: object) -> str:
+    """What arrived, for a sentence: on one line, and cut where it is long."""
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 80 else f"{text[:77]}..."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import math
 import os
 import shutil
 import signal
@@ -237,6 +238,40 @@ def output_errors(target: Path) -> Iterator[None]:
         if error.errno not in reasons:
             raise
         raise OutputError(f"Nothing could be written to {target}: {reasons[error.errno]}.") from error
+
+
+def is_text(value: str) -> bool:
+    """Whether a text can be written as UTF-8: it has no half of a surrogate pair alone."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def parsed_json(text: str | bytes) -> Any:
+    """What a JSON text holds, such that `write_json` could write it again.
+
+    Raises
+    ------
+    ValueError
+        When it is no JSON, nested too deeply, or has a number that is not finite or text that is not Unicode.
+    """
+
+    def finite(number: str) -> float:
+        value = float(number)
+        if not math.isfinite(value):
+            raise ValueError(f"{number} is no finite number")
+        return value
+
+    try:
+        content = json.loads(text, parse_float=finite, parse_constant=finite)
+        whole = is_text(json.dumps(content, ensure_ascii=False))
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+    if not whole:
+        raise ValueError("it holds text that is not Unicode")
+    return content
 
 
 def write_json(content: Any, path: Path) -> None:

@@ -5,10 +5,16 @@ Bundled data are read-only; what is made at run time goes to the user's cache.
 
 from __future__ import annotations
 
+import atexit
+import getpass
 import os
+import shutil
+import stat
+import tempfile
+from functools import cache
 from pathlib import Path
 
-from TumorQueryLib.base.errors import InputError
+from TumorQueryLib.base.errors import InputError, OutputError
 
 
 def resources_folder() -> Path:
@@ -42,9 +48,58 @@ def resources_folder() -> Path:
 
 
 def cache_folder() -> Path:
-    """The user's cache folder for what is made at run time; created on first use."""
+    """The user's cache folder for what is made at run time; created on first use.
+
+    The environment variable TUMORQUERY_CACHE names another one. Where the user has no home that
+    can be written, `private_folder` takes its place.
+
+    Raises
+    ------
+    OutputError
+        When the folder that TUMORQUERY_CACHE names cannot be made, or no other one either.
+    """
     import platformdirs
 
-    folder = Path(os.environ.get("TUMORQUERY_CACHE") or platformdirs.user_cache_dir("TumorQuery", appauthor=False))
-    folder.mkdir(parents=True, exist_ok=True)
+    named = os.environ.get("TUMORQUERY_CACHE")
+    folder = Path(named or platformdirs.user_cache_dir("TumorQuery", appauthor=False))
+    try:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError:
+            if named:
+                raise
+            return private_folder()
+    except OSError as error:
+        raise OutputError(
+            f"The cache folder {folder} cannot be made ({error.strerror or error}); name a folder that can be "
+            "written in the environment variable TUMORQUERY_CACHE."
+        ) from error
+    return folder
+
+
+@cache
+def private_folder() -> Path:
+    """A folder below the system's temporary one that only this user can read and write.
+
+    What lies there is trusted (numba loads compiled code from it), so a folder that another user
+    prepared under that name is not taken: a new one is made, and removed when the process ends.
+
+    Raises
+    ------
+    OSError
+        When it cannot be made.
+    """
+    user = os.getuid() if hasattr(os, "getuid") else getpass.getuser()
+    folder = Path(tempfile.gettempdir(), f"tumorquery-{user}")
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        found = folder.lstat()
+        private = stat.S_ISDIR(found.st_mode)
+        if hasattr(os, "getuid"):  # elsewhere the temporary folder is the user's own
+            private = private and found.st_uid == user and not found.st_mode & 0o077
+    except FileExistsError:
+        private = False
+    if not private:
+        folder = Path(tempfile.mkdtemp(prefix="tumorquery-"))
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return folder

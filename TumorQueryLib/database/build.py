@@ -32,6 +32,7 @@ from TumorQueryLib.growth import INITIAL_CONDITION, SOLVER_VERSION
 
 #: Solves that are grown, sent and kept together: a few seconds of work.
 SOLVES_PER_PIECE = 16
+MOST_WORKERS = 1024
 #: Seconds between two looks at the progress, so that a cancellation is soon noticed.
 POLL_S = 0.2
 #: How often a piece is sent to a Dask cluster again whose workers died with it.
@@ -59,13 +60,13 @@ def build_database(
     atlas : Atlas
         The anatomy that the tumours grow in.
     entries : int
-        Number of tumours, at least 1.
+        Number of tumours, 1 to 1,000,000.
     sampling : {"trajectory", "independent"}
         The prior; see `database.prior`.
     random_seed : int
         The same seed gives the same bytes, whatever the workers.
     workers : int, optional
-        Threads; by default one for each core.
+        Threads, 1 to 1,024; by default one for each core.
     dask : str, optional
         Address of a Dask scheduler, such as "tcp://head:8786", whose workers grow the tumours
         instead of threads here. They need this package installed.
@@ -93,13 +94,13 @@ def build_database(
         When `dask` is given and dask.distributed is not installed.
     """
     path = Path(path)
-    if workers is not None and workers < 1:
-        raise InputError(f"A build needs at least one worker; {workers} were asked for.")
+    if workers is not None and not 1 <= workers <= MOST_WORKERS:
+        raise InputError(f"A build has 1 to {MOST_WORKERS} workers; {workers} were asked for.")
     tissue = Tissue.from_atlas(atlas)
     prior = make_prior(sampling, SeedCells.of(atlas, tissue), entries, random_seed)
     attributes = _attributes(atlas, tissue, prior, random_seed)
     plan = {"entries": entries, "solves_per_piece": SOLVES_PER_PIECE, "attributes": attributes}
-    if path.exists():
+    if os.path.exists(path):  # False for names that are too long, which the side file tells
         _check_existing(path, attributes, entries, resume)
         return path
     pieces = -(-prior.solves // SOLVES_PER_PIECE)

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from TumorQueryLib.base.compiled import njit
 from TumorQueryLib.base.errors import InputError
 from TumorQueryLib.base.progress import Progress, no_progress
 from TumorQueryLib.geometry.grid import Grid

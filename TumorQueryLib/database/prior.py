@@ -57,6 +57,7 @@ PAPER_PROLIFERATION = {0.0: 0.002, 0.01: 0.0084, 0.5: 0.079, 0.99: 0.197, 1.0: 0
 PAPER_FRONT_DISTANCE = {0.0: 26.0, 0.05: 44.0, 0.5: 91.0, 0.95: 176.0, 1.0: 315.0}
 PAPER_LEAST_RHO_T = 7.8
 SAMPLINGS = ("trajectory", "independent")
+MOST_ENTRIES = 1_000_000
 
 
 class Prior(Protocol):
@@ -218,8 +219,8 @@ def make_prior(sampling: str, cells: SeedCells, entries: int, random_seed: int) 
         When there is no such prior, no entry is asked for, or the random seed is negative.
     """
     check_sampling(sampling, random_seed)
-    if entries < 1:
-        raise InputError(f"A database holds at least one entry; {entries} were asked for.")
+    if not 1 <= entries <= MOST_ENTRIES:
+        raise InputError(f"A database holds 1 to {MOST_ENTRIES:,} entries; {entries} were asked for.")
     if sampling == "trajectory":
         return TrajectoryPrior(cells, entries, random_seed)
     return IndependentPrior(cells, entries, random_seed)
@@ -234,8 +235,8 @@ def check_sampling(sampling: str, random_seed: int) -> None:
     """
     if sampling not in SAMPLINGS:
         raise InputError(f"There is no sampling {sampling!r}; choose one of {', '.join(SAMPLINGS)}.")
-    if random_seed < 0:
-        raise InputError(f"The random seed is a number from 0; it is {random_seed}.")
+    if not 0 <= random_seed < 2**63:
+        raise InputError(f"The random seed is a number from 0 to 2^63 - 1; it is {random_seed}.")
 
 
 def grow_random_moment(cells: SeedCells, generator: np.random.Generator, number: int, tissue: Tissue) -> Entries:

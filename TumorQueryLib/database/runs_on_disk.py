@@ -9,12 +9,13 @@ from pathlib import Path
 
 import h5py
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from TumorQueryLib.base.compiled import njit
 from TumorQueryLib.base.parallel import physical_memory
+from TumorQueryLib.database.checks import check_offsets, check_volumes
 from TumorQueryLib.database.masks import RUN_BYTES, RunLengthMasks
-from TumorQueryLib.database.schema import PAGE, REGIONS, check_offsets, damaged, read_table, reading
+from TumorQueryLib.database.schema import PAGE, REGIONS, damaged, read_table, reading
 
 #: Share of the physical memory that runs may fill before they are read anew for every query.
 MEMORY_SHARE = 0.25
@@ -47,6 +48,7 @@ def open_masks(
         offsets, volume = (read_table(path, tables[f"masks/{group}/{name}"]) for name in ("offsets", "volume"))
         reader = RunReader(path, tables[f"masks/{group}/starts"], tables[f"masks/{group}/lengths"], grid_shape)
         check_offsets(path, offsets, reader.size)
+        check_volumes(path, volume, offsets, grid_shape)
         source = LazyRuns(offsets, reader) if resident else StreamedRuns(offsets, reader, limit // len(REGIONS))
         masks[region] = RunLengthMasks(grid_shape, offsets, volume, source)
     return masks

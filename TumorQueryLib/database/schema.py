@@ -12,7 +12,8 @@ h5py and nothing else: any other exception is a defect of ours and passes throug
 from __future__ import annotations
 
 import hashlib
-import json
+import math
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,8 +25,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from TumorQueryLib.base.errors import DatabaseError, InputError
+from TumorQueryLib.base.files import is_text, parsed_json
 from TumorQueryLib.base.progress import Progress, no_progress
-from TumorQueryLib.database.masks import BLOCK_EDGE, Runs
+from TumorQueryLib.database.masks import BLOCK_EDGE, Runs, block_grid_shape
 from TumorQueryLib.geometry.grid import Grid
 from TumorQueryLib.growth.parameters import GrowthParameters
 
@@ -37,6 +39,13 @@ REGIONS = {"core": "t1gd", "whole": "flair"}
 PAGE = 16384
 #: Rows of parameters and of other small tables in a chunk.
 TABLE_PAGE = 8192
+#: Blocks that the tables `blocks/*/index` can number.
+MOST_BLOCKS = 2**16
+#: Spacings (least, largest) and distance of the first voxel from the origin that a grid can have.
+SPACINGS_MM = (0.01, 100.0)
+FARTHEST_MM = 1e5
+#: Characters of an atlas's name.
+LONGEST_NAME = 200
 #: Attributes of the file's root; a dict is stored as JSON.
 ATTRIBUTES: dict[str, type] = {
     "schema": str,
@@ -184,7 +193,7 @@ def reading(path: Path) -> Iterator[None]:
         yield
     except PermissionError as error:
         raise DatabaseError(f"{path} cannot be read: there is no permission.") from error
-    except (OSError, RuntimeError, ValueError, KeyError) as error:
+    except (OSError, RuntimeError, ValueError, KeyError, TypeError) as error:
         if not path.exists():
             raise DatabaseError(f"{path} has gone away; build or copy it again.") from error
         raise damaged(path, " ".join(str(error).split()) or type(error).__name__) from error
@@ -231,13 +240,32 @@ def read_attributes(path: Path, file: h5py.File) -> dict[str, Any]:
             raise damaged(path, f"it has no attribute {name}")
         if expected is dict and isinstance(value, str):
             try:
-                value = json.loads(value)
+                value = parsed_json(value)
             except ValueError as error:
-                raise damaged(path, f"its attribute {name} is no JSON") from error
-        if not isinstance(value, expected):
+                raise damaged(path, f"its attribute {name} is no JSON: {error}") from error
+        if not isinstance(value, expected) or isinstance(value, bool):
             raise damaged(path, f"its attribute {name} is of the wrong type, {type(value).__name__}")
         attributes[name] = value
+    _check_attributes(path, attributes)
     return attributes
+
+
+def _check_attributes(path: Path, attributes: Mapping[str, Any]) -> None:
+    for name, value in attributes.items():
+        if isinstance(value, str) and not is_text(value):
+            raise damaged(path, f"its attribute {name} is no text")
+    # Names of files in the cache and of models are made of these.
+    for name in ("atlas_sha256", "content_sha256"):
+        if not re.fullmatch("[0-9a-f]{64}", attributes[name]):
+            raise damaged(path, f"its attribute {name} is no SHA-256")
+    atlas = attributes["atlas_name"]
+    if not 0 < len(atlas) <= LONGEST_NAME or not atlas.isprintable() or set(atlas) & set("/\\"):
+        raise damaged(path, "its attribute atlas_name is no name")
+    core, whole = (attributes[f"threshold_{group}"] for group in REGIONS.values())
+    if not 0 < whole < core < 1:
+        raise damaged(
+            path, f"its thresholds {core} and {whole} are not densities in (0, 1), the core's above the other"
+        )
 
 
 def grid_of(path: Path, attributes: Mapping[str, Any]) -> Grid:
@@ -253,59 +281,15 @@ def grid_of(path: Path, attributes: Mapping[str, Any]) -> Grid:
         raise damaged(path, "its grid is not three sizes and a matrix of numbers")
     try:
         i, j, k = shape.tolist()
-        return Grid((i, j, k), affine)
+        grid = Grid((i, j, k), affine)
     except InputError as error:
         raise damaged(path, str(error).rstrip(".")) from error
-
-
-def find_tables(path: Path, file: h5py.File) -> dict[str, h5py.Dataset]:
-    """All tables of a file, of the right type and number of rows.
-
-    Raises
-    ------
-    DatabaseError
-        Naming the table that is missing or does not fit.
-    """
-    tables: dict[str, h5py.Dataset] = {}
-    rows: dict[str, int] = {}
-    for name, table in TABLES.items():
-        with reading(path):
-            item = file.get(name)
-            shape = item.shape if isinstance(item, h5py.Dataset) else None
-            dtype = _type_of(item) if isinstance(item, h5py.Dataset) else None
-        if dtype != np.dtype(table.dtype) or shape is None or shape[1:] != table.width or len(shape) == 0:
-            wanted = " x ".join(("n", *map(str, table.width)))
-            raise damaged(path, f"it lacks the table {name} of {wanted} numbers of type {np.dtype(table.dtype)}")
-        # Runs and blocks are counted for each region.
-        kind = table.rows if table.rows in ("entries", "offsets") else name.rpartition("/")[0]
-        if rows.setdefault(kind, shape[0]) != shape[0]:
-            raise damaged(path, f"its table {name} has {shape[0]} rows, not {rows[kind]}")
-        tables[name] = item
-    if rows["entries"] < 1 or rows["offsets"] != rows["entries"] + 1:
-        raise damaged(path, f"it has {rows['entries']} entries and {rows['offsets']} offsets")
-    with reading(path):
-        edge = read_attribute(file["blocks"], "edge")
-    if edge != BLOCK_EDGE:
-        raise damaged(path, f"its block counts are not of {BLOCK_EDGE}^3 voxels")
-    return tables
-
-
-def _type_of(dataset: h5py.Dataset) -> np.dtype[Any] | None:
-    try:
-        return dataset.dtype
-    except TypeError:  # a type that NumPy does not know
-        return None
-
-
-def check_offsets(path: Path, offsets: NDArray[np.int64], rows: int) -> None:
-    """Refuse offsets that would send compiled code out of an array of that many rows.
-
-    Raises
-    ------
-    DatabaseError
-    """
-    if offsets[0] != 0 or offsets[-1] != rows or (np.diff(offsets) < 0).any():
-        raise damaged(path, "its offsets do not fit its entries")
+    if math.prod(block_grid_shape(grid.shape)) > MOST_BLOCKS:
+        raise damaged(path, f"its grid of {i} x {j} x {k} voxels is larger than a database can number")
+    low, high = SPACINGS_MM
+    if not (low <= grid.spacing.min() and grid.spacing.max() <= high and np.abs(affine[:3, 3]).max() <= FARTHEST_MM):
+        raise damaged(path, "its grid is not of a head's size and place")
+    return grid
 
 
 def combined_digest(attributes: Mapping[str, Any], tables: Mapping[str, tuple[str, tuple[int, ...], bytes]]) -> str:

@@ -243,7 +243,7 @@ def _open_locked(path: Path, database: Path) -> FileIO:
 @contextmanager
 def writing_errors(path: Path) -> Iterator[None]:
     """Turn the errors of writing a database into one sentence."""
-    kept = " What is grown is kept: continue with --resume." if side_path(path).exists() else ""
+    kept = " What is grown is kept: continue with --resume." if os.path.exists(side_path(path)) else ""
     try:
         with output_errors(path.parent):
             yield

@@ -14,22 +14,21 @@ from TumorQueryLib.anatomy.atlas import Atlas, bundled_atlases
 from TumorQueryLib.base.errors import DatabaseError
 from TumorQueryLib.base.progress import Progress, no_progress, part
 from TumorQueryLib.base.resources import resources_folder
-from TumorQueryLib.database.masks import BATCH_ENTRIES, BlockCounts, RunLengthMasks, batches, block_grid_shape
+from TumorQueryLib.database.checks import check_blocks, check_parameters
+from TumorQueryLib.database.masks import BATCH_ENTRIES, BlockCounts, RunLengthMasks, batches
 from TumorQueryLib.database.runs_on_disk import open_masks
 from TumorQueryLib.database.schema import (
     PARAMETERS,
     REGIONS,
     ParameterTable,
-    check_offsets,
     content_digest,
     damaged,
-    find_tables,
     grid_of,
     read_attributes,
     read_table,
     reading,
 )
-from TumorQueryLib.geometry.grid import Grid
+from TumorQueryLib.database.structure import find_tables
 from TumorQueryLib.growth.parameters import GrowthParameters
 
 
@@ -75,6 +74,7 @@ class TumorDatabase:
         self._parameters = ParameterTable(
             *(read_table(path, tables[f"parameters/{name}"]) for name in (*PARAMETERS, "trajectory"))
         )
+        check_parameters(path, self._parameters)
         self.seed = self._parameters.seed
         self.diffusivity = self._parameters.diffusivity
         self.proliferation = self._parameters.proliferation
@@ -83,7 +83,7 @@ class TumorDatabase:
         masks = open_masks(path, tables, self.grid.shape, memory_limit)
         self.core, self.whole = (masks[region] for region in REGIONS)
         self.core_blocks, self.whole_blocks = (
-            _read_blocks(path, tables, group, self.grid) for group in REGIONS.values()
+            _read_blocks(path, tables, group, masks[region]) for region, group in REGIONS.items()
         )
 
     @classmethod
@@ -202,14 +202,11 @@ class TumorDatabase:
                     raise damaged(self.path, f"volume or block counts of entry {entry} do not fit its {region} mask")
 
 
-def _read_blocks(path: Path, tables: Mapping[str, h5py.Dataset], group: str, grid: Grid) -> BlockCounts:
-    offsets, index, count = (
-        read_table(path, tables[f"blocks/{group}/{name}"]) for name in ("offsets", "index", "count")
+def _read_blocks(path: Path, tables: Mapping[str, h5py.Dataset], group: str, masks: RunLengthMasks) -> BlockCounts:
+    blocks = BlockCounts(
+        *(read_table(path, tables[f"blocks/{group}/{name}"]) for name in ("offsets", "index", "count"))
     )
-    blocks = BlockCounts(offsets, index, count)
-    check_offsets(path, blocks.offsets, len(blocks.index))
-    if len(blocks.index) and blocks.index.max() >= int(np.prod(block_grid_shape(grid.shape))):
-        raise damaged(path, "its block counts do not fit its grid")
+    check_blocks(path, blocks, masks)
     return blocks
 
 
@@ -226,11 +223,11 @@ def find_database(name_or_path: str | os.PathLike) -> Path:
     bundled = {file.stem: file for file in sorted(folder.glob("*.h5"))}
     if str(name_or_path) in bundled:
         return bundled[str(name_or_path)]
-    if path.is_file():
+    if os.path.isfile(path):
         return path
     names = ", ".join(bundled) or "none"
-    unfinished = path.with_name(path.name + ".partial")
-    hint = " Its build was not finished: build it with --resume." if unfinished.exists() else ""
+    unfinished = os.path.exists(f"{path}.partial")
+    hint = " Its build was not finished: build it with --resume." if unfinished else ""
     raise DatabaseError(f"There is no database {name_or_path}.{hint} Bundled: {names}; or give the path of a file.")
 
 

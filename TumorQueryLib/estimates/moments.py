@@ -5,10 +5,10 @@ from __future__ import annotations
 from threading import Event
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from TumorQueryLib.anatomy.tissue import Tissue
+from TumorQueryLib.base.compiled import njit
 from TumorQueryLib.estimates.fit import Fit
 from TumorQueryLib.geometry.grid import Volume
 from TumorQueryLib.geometry.regions import TumorMasks, dice_from_counts

@@ -9,8 +9,9 @@ trajectories run in as many threads.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from TumorQueryLib.base.compiled import njit
 
 #: Cells that are swept together along i; a few rows of them fit the first two caches.
 ROW_LENGTH = 1024

@@ -27,6 +27,9 @@ from TumorQueryLib.inputs.checks import (
     three_dimensions,
 )
 
+#: Characters of a field of the header; comments, key-value pairs and the content may be longer.
+LONGEST_FIELD = 500
+
 
 @dataclass(frozen=True)
 class Header:
@@ -76,6 +79,7 @@ def read_nrrd(path: Path, role: str) -> ImageFile:
 
     with open(path, "rb") as file:
         text = file.read(LARGEST_HEADER)
+    _check_lines(text, path, role)
     header = parse_header(text)
     files = [path]
     detached = header.fields.get("data file", header.fields.get("datafile"))
@@ -143,6 +147,17 @@ def _bytes_of(pixel: int) -> int:
     return sitk.Image(
         [1, 1], pixel, 1 if "vector" in sitk.GetPixelIDValueAsString(pixel) else 0
     ).GetSizeOfPixelComponent()
+
+
+def _check_lines(text: bytes, path: Path, role: str) -> None:
+    """Refuse fields longer than any is: over such, ITK's reader writes beyond a buffer of its own."""
+    for line in re.split(rb"\r?\n\r?\n", text, maxsplit=1)[0].split(b"\n"):
+        free = line.startswith((b"#", b"content: ")) or line.partition(b":")[2].startswith(b"=")
+        if len(line) > LONGEST_FIELD and not free:
+            raise InputError(
+                f"The {role} file {path} cannot be read: a field of its header has {len(line):,} characters, so it is "
+                "damaged; copy or download it again."
+            )
 
 
 def _segment_numbers(header: Header) -> list[int]:

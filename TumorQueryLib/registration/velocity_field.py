@@ -16,10 +16,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from TumorQueryLib.base.compiled import njit
 from TumorQueryLib.base.progress import Progress, no_progress
 
 WINDOW_RADIUS = 2  # voxels of the level; a 5 x 5 x 5 window follows a slowly varying bias field

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-import json
+import hashlib
 import os
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,14 +13,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import SimpleITK as sitk
 
-from TumorQueryLib.base.errors import InputError, OutputError
-from TumorQueryLib.base.files import write_json
+from TumorQueryLib.base.errors import InputError, OutputError, shown
+from TumorQueryLib.base.files import parsed_json, write_json
 from TumorQueryLib.base.progress import Progress, no_progress
-from TumorQueryLib.geometry.grid import Volume, image_from_volume, read_volume
+from TumorQueryLib.database.checks import can_be_grown
+from TumorQueryLib.geometry.grid import Volume, image_from_volume
 from TumorQueryLib.geometry.transforms import SpaceMap
 from TumorQueryLib.growth import GrowthParameters
-from TumorQueryLib.results.folder import RESULT_FILE, result_folder
+from TumorQueryLib.inputs.image_files import read_image_file
+from TumorQueryLib.results.folder import RESULT_FILE, RESULT_NAMES, result_folder
 from TumorQueryLib.results.report import write_report
+from TumorQueryLib.results.transform_files import read_transform, write_transform
 from TumorQueryLib.strategies import Match
 
 if TYPE_CHECKING:
@@ -73,8 +76,18 @@ def write_result_files(result: Result, folder: Path, *, progress: Progress = no_
     progress(0.5, "Drawing the report")
     write_report(result, folder / outputs["report"])
     progress(0.9, "Writing the results")
-    write_json(result.to_json(), folder / RESULT_FILE)
+    # So that a file that was damaged or exchanged since is noticed where it is read again.
+    sums = {name: _sha256(folder / name) for name in sorted(outputs.values()) if name.endswith((".nrrd", ".h5"))}
+    write_json(result.to_json() | {"sha256": sums}, folder / RESULT_FILE)
     progress(1.0, "Done")
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(2**20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def write_volume(volume: Volume, path: Path) -> None:
@@ -107,13 +120,7 @@ def write_transforms(space: SpaceMap, folder: Path) -> None:
         When a file cannot be written.
     """
     for name in ("patient_to_atlas", "atlas_to_patient"):
-        path = folder / OUTPUTS[name]
-        try:
-            sitk.WriteTransform(getattr(space, name), str(path))
-        except RuntimeError as error:
-            raise OutputError(
-                f"{path} cannot be written: the folder is missing, not writable or the disk is full."
-            ) from error
+        write_transform(getattr(space, name), folder / OUTPUTS[name])
 
 
 def write_path(refinement: Refinement, anatomy: str, folder: Path) -> None:
@@ -205,12 +212,10 @@ class SavedResult:
     @cached_property
     def space(self) -> SpaceMap:
         """The way between patient and atlas."""
+        names = (self.content["outputs"][name] for name in ("patient_to_atlas", "atlas_to_patient"))
         try:
-            there, back = (
-                sitk.ReadTransform(str(self.folder / self.content["outputs"][name]))
-                for name in ("patient_to_atlas", "atlas_to_patient")
-            )
-        except RuntimeError as error:
+            there, back = (read_transform(self._unaltered(name)) for name in names)
+        except InputError as error:
             raise self._damaged("A transform") from error
         return SpaceMap(there, back)
 
@@ -219,10 +224,23 @@ class SavedResult:
         return Volume(volume.array != 0, volume.grid)
 
     def _volume(self, file: str) -> Volume:
+        path = self._unaltered(file)
         try:
-            return read_volume(self.folder / file)
+            return read_image_file(path, "result's").volume
         except InputError as error:
             raise self._damaged(file) from error
+
+    def _unaltered(self, file: str) -> Path:
+        """A file of the result, as it was written."""
+        try:
+            found = _sha256(self.folder / file)
+        except OSError as error:
+            raise self._damaged(file) from error
+        if found != self.content["sha256"][file]:
+            raise InputError(
+                f"{file} beside {self.folder / RESULT_FILE} is not as it was written; run the inference again."
+            )
+        return self.folder / file
 
     def _damaged(self, what: str) -> InputError:
         return InputError(f"{what} beside {self.folder / RESULT_FILE} cannot be read; run the inference again.")
@@ -243,29 +261,46 @@ def read_result(folder: str | os.PathLike) -> SavedResult:
     folder = Path(folder)
     again = "run the inference again"
     try:
-        content = json.loads((folder / RESULT_FILE).read_text(encoding="utf-8"))
+        content = parsed_json((folder / RESULT_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise InputError(f"{folder} holds no readable {RESULT_FILE} of TumorQuery; {again}.") from error
     if not isinstance(content, dict) or content.get("version") != RESULT_VERSION:
-        version = content.get("version") if isinstance(content, dict) else None
+        version = shown(content.get("version") if isinstance(content, dict) else None)
         raise InputError(
             f"The result in {folder} has version {version}, this software reads version {RESULT_VERSION}; {again}."
         )
     result = SavedResult(folder, content)
     try:
         _what_it_reads(result)
-    except (KeyError, TypeError, ValueError, AttributeError, InputError) as error:
-        raise InputError(f"{folder / RESULT_FILE} is not whole ({error}); {again}.") from error
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, InputError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"{folder / RESULT_FILE} is not whole ({reason}); {again}.") from error
     return result
 
 
-def _what_it_reads(result: SavedResult) -> tuple[Any, ...]:
-    """Whatever a saved result and the jobs on it look up in result.json."""
+def _what_it_reads(result: SavedResult) -> None:
+    """Look up whatever a saved result and the jobs on it read in result.json, and refuse what cannot be."""
     content = result.content
-    files = [content["estimates"][name]["density"] for name in (result.chosen, *content["estimates"])]
-    files += [content["outputs"][name] for name in OUTPUTS]
+    volumes = [content["estimates"][name]["density"] for name in (result.chosen, *content["estimates"])]
+    volumes += [content["outputs"][name] for name in ("density", "core", "whole")]
+    transforms = [content["outputs"][name] for name in ("patient_to_atlas", "atlas_to_patient")]
+    for names, ending in ((volumes, ".nrrd"), (transforms, ".h5")):
+        for name in names:
+            # The folder's own files, and such as are written here: ITK reads others less safely.
+            if not RESULT_NAMES.fullmatch(name) or not name.endswith(ending):
+                raise ValueError(f"{name} is no file of a result")
     made_in = content["database"]
-    return result.matches, result.matched_parameters, result.warnings, files, made_in["atlas"], made_in["atlas_sha256"]
+    texts = [content["sha256"][name] for name in volumes + transforms]
+    texts += [made_in["atlas"], made_in["atlas_sha256"], content["outputs"]["report"], *content["warnings"]]
+    if not all(isinstance(text, str) for text in texts):
+        raise TypeError("what should be text is none")
+    for match, parameters in zip(result.matches, result.matched_parameters):
+        if type(match.entry) is not int or match.entry < 0:
+            raise ValueError(f"{match.entry!r} is no entry of a database")
+        if not (0 <= match.dice_core <= 1 and 0 <= match.dice_whole <= 1 and 0 <= match.score <= 2):
+            raise ValueError(f"entry {match.entry} has a Dice that there is not")
+        if not can_be_grown(parameters.diffusivity, parameters.proliferation, parameters.duration):
+            raise ValueError(f"entry {match.entry} has parameters that no simulated tumour has")
 
 
 def parameters_from_json(described: dict[str, Any]) -> GrowthParameters:

@@ -7,7 +7,6 @@ place, result.json last. What a killed process left of that is finished by the n
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
@@ -23,6 +22,7 @@ from TumorQueryLib.base.files import (
     locked_folder,
     made_folder,
     output_errors,
+    parsed_json,
 )
 
 RESULT_FILE = "result.json"
@@ -87,7 +87,7 @@ def written_by_a_run(folder: Path) -> list[Path]:
 def _names_of(folder: Path) -> list[str]:
     """The files that the result.json in a folder names, itself first; none where it is none of ours."""
     try:
-        content = json.loads((folder / RESULT_FILE).read_text(encoding="utf-8"))
+        content = parsed_json((folder / RESULT_FILE).read_text(encoding="utf-8"))
         listed = [str(name) for name in content["outputs"].values()]
         ours = content["software"]["name"] == "TumorQuery"
     except (OSError, ValueError, TypeError, KeyError, AttributeError):

@@ -27,9 +27,9 @@ never comes out below the score that it bounds. Where both masks are empty Dice 
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from TumorQueryLib.base.compiled import njit
 from TumorQueryLib.database.masks import (
     BLOCK_EDGE,
     RUN_BYTES,

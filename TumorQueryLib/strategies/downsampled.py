@@ -11,10 +11,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from TumorQueryLib.base.compiled import njit
 from TumorQueryLib.base.progress import Progress, no_progress, part
 from TumorQueryLib.database.masks import BATCH_ENTRIES, BlockCounts, RunLengthMasks, RunsInMemory, batches
 from TumorQueryLib.geometry.grid import Grid

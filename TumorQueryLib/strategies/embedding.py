@@ -2,27 +2,29 @@
 
 A strategy of this kind turns every entry into a short code once, and a query into a
 code of the same sort; it ranks by the codes. The codes lie in a side file in the
-user's cache, named by the SHA-256 of the database and of what made them.
+user's cache, named by the SHA-256 of the database and of what made them. The file begins
+with a SHA-256 of its own: codes that are damaged are made again.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import h5py
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
-from TumorQueryLib.base.errors import DatabaseError, OutputError
-from TumorQueryLib.base.files import replaced_file
+from TumorQueryLib.base.compiled import njit
+from TumorQueryLib.base.errors import OutputError
+from TumorQueryLib.base.files import parsed_json, replaced_file
 from TumorQueryLib.base.parallel import in_slices
 from TumorQueryLib.base.progress import Progress, no_progress
 from TumorQueryLib.base.resources import cache_folder
 from TumorQueryLib.database.masks import batches
-from TumorQueryLib.database.schema import read_attribute, write_attribute
 from TumorQueryLib.geometry.regions import TumorMasks
 from TumorQueryLib.strategies.base import Match, check_query
 from TumorQueryLib.strategies.exact import exact_dice
@@ -93,9 +95,14 @@ class EmbeddedStrategy(ApproximateStrategy):
     def __init__(self, database: TumorDatabase, *, rerank: int = 0, progress: Progress = no_progress) -> None:
         super().__init__(database, rerank=rerank)
         path = self.embedding_path()
-        if not path.is_file():
-            self.embed(progress=progress)
-        self.codes = _read_codes(path, self._identity())
+        codes = None
+        if path.is_file():
+            # One entry's codes show what those of all have to be.
+            like = self.encode_entries(np.zeros(1, np.int64))
+            codes = read_codes(path, self._identity(), like, len(database))
+            if codes is None:
+                progress(0.0, f"The codes of {self.name} in the cache are damaged and are made again")
+        self.codes = self.embed(progress=progress) if codes is None else codes
 
     @property
     @abstractmethod
@@ -118,10 +125,10 @@ class EmbeddedStrategy(ApproximateStrategy):
 
     def embedding_path(self) -> Path:
         """Where the codes of this database lie in the user's cache."""
-        name = f"{self.name}-{self.database.sha256[:16]}-{self.model_sha256[:16]}.h5"
+        name = f"{self.name}-{self.database.sha256[:16]}-{self.model_sha256[:16]}.codes"
         return cache_folder() / "embeddings" / name
 
-    def embed(self, *, progress: Progress = no_progress) -> None:
+    def embed(self, *, progress: Progress = no_progress) -> Codes:
         """Make the codes of every entry and write them to the cache, whole or not at all.
 
         Raises
@@ -131,23 +138,24 @@ class EmbeddedStrategy(ApproximateStrategy):
         """
         path = self.embedding_path()
         count = len(self.database)
+        codes: Codes = {}
+        for entries in batches(count, BATCH):
+            progress(entries[0] / count, f"Codes of {self.name}: {entries[0]:,} of {count:,} tumours")
+            for name, values in self.encode_entries(entries).items():
+                if name not in codes:
+                    codes[name] = np.empty((count, *values.shape[1:]), values.dtype)
+                codes[name][entries] = values
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            with replaced_file(path) as aside, h5py.File(aside, "w", track_order=False) as file:
-                for key, value in self._identity().items():
-                    write_attribute(file, key, value)
-                for entries in batches(count, BATCH):
-                    progress(entries[0] / count, f"Codes of {self.name}: {entries[0]:,} of {count:,} tumours")
-                    for name, codes in self.encode_entries(entries).items():
-                        if name not in file:
-                            file.create_dataset(name, (count, *codes.shape[1:]), codes.dtype)
-                        file[name][entries[0] : entries[-1] + 1] = codes
+            with replaced_file(path) as aside:
+                write_codes(aside, self._identity(), codes)
         except OSError as error:
             raise OutputError(
                 f"The codes of {self.name} cannot be written to {path.parent} ({error}); "
                 "free space there, or name another cache folder in TUMORQUERY_CACHE."
             ) from error
         progress(1.0, f"Codes of {self.name}: {count:,} tumours")
+        return codes
 
     def _identity(self) -> dict[str, Any]:
         return {
@@ -188,17 +196,58 @@ def _squared_distances(codes, query, squared):
         squared[n] = total
 
 
-def _read_codes(path: Path, identity: dict[str, Any]) -> Codes:
-    advice = f"delete it, and run `tumorquery embed` again: {path}"
+def write_codes(path: Path, identity: Mapping[str, Any], codes: Codes) -> None:
+    """Write codes: the SHA-256 of all that follows, a line of JSON that describes them, and their bytes.
+
+    Raises
+    ------
+    OSError
+        When the file cannot be written.
+    """
+    arrays = {name: np.ascontiguousarray(values) for name, values in codes.items()}
+    described = [[name, values.dtype.str, list(values.shape)] for name, values in arrays.items()]
+    line = json.dumps({"identity": identity, "arrays": described}, sort_keys=True).encode()
+    # Filled up, so that the arrays lie where the processor reads them fastest.
+    header = line + b" " * (-(len(line) + 33) % 64) + b"\n"
+    digest = hashlib.sha256(header)
+    for values in arrays.values():
+        digest.update(values.data.cast("B"))
+    with open(path, "wb") as file:
+        file.write(digest.digest() + header)
+        for values in arrays.values():
+            file.write(values.data.cast("B"))
+
+
+def read_codes(path: Path, identity: Mapping[str, Any], like: Codes, count: int) -> Codes | None:
+    """Codes that `write_codes` wrote; None where they are damaged or of another identity.
+
+    Parameters
+    ----------
+    path : Path
+    identity : mapping
+    like : dict
+        The codes of one entry: of these names, types and shapes the arrays have to be.
+    count : int
+        Number of entries.
+    """
+    size = sum(values[:1].nbytes for values in like.values()) * count
+    expected = [[name, values.dtype.str, [count, *values.shape[1:]]] for name, values in like.items()]
     try:
-        with h5py.File(path, "r") as file:
-            for key, expected in identity.items():
-                found = read_attribute(file, key)
-                if found != expected:
-                    raise DatabaseError(
-                        f"The codes in the cache were made by another {key} than the one in use "
-                        f"({found}, not {expected}); {advice}"
-                    )
-            return {name: file[name][()] for name in file}
-    except OSError as error:
-        raise DatabaseError(f"The codes in the cache cannot be read ({error}); {advice}") from error
+        # Nothing larger is read; the header is short.
+        if not size < path.stat().st_size < size + 2**16:
+            return None
+        content = np.fromfile(path, np.uint8)
+        if content[:32].tobytes() != hashlib.sha256(content[32:].data).digest():
+            return None
+        start = len(content) - size
+        header = parsed_json(content[32:start].tobytes())
+    except (OSError, ValueError):
+        return None
+    if header != {"identity": dict(identity), "arrays": expected}:
+        return None
+    codes = {}
+    for name, values in like.items():
+        stop = start + count * values[:1].nbytes
+        codes[name] = content[start:stop].view(values.dtype).reshape(count, *values.shape[1:])
+        start = stop
+    return codes

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit, types
+from numba import types
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
+from TumorQueryLib.base.compiled import njit
 from TumorQueryLib.geometry.regions import TumorMasks
 from TumorQueryLib.strategies.autoencoder import LearnedStrategy
 from TumorQueryLib.strategies.base import register_strategy

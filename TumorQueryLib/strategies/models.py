@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -14,13 +15,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from TumorQueryLib.base.errors import InputError, OutputError
-from TumorQueryLib.base.files import replaced_file
+from TumorQueryLib.base.files import parsed_json, replaced_file
 from TumorQueryLib.base.resources import cache_folder, resources_folder
 from TumorQueryLib.database.schema import REGIONS
 from TumorQueryLib.strategies.base import require_packages
 from TumorQueryLib.strategies.pooling import Pooling
 
 if TYPE_CHECKING:
+    import torch
+
     from TumorQueryLib.database import TumorDatabase
 
 MODEL_SCHEMA = "tumorquery-model"
@@ -155,12 +158,32 @@ def save_encoders(
     for region, values in thresholds.items():
         tensors[f"{region}.threshold"] = torch.from_numpy(values).half()
     described = {"schema": MODEL_SCHEMA, "schema_version": MODEL_SCHEMA_VERSION, **description}
+    described["content_sha256"] = content_sum(described, tensors)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with replaced_file(path) as aside:
             save_file(tensors, aside, metadata={"tumorquery": json.dumps(described, sort_keys=True)})
     except OSError as error:
         raise OutputError(f"The model cannot be written to {path} ({error}); name another file.") from error
+
+
+def content_sum(description: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> str:
+    """SHA-256 of a model's description (but for the sum itself) and tensors, so that damage is noticed."""
+    described = {name: value for name, value in description.items() if name != "content_sha256"}
+    digest = hashlib.sha256(json.dumps(described, sort_keys=True).encode())
+    for name in sorted(tensors):
+        values = tensors[name].numpy()
+        digest.update(f"{name} {values.dtype.str} {values.shape} ".encode() + values.tobytes())
+    return digest.hexdigest()
+
+
+def bundled_sum(path: Path) -> str | None:
+    """SHA-256 that the file SHA256SUMS beside a model lists for it: the bundled models hold no sum of their own."""
+    try:
+        lines = (path.parent / "SHA256SUMS").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return None
+    return {name: digest for digest, name in (line.split() for line in lines)}.get(path.name)
 
 
 def load_encoders(path: Path, strategy: str) -> TrainedEncoders:
@@ -174,29 +197,52 @@ def load_encoders(path: Path, strategy: str) -> TrainedEncoders:
         When PyTorch or safetensors are not installed.
     """
     networks = import_networks(strategy)
+    import torch
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(path, framework="pt") as file:
-            description = json.loads((file.metadata() or {})["tumorquery"])
-            tensors = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
+            description = parsed_json((file.metadata() or {})["tumorquery"])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         if (description["schema"], description["schema_version"]) != (MODEL_SCHEMA, MODEL_SCHEMA_VERSION):
             raise ValueError(f"schema {description['schema']} version {description['schema_version']}")
-        encoders = {}
-        for region in REGIONS:
-            encoder = networks.Encoder(networks.Architecture(**description["architecture"]))
-            encoder.to_log_variance = None
-            prefix = f"{region}."
-            weights = {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
-            weights.pop("threshold", None)
-            encoder.load_state_dict(weights)
-            encoders[region] = encoder.eval()
+        if any(tensor.dtype != torch.float16 for tensor in tensors.values()):
+            raise ValueError("its numbers are not in half precision")
+        if not all(torch.isfinite(tensor).all() for tensor in tensors.values()):
+            raise ValueError("its numbers are not finite")
+        sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+        recorded = description.pop("content_sha256", None)
+        intact = sha256 == bundled_sum(path) if recorded is None else recorded == content_sum(description, tensors)
+        if not intact:
+            raise ValueError("its content does not have the SHA-256 that it was written with")
+        tensors = {name: tensor.float() for name, tensor in tensors.items()}
+        architecture = networks.Architecture(**description["architecture"])
+        encoders = {region: _encoder(networks, architecture, region, tensors) for region in REGIONS}
         thresholds = {
             region: tensors[f"{region}.threshold"].numpy() for region in REGIONS if f"{region}.threshold" in tensors
         }
-    except (OSError, SafetensorError, KeyError, ValueError, TypeError, RuntimeError) as error:
+        of_a_hash = len(REGIONS) if architecture.kind == "bihash" else 0
+        if len(thresholds) != of_a_hash or any(one.shape != (architecture.latent,) for one in thresholds.values()):
+            raise ValueError("its thresholds do not fit its codes")
+        if architecture.kind != description["strategy"]:
+            raise ValueError(f"a network of kind {architecture.kind} for the strategy {description['strategy']}")
+    except (OSError, SafetensorError, LookupError, ValueError, TypeError, AttributeError, RuntimeError) as error:
         reason = " ".join(str(error).split())
         raise InputError(
             f"{path} is not a model of this software, or is damaged ({reason}); train it again."
         ) from error
-    return TrainedEncoders(path, hashlib.sha256(path.read_bytes()).hexdigest(), description, encoders, thresholds)
+    return TrainedEncoders(path, sha256, description, encoders, thresholds)
+
+
+def _encoder(networks: ModuleType, architecture: Any, region: str, tensors: Mapping[str, torch.Tensor]) -> Any:
+    """The encoder of one region; it takes the tensors' memory and none that only its description asks for."""
+    import torch
+
+    with torch.device("meta"):
+        encoder = networks.Encoder(architecture)
+    encoder.to_log_variance = None
+    prefix = f"{region}."
+    weights = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+    weights.pop("threshold", None)
+    encoder.load_state_dict(weights, assign=True)
+    return encoder.eval()

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -28,6 +29,19 @@ CROSS_ENTROPY_WEIGHT = 100.0
 KL_WEIGHT = 1e-4
 #: gamma of Li and van Gemert (AAAI 2021): the pull of the continuous code to its binary one.
 BI_HALF_GAMMA = 6.0
+
+
+#: Of an architecture's numbers, the least and the largest of each.
+_RANGES = (
+    ("pooling", 1, 64),
+    ("start", -4096, 4096),
+    ("shape", 1, 1024),
+    ("channels", 1, 1024),
+    ("bottleneck_channels", 1, 1024),
+    ("latent", 1, 65536),
+    ("rank", 1, 65536),
+)
+MOST_STAGES = 6
 
 
 @dataclass(frozen=True)
@@ -63,11 +77,25 @@ class Architecture:
     rank: int | None = 128
 
     def __post_init__(self) -> None:
-        for name in ("start", "shape", "channels"):
-            object.__setattr__(self, name, tuple(int(n) for n in getattr(self, name)))
+        for name, least, most in _RANGES:
+            value = getattr(self, name)
+            numbers = value if isinstance(value, list | tuple) else [value]
+            several = name in ("start", "shape", "channels")
+            if name == "rank" and value is None:
+                continue
+            if several != isinstance(value, list | tuple) or not all(
+                isinstance(n, int | np.integer) and not isinstance(n, bool) and least <= n <= most for n in numbers
+            ):
+                whole = "whole numbers" if several else "a whole number"
+                raise InputError(f"A network's {name} is {whole} from {least} to {most}, not {value!r}.")
+            object.__setattr__(self, name, tuple(map(int, numbers)) if several else int(value))
         if self.kind not in learned_strategies():
             raise InputError(f"There is no network kind {self.kind!r}; there are {', '.join(learned_strategies())}.")
         step = 2 ** len(self.channels)
+        if len(self.start) != 3 or not 1 <= len(self.channels) <= MOST_STAGES:
+            raise InputError(
+                f"A network has 3 first cells and 1 to {MOST_STAGES} stages, not {self.start} and {self.channels}."
+            )
         if len(self.shape) != 3 or min(self.shape) < step or any(n % step for n in self.shape):
             raise InputError(
                 f"A network's input must be divisible by {step} along each axis, this one is {self.shape}."

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
 from numpy.typing import ArrayLike, NDArray
 
+from TumorQueryLib.base.compiled import njit
 from TumorQueryLib.base.errors import InputError
 from TumorQueryLib.database.masks import BATCH_ENTRIES, RunLengthMasks, batches
 

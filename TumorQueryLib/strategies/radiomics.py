@@ -14,9 +14,9 @@ import hashlib
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import ArrayLike, NDArray
 
+from TumorQueryLib.base.compiled import njit
 from TumorQueryLib.base.errors import MissingDependencyError
 from TumorQueryLib.base.progress import Progress, no_progress
 from TumorQueryLib.database.masks import RunLengthMasks

@@ -13,9 +13,9 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from TumorQueryLib.base.compiled import njit
 from TumorQueryLib.base.parallel import in_slices
 from TumorQueryLib.base.progress import Progress, no_progress
 from TumorQueryLib.geometry.regions import TumorMasks

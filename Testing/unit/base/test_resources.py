@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from TumorQueryLib.base.errors import InputError
+from TumorQueryLib.base.errors import InputError, OutputError
 from TumorQueryLib.base.resources import cache_folder, resources_folder
 
 PACKAGE = Path(sys.modules["TumorQueryLib"].__file__).parent
@@ -70,3 +70,10 @@ def test_the_cache_is_the_users_and_can_be_moved(monkeypatch, tmp_path):
     if sys.platform.startswith("linux"):
         assert cache_folder() == tmp_path / "xdg" / "TumorQuery"
     assert resources_folder() not in cache_folder().parents
+
+
+def test_a_named_cache_that_cannot_be_made_is_told(monkeypatch, tmp_path):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("TUMORQUERY_CACHE", str(tmp_path / "file" / "cache"))
+    with pytest.raises(OutputError, match=r"cannot be made .* TUMORQUERY_CACHE"):
+        cache_folder()

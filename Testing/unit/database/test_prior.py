@@ -106,7 +106,7 @@ def test_independent_draws_follow_the_published_quantiles(cells):
 def test_a_prior_out_of_its_range_is_refused(cells):
     for options, words in (
         (("uniform", 5, 0), "choose one of"),
-        (("trajectory", 0, 0), "at least one entry"),
+        (("trajectory", 0, 0), "1 to 1,000,000 entries"),
         (("independent", 5, -1), "random seed"),
     ):
         sampling, entries, random_seed = options

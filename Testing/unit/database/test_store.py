@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import tracemalloc
 
 import h5py
 import numpy as np
@@ -11,8 +12,9 @@ from synthetic_database import small_brain, write_masks
 
 from TumorQueryLib.anatomy.atlas import Atlas
 from TumorQueryLib.base.errors import DatabaseError, InputError
-from TumorQueryLib.database import TumorDatabase, build_database, describe_database, store
-from TumorQueryLib.database.schema import ATTRIBUTES, TABLES, content_digest, find_tables, write_attribute
+from TumorQueryLib.database import TumorDatabase, build_database, describe_database, store, structure
+from TumorQueryLib.database.schema import ATTRIBUTES, TABLES, content_digest, write_attribute
+from TumorQueryLib.database.structure import find_tables
 from TumorQueryLib.geometry.grid import Grid, Volume, image_from_volume
 from TumorQueryLib.geometry.regions import TumorMasks
 from TumorQueryLib.growth import simulate
@@ -198,13 +200,11 @@ def test_flipped_bytes_never_give_another_answer(path, pairs, tmp_path):
 
 def test_verify_finds_content_that_does_not_belong_together(path, pairs, tmp_path):
     """Checksums of HDF5 are renewed by whoever writes; the SHA-256 of the content is not."""
-    for name, value in (("parameters/diffusivity", 2.0), ("masks/flair/volume", 5)):
-        altered = tmp_path / "altered.h5"
-        shutil.copy(path, altered)
-        with h5py.File(altered, "r+") as file:
-            file[name][3] = value
-        with TumorDatabase.open(altered) as database, pytest.raises(DatabaseError, match="SHA-256"):
-            database.verify()
+    altered = shutil.copy(path, tmp_path / "altered.h5")
+    with h5py.File(altered, "r+") as file:
+        file["parameters/diffusivity"][3] = 2.0
+    with TumorDatabase.open(altered) as database, pytest.raises(DatabaseError, match="SHA-256"):
+        database.verify()
 
 
 def test_a_file_that_would_lead_out_of_the_grid_is_refused(path, pairs, tmp_path):
@@ -213,7 +213,12 @@ def test_a_file_that_would_lead_out_of_the_grid_is_refused(path, pairs, tmp_path
         ("masks/flair/starts", 10, 2**31),
         ("masks/flair/offsets", 3, 2**40),
         ("masks/t1gd/lengths", 0, 255),
+        ("masks/flair/offsets", 3, -(2**63)),
+        ("masks/flair/volume", 3, 24**3 + 1),
+        ("masks/t1gd/volume", 3, -1),
         ("blocks/flair/index", 5, 60000),
+        ("blocks/t1gd/count", 5, 4097),
+        ("blocks/t1gd/offsets", 5, -2),
     ):
         shutil.copy(path, altered)
         with h5py.File(altered, "r+") as file:
@@ -223,11 +228,16 @@ def test_a_file_that_would_lead_out_of_the_grid_is_refused(path, pairs, tmp_path
 
 
 def test_verify_names_the_entry_whose_blocks_do_not_fit(path, tmp_path):
+    with TumorDatabase.open(path) as database:
+        entry = int(np.argmax(np.diff(database.core_blocks.offsets)))
     altered = shutil.copy(path, tmp_path / "altered.h5")
     with h5py.File(altered, "r+") as file:
-        file["blocks/t1gd/count"][file["blocks/t1gd/offsets"][7]] += 1
+        # From one block of the entry to the next, so that the volume stays.
+        first = file["blocks/t1gd/offsets"][entry]
+        file["blocks/t1gd/count"][first] -= 1
+        file["blocks/t1gd/count"][first + 1] += 1
         write_attribute(file, "content_sha256", content_digest(altered, file, find_tables(altered, file)))
-    with TumorDatabase.open(altered) as database, pytest.raises(DatabaseError, match=r"entry 7 .* core"):
+    with TumorDatabase.open(altered) as database, pytest.raises(DatabaseError, match=rf"entry {entry} .* core"):
         database.verify()
 
 
@@ -269,6 +279,123 @@ def test_an_attribute_that_is_missing_or_of_another_type_is_told(path, tmp_path,
             continue  # a text as good as any other, for `verify` to notice
         with pytest.raises(DatabaseError):
             TumorDatabase.open(altered)
+
+
+@pytest.mark.parametrize(
+    ("name", "entry", "value"),
+    [
+        ("diffusivity", 3, np.nan),
+        ("diffusivity", 3, 0.0),
+        ("diffusivity", 3, 1e300),
+        ("proliferation", 3, -0.1),
+        ("proliferation", 3, np.inf),
+        ("duration", 3, 0.0),
+        ("duration", 3, 1e9),
+        ("seed", (3, 1), np.nan),
+        ("seed", (3, 1), 1e9),
+        ("trajectory", 3, -1),
+    ],
+)
+def test_parameters_that_no_tumour_has_are_refused(path, tmp_path, name, entry, value):
+    altered = shutil.copy(path, tmp_path / "altered.h5")
+    with h5py.File(altered, "r+") as file:
+        file[f"parameters/{name}"][entry] = value
+    with pytest.raises(DatabaseError, match=r"entry 3 has|seed|trajector"):
+        TumorDatabase.open(altered)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("threshold_t1gd", np.nan, "thresholds"),
+        ("threshold_t1gd", 0.2, "thresholds"),
+        ("threshold_flair", -1.0, "thresholds"),
+        ("grid_shape", [2**21, 2**21, 2**22], "larger than"),
+        ("grid_shape", [-24, 24, 24], "positive"),
+        ("grid_affine", (1e9 * np.eye(4) * [[1], [1], [1], [1e-9]]), "size and place"),
+        ("atlas_name", "../../elsewhere", "no name"),
+        ("content_sha256", "../" * 21 + "x", "SHA-256"),
+        ("prior", "[" * 10**4, "nested"),
+        ("prior", '{"a": NaN}', "finite"),
+        ("prior", '{"a": "\\ud800"}', "Unicode"),
+    ],
+)
+def test_attributes_out_of_their_range_are_refused(path, tmp_path, name, value, words):
+    altered = shutil.copy(path, tmp_path / "altered.h5")
+    with h5py.File(altered, "r+") as file:
+        write_attribute(file, name, value)
+    with pytest.raises(DatabaseError, match=words):
+        TumorDatabase.open(altered)
+
+
+def _replaced(file, name, **storage):
+    values = file[name][:]
+    del file[name]
+    file.create_dataset(name, values.shape, values.dtype, **storage)
+
+
+def test_a_database_never_reads_another_file(path, tmp_path):
+    """External storage, links and virtual datasets would take any file's bytes for numbers."""
+    secret = tmp_path / "secret"
+    secret.write_bytes(b"root:x:0:0" * 1000)
+    other = shutil.copy(path, tmp_path / "other.h5")
+    name = "parameters/diffusivity"
+
+    def external(file):
+        _replaced(file, name, external=[(str(secret), 0, 320)])
+
+    def link_outside(file):
+        del file[name]
+        file[name] = h5py.ExternalLink(str(other), name)
+
+    def link_of_a_group(file):
+        del file["parameters"]
+        file["parameters"] = h5py.ExternalLink(str(other), "parameters")
+
+    def link_inside(file):
+        del file[name]
+        file[name] = h5py.SoftLink("/parameters/duration")
+
+    def virtual(file):
+        layout = h5py.VirtualLayout((40,), "<f8")
+        layout[:] = h5py.VirtualSource(str(other), name, (40,))
+        del file[name]
+        file.create_virtual_dataset(name, layout)
+
+    for alter, words in (
+        (external, "not stored in the file"),
+        (link_outside, "link to somewhere else"),
+        (link_of_a_group, "link to somewhere else"),
+        (link_inside, "link to somewhere else"),
+        (virtual, "not stored in the file"),
+    ):
+        altered = shutil.copy(path, tmp_path / "altered.h5")
+        with h5py.File(altered, "r+") as file:
+            alter(file)
+        with pytest.raises(DatabaseError, match=words):
+            TumorDatabase.open(altered)
+
+
+def test_rows_that_are_claimed_and_not_there_cost_no_memory(path, tmp_path, monkeypatch):
+    rows = 2 * 10**8
+    kept = {"compression": "gzip", "compression_opts": 4, "shuffle": True, "fletcher32": True}
+    missing = shutil.copy(path, tmp_path / "missing.h5")
+    with h5py.File(missing, "r+") as file:
+        for name, table in TABLES.items():
+            count = {"entries": rows, "offsets": rows + 1}.get(table.rows)
+            if count:
+                del file[name]
+                file.create_dataset(name, (count, *table.width), table.dtype, chunks=(table.page, *table.width), **kept)
+    monkeypatch.setattr(structure, "ALWAYS_ALLOWED", 0)
+    packed = write_masks(tmp_path / "packed.h5", GRID, [(np.zeros(GRID.shape, bool),) * 2] * 20_000)
+    for altered, words in ((missing, "not stored in the file"), (packed, "claims to hold")):
+        tracemalloc.start()
+        try:
+            with pytest.raises(DatabaseError, match=words):
+                TumorDatabase.open(altered)
+            assert tracemalloc.get_traced_memory()[1] < 2**24
+        finally:
+            tracemalloc.stop()
 
 
 @pytest.mark.parametrize("slip", [AttributeError, KeyError, TypeError, IndexError, ValueError])

@@ -377,3 +377,17 @@ def test_any_name_is_read_in_the_c_locale(voxels, tmp_path):
 def test_other_files_are_named_for_what_they_are(tmp_path, content, said):
     (tmp_path / "image.nii.gz").write_bytes(content)
     refused(tmp_path / "image.nii.gz", said)
+
+
+@pytest.mark.parametrize("field", ["space directions", "sizes", "kinds", "unknown"])
+def test_an_nrrd_whose_field_is_too_long_for_itk_is_refused(voxels, tmp_path, field):
+    """ITK crashes on these."""
+    write(voxels, tmp_path / "whole.nrrd")
+    header, end, data = (tmp_path / "whole.nrrd").read_bytes().partition(b"\n\n")
+    lines = [line for line in header.split(b"\n") if not line.startswith(field.encode())]
+    lines.append(field.encode() + b": " + b"x" * 5000)
+    (tmp_path / "long.nrrd").write_bytes(b"\n".join(lines) + end + data)
+    refused(tmp_path / "long.nrrd", r"a field of its header has 5,\d+ characters")
+    free = header + b"\ncontent: " + b"x" * 5000 + b"\nkey:=" + b"x" * 5000
+    (tmp_path / "free.nrrd").write_bytes(free + end + data)
+    assert_same(read_image_file(tmp_path / "free.nrrd", "T1Gd"), voxels)

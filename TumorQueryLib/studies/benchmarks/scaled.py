@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from TumorQueryLib.base.compiled import njit
 from TumorQueryLib.database.masks import BlockCounts, RunLengthMasks, RunsInMemory
 from TumorQueryLib.database.store import TumorDatabase
 from TumorQueryLib.geometry.grid import Grid
