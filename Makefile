@@ -3,6 +3,8 @@
 # make test-fast      the tests that take at most 5 s each, without coverage
 # make test-thorough  the files of the property tests, with fifteen times the examples
 # make fuzz           crafted and damaged files by the thousand; SHARE=0.1 a tenth of them
+# make kills          infer, cohort, build and embed, each ended N times (100) at random moments
+# make soak           a hundred inferences in one process: does its memory stay
 # make setup          install only
 # make lint           ruff, mypy, the layers of the imports, the size of a full clone
 # make mutate         mutation tests in mutation/, N mutants (300), JOBS at a time (2)
@@ -19,7 +21,7 @@ N ?= 300
 JOBS ?= 2
 SHARE ?= 1
 
-.PHONY: setup demo test test-fast test-thorough fuzz lint mutate bench clean
+.PHONY: setup demo test test-fast test-thorough fuzz kills soak lint mutate bench clean
 
 $(VENV)/installed-run: pyproject.toml Testing/constraints.txt scripts/setup.sh
 	sh scripts/setup.sh $(PYTHON) $(VENV) run
@@ -56,6 +58,12 @@ test-thorough: $(VENV)/installed-test
 
 fuzz: $(VENV)/installed-test
 	$(BIN)/python Testing/fuzz --share $(SHARE)
+
+kills: $(VENV)/installed-test
+	for command in infer cohort build embed; do $(BIN)/python Testing/fuzz/kills.py $$command $(if $(filter file,$(origin N)),100,$(N)) || exit 1; done
+
+soak: $(VENV)/installed-test
+	$(BIN)/python Testing/fuzz/soak.py
 
 mutate: $(VENV)/installed-test
 	$(BIN)/python -m pip --disable-pip-version-check --quiet install --constraint Testing/constraints.txt --group mutation
