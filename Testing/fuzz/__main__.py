@@ -9,7 +9,7 @@ fault; the exit status is 1 where one was found, and its number reproduces it:
 import argparse
 import sys
 
-from harness import TARGETS, child, run
+from fuzz_harness import TARGETS, child, run
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)

@@ -7,7 +7,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "fuzz"))
 
-from harness import TARGETS, run
+from fuzz_harness import TARGETS, run
 
 pytestmark = [
     pytest.mark.slow,
