@@ -27,9 +27,9 @@ from TumorQueryLib.growth import GrowthParameters
 from TumorQueryLib.inputs.patient import Patient
 from TumorQueryLib.registration import Registration, register
 from TumorQueryLib.results.result import DatabaseIdentity, Result
-from TumorQueryLib.strategies import Match, create_strategy, parse_strategy_options
+from TumorQueryLib.strategies import create_strategy, parse_strategy_options
 
-#: Below this the best match is called poor; the paper's mean over 62 real patients is 1.07.
+#: Below this the shown tumour is said to fit poorly; the paper's mean of best matches over 62 patients is 1.07.
 POOR_DICE_SUM = 1.0
 
 
@@ -104,7 +104,7 @@ def _infer(
         observed = patient.regions_on_t1gd
         anatomy = Anatomy.of_atlas(atlas, registration, patient.whole)
         match = estimate_of_match(ranked[0], anatomy, query, observed, identity.thresholds)
-    warnings = [*patient.warnings, *registration.warnings, *query_warnings(query, matches)]
+    warnings = [*patient.warnings, *registration.warnings, *query_warnings(query)]
 
     estimates, refinement, chosen = {"match": match}, None, "match"
     if method.refine != "none" and not query.whole.any():
@@ -126,6 +126,7 @@ def _infer(
         if refined.fit.dice_sum >= match.fit.dice_sum:
             chosen = "refined"
         warnings += refinement_warnings(refinement, chosen)
+    warnings += fit_warnings(estimates[chosen])
     warnings += missed_warnings(estimates[chosen], observed, method)
     timings["total"] = sum(timings.values())
     progress(1.0, "Inference done")
@@ -209,18 +210,24 @@ def refine_match(
     return refinement, refined
 
 
-def query_warnings(query: TumorMasks, matches: tuple[Match, ...]) -> Iterator[str]:
-    """Sentences about a query or an answer that the user should not trust blindly."""
+def query_warnings(query: TumorMasks) -> Iterator[str]:
+    """Sentences about a query that the user should not trust blindly."""
     if not query.whole.any():
         yield (
             "The tumour lies outside the atlas's brain after the registration, so the match means nothing; "
             "check the registration, or give a brain mask."
         )
-    if matches and matches[0].dice_sum < POOR_DICE_SUM:
-        yield (
-            f"The best match fits poorly (Dice sum {matches[0].dice_sum:.2f} of 2); "
-            "a larger database may hold a better one."
+
+
+def fit_warnings(estimate: Estimate) -> Iterator[str]:
+    """A sentence about a shown tumour that fits poorly, with what may help."""
+    if estimate.fit.dice_sum < POOR_DICE_SUM:
+        what, remedy = (
+            ("best match", "refine it (--refine patient), or query a larger database")
+            if estimate.name == "match"
+            else ("refined tumour", "the growth model may not describe this one, so look at the report")
         )
+        yield f"The {what} fits poorly (Dice sum {estimate.fit.dice_sum:.2f} of 2); {remedy}."
 
 
 def refinement_warnings(refinement: Refinement, chosen: str) -> Iterator[str]:

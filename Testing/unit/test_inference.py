@@ -1,5 +1,7 @@
 """The main job in a small world: which estimates there are, which is chosen, what is said, and how it ends."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from small_world import patient_of_masks, world_patient
@@ -11,8 +13,7 @@ from TumorQueryLib.estimates.search import Solve
 from TumorQueryLib.geometry.grid import Grid
 from TumorQueryLib.geometry.regions import TumorMasks
 from TumorQueryLib.growth import simulate
-from TumorQueryLib.inference import infer, query_warnings, refinement_warnings
-from TumorQueryLib.strategies import Match
+from TumorQueryLib.inference import fit_warnings, infer, query_warnings, refinement_warnings
 from TumorQueryLib.strategies.direct import Direct
 
 
@@ -185,15 +186,20 @@ def masks(whole):
 
 
 def test_warnings_of_a_query():
-    good, poor = Match(0, 0.5, 0.5, 1.0), Match(1, 0.5, 0.49, 0.99)
-    assert list(query_warnings(masks(True), (good, poor))) == []
-    (said,) = query_warnings(masks(True), (poor, good))
-    assert "fits poorly (Dice sum 0.99 of 2)" in said
-    assert "larger database" in said
-    (said,) = query_warnings(masks(False), (good,))
+    assert list(query_warnings(masks(True))) == []
+    (said,) = query_warnings(masks(False))
     assert "outside the atlas's brain" in said
     assert "brain mask" in said
-    assert list(query_warnings(masks(True), ())) == []
+
+
+def test_a_poor_fit_is_said_of_the_tumour_that_is_shown(refined):
+    for name, words in (("match", "larger database"), ("refined", "look at the report")):
+        estimate = refined.estimates[name]
+        good, poor = (replace(estimate, fit=replace(estimate.fit, dice_core=0.5, dice_whole=d)) for d in (0.5, 0.49))
+        assert list(fit_warnings(good)) == []
+        (said,) = fit_warnings(poor)
+        assert "fits poorly (Dice sum 0.99 of 2)" in said
+        assert words in said
 
 
 def test_warnings_of_a_refinement(refined):
