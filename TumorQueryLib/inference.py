@@ -15,6 +15,7 @@ from TumorQueryLib.anatomy.anatomy import Anatomy
 from TumorQueryLib.anatomy.atlas import Atlas
 from TumorQueryLib.anatomy.carried import carried_anatomy
 from TumorQueryLib.base.method import Method
+from TumorQueryLib.base.parallel import release_memory
 from TumorQueryLib.base.progress import Progress, no_progress, part
 from TumorQueryLib.database import TumorDatabase
 from TumorQueryLib.estimates.estimate import Estimate
@@ -67,14 +68,17 @@ def infer(
         When the database cannot be used, or was made in another atlas.
     """
     method = Method() if method is None else method
-    if database is not None:
-        return _infer(patient, method, database, atlas, {}, progress)
     timings: dict[str, float] = {}
-    progress(0.0, "Opening the database")
-    with timed(timings, "load"):
-        database = TumorDatabase.open(method.database)
-    with database:
-        return _infer(patient, method, database, atlas, timings, progress)
+    try:
+        if database is not None:
+            return _infer(patient, method, database, atlas, timings, progress)
+        progress(0.0, "Opening the database")
+        with timed(timings, "load"):
+            database = TumorDatabase.open(method.database)
+        with database:
+            return _infer(patient, method, database, atlas, timings, progress)
+    finally:
+        release_memory()
 
 
 def _infer(
