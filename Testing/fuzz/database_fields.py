@@ -95,10 +95,15 @@ def judged(prepared, path, found) -> str:
 def attempt(prepared, generator):
     path = prepared.folder / "altered.h5"
     shutil.copy(prepared.path, path)
+    shutil.copy(prepared.path, prepared.folder / "other.h5")
+    (prepared.folder / "secret").write_bytes(b"root:x:0:0:root:/root:/bin/sh\n" * 1000)
     with h5py.File(path, "r+") as file:
         for _ in range(generator.choice((1, 1, 1, 2, 3))):
+            alter = generator.choice(ALTERATIONS)
             with contextlib.suppress(*NOT_WRITTEN):
-                generator.choice(ALTERATIONS)(file, generator, prepared)
+                alter(file, generator, prepared)
+            if alter is alter_claim:
+                break  # a later one would read all that is claimed
     if generator.random() < 0.1:
         renew_digest(path)
     return judged(prepared, path, answer_of(path, prepared, generator))
@@ -268,7 +273,8 @@ def alter_external(file, generator, prepared):
     name = some_table(generator)
     values = file[name][:]
     del file[name]
-    other = generator.choice(("/etc/passwd", str(prepared.path), "/dev/zero", "/nowhere"))
+    # Files of this folder alone, and copies: a later alteration may write through to them.
+    other = generator.choice((str(prepared.folder / "secret"), str(prepared.folder / "other.h5"), "nowhere"))
     file.create_dataset(name, values.shape, values.dtype, external=[(other, generator.choice((0, 512)), values.nbytes)])
 
 
@@ -281,7 +287,7 @@ def alter_link(file, generator, prepared):
     if kind == "soft":
         file[name] = h5py.SoftLink(f"/{other}")
     elif kind == "external":
-        file[name] = h5py.ExternalLink(str(prepared.path), name)
+        file[name] = h5py.ExternalLink(str(prepared.folder / "other.h5"), name)
     elif kind == "hard":
         file[name] = target
     elif kind == "loop":
@@ -296,7 +302,7 @@ def alter_virtual(file, generator, prepared):
     name = some_table(generator)
     values = file[name][:]
     layout = h5py.VirtualLayout(values.shape, values.dtype)
-    layout[:] = h5py.VirtualSource(str(prepared.path), name, values.shape)
+    layout[:] = h5py.VirtualSource(str(prepared.folder / "other.h5"), name, values.shape)
     del file[name]
     file.create_virtual_dataset(name, layout)
 

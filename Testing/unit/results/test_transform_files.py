@@ -60,7 +60,7 @@ CRAFTED = {
     "many": lambda file: [file.copy("TransformGroup/1", f"TransformGroup/{n}") for n in range(3, 20)],
     "composite in composite": lambda file: file.copy("TransformGroup/0", "TransformGroup/3"),
     "another file": lambda file: replaced(
-        file, "TransformGroup/1/TransformParameters", shape=(12,), dtype="<f8", external=[("/etc/passwd", 0, 96)]
+        file, "TransformGroup/1/TransformParameters", shape=(12,), dtype="<f8", external=[("density.nrrd", 0, 96)]
     ),
     "a claim": lambda file: replaced(
         file, "TransformGroup/2/TransformParameters", shape=(10**12,), dtype="<f8", chunks=(1000,)
