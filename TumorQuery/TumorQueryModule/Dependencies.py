@@ -62,9 +62,12 @@ def resourcesFolder() -> Path:
     return resources_folder()
 
 
-def packageOf(strategy: str) -> str | None:
-    """The optional package that a query strategy needs; None when it needs none."""
-    return "torch" if strategy in ("ae", "vae", "bihash") else None
+def packagesOf(strategy: str) -> tuple[str, ...]:
+    """The optional packages that a query strategy cannot do without, by the library's own table."""
+    importLibrary()
+    from TumorQueryLib.strategies.base import strategy_info
+
+    return strategy_info(strategy).packages
 
 
 def missingRequirements(requirementsFile: str) -> list[Any]:
@@ -94,7 +97,7 @@ def ensureRequirements(requirementsFile: str, strategy: str) -> None:
     import slicer.packaging
 
     requirements = [str(requirement) for requirement in slicer.packaging.load_requirements(requirementsFile)]
-    if packageOf(strategy) == "torch":
+    if "torch" in packagesOf(strategy):
         ensureTorch()
         requirements += LEARNED_REQUIREMENTS
     missing = [requirement for requirement in requirements if not slicer.packaging.pip_check(requirement)]

@@ -82,13 +82,12 @@ def refine(
     thresholds : tuple of float
         Densities above which a voxel belongs to core and whole tumour.
     solves : int
-        Budget; the result is the same for the same budget and random seed. A search for two foci has as many again.
+        Budget, as large again for two foci; the result is the same for the same budget and random seed.
     seconds : float, optional
         Wall seconds after which the search ends with the best so far.
     foci : {"auto", "1", "2"}
-        With "2", a tumour whose core has several components is also fitted by two tumours, each with a seed,
-        infiltration length and age of its own, and the better answer is returned; "auto" does so where two
-        components of the core have at least 1 ml.
+        With "2", a tumour whose core has several components is also fitted by two tumours, and the better answer is
+        returned; "auto" does so where two components of the core have at least 1 ml.
     random_seed : int
     progress : Progress
         Raises `Cancelled` to stop.
