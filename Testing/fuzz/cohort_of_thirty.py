@@ -39,7 +39,7 @@ def broken(number: int, files: dict[str, str], folder: Path) -> dict[str, str]:
     if number == 2:
         return files | {"segmentation": str(folder / "missing.nii.gz")}
     if number == 3:
-        return files | {"labels": "brats2024"}
+        return files | {"labels": "brats1999"}
     if number == 4:
         whole = Path(files["flair"]).read_bytes()
         (folder / "cut.nii.gz").write_bytes(whole[: len(whole) // 2])
