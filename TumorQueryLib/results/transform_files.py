@@ -25,17 +25,29 @@ MOST_VOXELS = 2**29
 def write_transform(transform: sitk.Transform, path: Path) -> None:
     """Write a transform such that SimpleITK and 3D Slicer read it, into an existing folder.
 
+    The same transform gives the same bytes: of what ITK writes, the times and the name of the system are left out.
+
     Raises
     ------
     OutputError
         When the file cannot be written.
     """
+    aside = path.with_name(f"itk-{path.name}")
     try:
-        sitk.WriteTransform(transform, str(path))
-    except RuntimeError as error:
+        sitk.WriteTransform(transform, str(aside))
+        with h5py.File(aside, "r") as written, h5py.File(path, "w", libver=("earliest", "v110")) as file:
+
+            def copy(name: str, item: h5py.Group | h5py.Dataset) -> None:
+                if isinstance(item, h5py.Dataset) and name not in ("OSName", "OSVersion"):
+                    file.create_dataset(name, data=item[()], dtype=item.dtype, track_times=False)
+
+            written.visititems(copy)
+    except (RuntimeError, OSError) as error:
         raise OutputError(
             f"{path} cannot be written: the folder is missing, not writable or the disk is full."
         ) from error
+    finally:
+        aside.unlink(missing_ok=True)
 
 
 def read_transform(path: Path) -> sitk.Transform:
