@@ -82,11 +82,17 @@ def dask_client(address: str) -> Any:
         When dask.distributed is not installed.
     """
     try:
+        import dask
         import distributed
     except ModuleNotFoundError as error:
         raise MissingDependencyError(
             "Working on a Dask cluster needs the package distributed: pip install 'tumorquery[distributed]'."
         ) from error
+    if address.startswith("tls://") and not dask.config.get("distributed.comm.tls.client.cert", None):
+        raise InputError(
+            f"{address} asks for encryption, and Dask's configuration names no certificate; "
+            "docs/distributed-builds.md says how it is named."
+        )
     try:
         return distributed.Client(address, timeout="15s", set_as_default=False)
     except (OSError, ValueError) as error:
