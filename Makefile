@@ -1,5 +1,6 @@
 # make demo           install, then run the main job on the bundled sample with the bundled database
-# make test           install, then the linters and every test, with the library's coverage
+# make test           install, then the linters and every test, with the library's coverage; the module's tests,
+#                     which are Qt's and VTK's, in a process of their own
 # make test-fast      the tests that take at most 5 s each, without coverage
 # make test-thorough  the files of the property tests, with fifteen times the examples
 # make fuzz           crafted and damaged files by the thousand; SHARE=0.1 a tenth of them
@@ -46,12 +47,14 @@ lint: $(VENV)/installed-test
 test: $(VENV)/installed-test lint
 	sh scripts/install_rendering_libraries.sh
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest
+	$(BIN)/coverage run -m pytest Testing/unit
+	$(BIN)/python -m pytest Testing/slicer
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 
 test-fast: $(VENV)/installed-test
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" Testing/unit
+	$(BIN)/python -m pytest -m "not slow" Testing/slicer
 
 test-thorough: $(VENV)/installed-test
 	TUMORQUERY_HYPOTHESIS=thorough $(BIN)/python -m pytest $$(grep -rl '^@given' Testing/unit)
