@@ -38,6 +38,7 @@ SMALLER = [
     ("cohort patients.csv", "cohort patients.csv --registration affine", "half a minute"),
     ("cohort FILE.csv", "cohort FILE.csv --registration affine", "half a minute"),
     ("--cross-anatomy N", "--cross-anatomy 1", "N"),
+    ("--cross-anatomy 50", "--cross-anatomy 1", "an hour"),
     ("starter 200 RESULT.json", "starter 1 RESULT.json", "an hour"),
     ("train DB.h5 --strategy NAME", "train DB.h5 --strategy bihash", "NAME"),
     ("tcp://first-host:8786", "ADDRESS", "the test's own scheduler"),

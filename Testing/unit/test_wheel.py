@@ -27,7 +27,7 @@ def wheel(tmp_path_factory):
     tracked = run("git", "ls-files", "-z", cwd=ROOT).split("\0")
     for name in filter(None, tracked):
         if (ROOT / name).is_file() and name.startswith(
-            ("TumorQueryLib/", "Resources/", "pyproject", "README", "LICENSE")
+            ("TumorQueryLib/", "Resources/", "pyproject", "setup.py", "README", "LICENSE")
         ):
             (source / name).parent.mkdir(parents=True, exist_ok=True)
             (source / name).write_bytes((ROOT / name).read_bytes())
@@ -41,7 +41,7 @@ def test_the_wheel_holds_the_library_and_its_data(wheel):
     names = set(zipfile.ZipFile(wheel).namelist())
     for folder in (ROOT / "TumorQueryLib", ROOT / "Resources"):
         for name in filter(None, run("git", "ls-files", "-z", folder, cwd=ROOT).split("\0")):
-            shipped = name.endswith((".py", ".h5", ".nrrd", ".nii.gz", ".json", ".txt", ".safetensors"))
+            shipped = name.endswith((".py", ".h5", ".nrrd", ".nii.gz", ".json", ".txt", ".safetensors", "SHA256SUMS"))
             if not shipped or name.startswith("Resources/Screenshots") or name.endswith("CMakeLists.txt"):
                 continue
             place = name if name.startswith("TumorQueryLib/") else f"TumorQueryLib/{name}"
