@@ -26,7 +26,7 @@ def run(*arguments, **options):
     return subprocess.run(
         [sys.executable, "-m", "TumorQueryLib", *map(str, arguments)],
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         timeout=600,
         **options,
     )
@@ -394,7 +394,7 @@ POSIX = pytest.mark.skipif(sys.platform == "win32", reason="closed streams and /
 def test_streams_that_cannot_be_written_end_no_run(world, tmp_path, streams):
     path = tmp_path / "db.h5"
     call = f'"{sys.executable}" -m TumorQueryLib build "{path}" --entries 1 --atlas "{world.atlas_folder}" {streams}'
-    ran = subprocess.run(["sh", "-c", call], capture_output=True, text=True, timeout=120)
+    ran = subprocess.run(["sh", "-c", call], capture_output=True, encoding="utf-8", timeout=120)
     assert ran.returncode == 0, ran.stderr
     assert path.is_file()
     assert ("standard output cannot be written" in ran.stderr) == (streams == ">/dev/full")
@@ -415,7 +415,9 @@ def test_text_that_a_stream_cannot_show_ends_no_run(world, tmp_path):
 def test_a_closed_terminal_ends_a_run_like_ctrl_c(world, tmp_path):
     path = tmp_path / "db.h5"
     call = [sys.executable, "-m", "TumorQueryLib", "build", path, "--entries", "100000", "--atlas", world.atlas_folder]
-    process = subprocess.Popen([str(word) for word in call], stderr=subprocess.PIPE, text=True)
+    # Where the tests run under nohup a child would ignore the signal, as it should.
+    heard = {"preexec_fn": lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL)}
+    process = subprocess.Popen([str(word) for word in call], stderr=subprocess.PIPE, encoding="utf-8", **heard)
     while not path.with_name("db.h5.partial").exists() and process.poll() is None:
         time.sleep(0.05)
     process.send_signal(signal.SIGHUP)
@@ -436,7 +438,7 @@ def test_cancelling_leaves_nothing(tmp_path, sample):
         ],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        text=True,
+        encoding="utf-8",
     )
     while not out.exists() and process.poll() is None:
         time.sleep(0.05)

@@ -90,7 +90,9 @@ def installed(cmake, tmp_path_factory):
         ["cmake", "--build", build],
         ["cmake", "--install", build, "--prefix", prefix],
     ):
-        subprocess.run([cmake / command[0], *command[1:]], check=True, capture_output=True, text=True, timeout=300)
+        subprocess.run(
+            [cmake / command[0], *command[1:]], check=True, capture_output=True, encoding="utf-8", timeout=300
+        )
     return build, prefix / MODULES_FOLDER
 
 
@@ -110,7 +112,11 @@ def test_installed_tree_holds_every_file(installed):
 @pytest.mark.slow
 def test_tests_in_slicer_are_registered(installed, cmake):
     listed = subprocess.run(
-        [cmake / "ctest", "--test-dir", installed[0], "-N"], check=True, capture_output=True, text=True, timeout=60
+        [cmake / "ctest", "--test-dir", installed[0], "-N"],
+        check=True,
+        capture_output=True,
+        encoding="utf-8",
+        timeout=60,
     ).stdout
     assert re.findall(r"Test +#\d+: (\S+)", listed) == ["py_TumorQuery", "py_TumorQueryLibraryTest", "py_batch"]
 
@@ -125,7 +131,7 @@ def test_installed_tree_runs_the_demo(installed, tmp_path):
         cwd=tmp_path,
         env=environment,
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         timeout=850,
     )
     assert ended.returncode == 0, ended.stderr
@@ -140,7 +146,7 @@ def test_installed_tree_runs_the_demo(installed, tmp_path):
         cwd=tmp_path,
         env=environment,
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         check=True,
     ).stdout.split()
     library = modules / "TumorQueryLib"

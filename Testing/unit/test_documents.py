@@ -167,7 +167,7 @@ def scheduler():
 
 def run(words: list[str], folder: Path) -> None:
     environment = os.environ | {"PYTHONPATH": str(ROOT), "TUMORQUERY_CACHE": str(folder / "cache")}
-    done = subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True, timeout=600)
+    done = subprocess.run(words, cwd=folder, env=environment, capture_output=True, encoding="utf-8", timeout=600)
     assert done.returncode == 0, f"{shlex.join(words)}\n{done.stdout[-2000:]}{done.stderr[-2000:]}"
 
 

@@ -19,7 +19,7 @@ def modules_after(code: str) -> set[str]:
     done = subprocess.run(
         [sys.executable, "-c", f"{code}\nimport sys\nprint(*sorted(sys.modules))"],
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         check=True,
     )
     return {name.split(".")[0] for name in done.stdout.split()}
@@ -86,7 +86,7 @@ ATTRIBUTES = {
     "Match": "dice_core dice_sum dice_whole entry score",
     "GrowthParameters": "diffusivity duration from_identifiable infiltration_length proliferation rho_t seed",
     "Estimate": ("anatomy as_json density fit fit_in_anatomy in_patient infiltration_lengths_mm name of parameters"),
-    "Fit": "as_json dice_core dice_sum dice_whole observed_ml of predicted_ml",
+    "Fit": "as_json dice_core dice_sum dice_whole from_json observed_ml of predicted_ml quality",
     "Result": (
         "chosen core database density estimate estimates matched_parameters matches method patient query refinement "
         "regions registration timings to_json warnings whole write"

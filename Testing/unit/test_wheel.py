@@ -15,7 +15,7 @@ pytestmark = pytest.mark.slow
 
 
 def run(*command, **options):
-    ran = subprocess.run([*map(str, command)], capture_output=True, text=True, timeout=600, **options)
+    ran = subprocess.run([*map(str, command)], capture_output=True, encoding="utf-8", timeout=600, **options)
     assert ran.returncode == 0, ran.stdout + ran.stderr
     return ran.stdout
 
@@ -59,7 +59,7 @@ def test_the_demo_runs_from_a_wheel_in_an_empty_environment(wheel, tmp_path):
     installed = subprocess.run(
         [str(python), "-m", "pip", "install", "--quiet", "--constraint", str(constraints), str(wheel)],
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         timeout=600,
         env=environment,
     )

@@ -18,7 +18,7 @@ def start(job_path, **options):
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        text=True,
+        encoding="utf-8",
         **options,
     )
 
@@ -148,7 +148,7 @@ def test_printing_never_mixes_with_events(tmp_path):
     ran = subprocess.run(
         [sys.executable, "-c", script, str(job)],
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         timeout=60,
         env={**os.environ, "PYTHONUNBUFFERED": "1"},
     )

@@ -38,7 +38,7 @@ def run(script, site, home, temporary):
         env=kept | {key: str(value) for key, value in changed.items()},
         cwd=site,
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         timeout=120,
     )
 

@@ -22,7 +22,6 @@ def folder_in_a_new_process(package_parent: Path, **environment: str) -> subproc
         env=clean | {"PYTHONPATH": str(package_parent), "PYTHONIOENCODING": "utf-8"} | environment,
         cwd=package_parent,
         capture_output=True,
-        text=True,
         encoding="utf-8",
     )
 

@@ -57,7 +57,7 @@ def start_build(path, *, entries=ENTRIES, before=""):
         env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        text=True,
+        encoding="utf-8",
     )
 
 

@@ -357,7 +357,7 @@ def test_any_name_is_read_in_the_c_locale(voxels, tmp_path):
     )
     environment = os.environ | {"LC_ALL": "POSIX", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
     ended = subprocess.run(
-        [sys.executable, "-c", code, tmp_path / "Kopf é.nrrd"], env=environment, capture_output=True, text=True
+        [sys.executable, "-c", code, tmp_path / "Kopf é.nrrd"], env=environment, capture_output=True, encoding="utf-8"
     )
     assert ended.stdout.strip() == str(SHAPE), ended.stderr
 

@@ -141,7 +141,7 @@ def test_a_run_killed_between_two_moves_leaves_no_mixture(tmp_path, earlier, mov
     if earlier:
         run(out, "first")
     script = KILLED.format(tests=os.path.dirname(__file__), moves=moves, target=str(out), names=names)
-    ended = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True)
+    ended = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], capture_output=True, encoding="utf-8")
     assert ended.returncode in (0, -signal.SIGKILL), ended.stderr
     if (out / "result.json").exists():
         text = json.loads((out / "result.json").read_text())["text"]

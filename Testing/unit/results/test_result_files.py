@@ -214,7 +214,7 @@ def test_a_full_disk_is_one_sentence_and_leaves_nothing(tmp_path):
         """
     )
     ran = subprocess.run(
-        [sys.executable, "-c", script, str(tmp_path / "out")], capture_output=True, text=True, timeout=120
+        [sys.executable, "-c", script, str(tmp_path / "out")], capture_output=True, encoding="utf-8", timeout=120
     )
     assert ran.returncode == 2, ran.stderr
     assert "could not be written whole" in ran.stdout
