@@ -209,34 +209,6 @@ def test_strategy_options_that_cannot_be_read_are_explained(panel, text):
     assert ui.applyButton.enabled
 
 
-def test_developers_reload_takes_the_new_code_and_keeps_the_choices(panel):
-    def is_own(name):
-        return name.partition(".")[0] in ("TumorQuery", "TumorQueryModule", "TumorQueryLib")
-
-    before = {name: module for name, module in sys.modules.items() if is_own(name)}
-    old = panel.widget
-    click(panel.ui.loadSampleButton)
-    panel.ui.topSpinBox.value = 7
-    panel.ui.fociComboBox.currentIndex = 2
-    try:
-        old.onReload()
-        assert panel.widget is not old
-        for name in ("TumorQuery", "TumorQueryModule.Panel", "TumorQueryModule.Choices", "TumorQueryModule.Jobs"):
-            assert sys.modules[name] is not before[name], name
-        assert type(panel.widget._parameterNode) is sys.modules["TumorQueryModule.Choices"].TumorQueryParameterNode
-        assert panel.widget.logic.moduleName == "TumorQuery"
-        assert panel.ui.topSpinBox.value == 7
-        assert panel.widget._parameterNode.foci is sys.modules["TumorQueryModule.Choices"].Foci.Two
-        assert panel.ui.applyButton.enabled
-        panel.ui.topSpinBox.value = 9  # the new widgets lead the parameters
-        assert panel.widget._parameterNode.top == 9
-        assert old._parameterNode is None  # the old panel follows the scene no more
-    finally:
-        for name in filter(is_own, list(sys.modules)):
-            del sys.modules[name]
-        sys.modules.update(before)
-
-
 def test_packages_are_installed_only_with_consent(panel, running):
     import qt
 
