@@ -30,7 +30,16 @@ def command_line(tmp_path_factory):
     for name in ("TCIA02_135", "TCIA02_606"):
         files = {role: str(PATIENTS / name / f"{role}.nii.gz") for role in ("t1gd", "flair", "seg")}
         out = tmp_path_factory.mktemp(name) / "out"
-        arguments = ["--t1gd", files["t1gd"], "--flair", files["flair"], "--segmentation", files["seg"]]
+        arguments = [
+            "--t1gd",
+            files["t1gd"],
+            "--flair",
+            files["flair"],
+            "--segmentation",
+            files["seg"],
+            "--labels",
+            "brats2018",
+        ]
         command = [sys.executable, "-m", "TumorQueryLib", "infer", *arguments, *OPTIONS, "--out", str(out)]
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         runs[name] = (process, out)

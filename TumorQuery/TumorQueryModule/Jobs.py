@@ -1,6 +1,7 @@
 """The jobs that the module gives to the worker: infer, show another match, build a database, describe one."""
 
 import contextlib
+import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -123,12 +124,16 @@ class MatchJob:
         nodes = self.nodes
         if None in (nodes.density, nodes.isolines, nodes.atlasToPatient, nodes.patientToAtlas, nodes.report):
             raise ValueError(_("Nodes of the result were removed from the scene. Run the inference again."))
-        (folder / "result.json").write_text(nodes.report.GetText(), encoding="utf-8")
         writeVolume(nodes.density, folder / "density.nrrd")
         yield {}
         for node, name in ((nodes.atlasToPatient, "patient_to_atlas"), (nodes.patientToAtlas, "atlas_to_patient")):
             writeTransform(node, folder / f"{name}.h5")
             yield {}
+        # The scene's own nodes are written, so the sums are those of these files.
+        content = json.loads(nodes.report.GetText())
+        for file in [*folder.glob("*.nrrd"), *folder.glob("*.h5")]:
+            content["sha256"][file.name] = hashlib.sha256(file.read_bytes()).hexdigest()
+        (folder / "result.json").write_text(json.dumps(content), encoding="utf-8")
         arguments = {"result": str(folder), "rank": self.rank}
         yield {"command": "match", "watch_stdin": True, "arguments": arguments}
 
