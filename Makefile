@@ -4,7 +4,8 @@
 # make test-fast      the tests that take at most 5 s each, without coverage
 # make test-thorough  the files of the property tests, with fifteen times the examples
 # make fuzz           crafted and damaged files by the thousand; SHARE=0.1 a tenth of them
-# make kills          infer, cohort, build and embed, each ended N times (100) at random moments
+# make kills          infer, cohort, build and embed, each ended N times (100) at random moments, and infer and cohort
+#                     with registration and refinement a tenth as often
 # make soak           a hundred inferences in one process: does its memory stay
 # make setup          install only
 # make lint           ruff, mypy, the layers of the imports, the size of a full clone
@@ -21,6 +22,7 @@ OUT ?= demo
 N ?= 300
 JOBS ?= 2
 SHARE ?= 1
+KILLS = $(if $(filter file,$(origin N)),100,$(N))
 
 .PHONY: setup demo test test-fast test-thorough fuzz kills soak lint mutate bench clean
 
@@ -63,7 +65,9 @@ fuzz: $(VENV)/installed-test
 	$(BIN)/python Testing/fuzz --share $(SHARE)
 
 kills: $(VENV)/installed-test
-	for command in infer cohort build embed; do $(BIN)/python Testing/fuzz/kills.py $$command $(if $(filter file,$(origin N)),100,$(N)) || exit 1; done
+	for command in infer cohort build embed; do $(BIN)/python Testing/fuzz/kills.py $$command $(KILLS) || exit 1; done
+	for command in infer-whole cohort-whole; do \
+		$(BIN)/python Testing/fuzz/kills.py $$command $$(( ($(KILLS) + 9) / 10 )) || exit 1; done
 
 soak: $(VENV)/installed-test
 	$(BIN)/python Testing/fuzz/soak.py

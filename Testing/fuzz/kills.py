@@ -1,6 +1,7 @@
 """Runs ended at random moments by SIGKILL, SIGTERM or SIGINT: nothing is mixed, nothing is left that a next run keeps.
 
-    python Testing/fuzz/kills.py COMMAND COUNT [SEED]       COMMAND: infer, cohort, build or embed
+    python Testing/fuzz/kills.py COMMAND COUNT [SEED]
+    COMMAND: infer, cohort, build or embed; infer-whole and cohort-whole register and refine
 
 Real commands in child processes, on the small world of the unit tests. Prints a line for each
 kind of end and exits with 1 if any run left what it must not.
@@ -20,6 +21,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -66,16 +68,21 @@ def hidden(folder: Path) -> list[str]:
     return [path.name for path in folder.rglob(".*")] + [path.name for path in folder.rglob("*.partial")]
 
 
+#: The method of the short runs, and of the whole ones.
+SHORT = {"registration": "none", "refine": "none"}
+WHOLE = {"registration": "deformable", "refine": "patient"}
+
+
 class Infer:
     """Half of the runs go into a folder that holds another patient's result."""
 
-    def __init__(self, world: World, folder: Path) -> None:
+    def __init__(self, world: World, folder: Path, method: dict[str, str]) -> None:
         self.out = folder / "out"
         self.calls, self.wholes = [], []
         for number, place in enumerate(((28.0, -2.0, 20.0), (-25.0, 5.0, 15.0))):
             files = write_patient(folder / f"patient {number}", world_patient(tumour_centre=place))
             given = [word for name, value in files.items() for word in (f"--{name.replace('_', '-')}", value)]
-            self.calls.append(command("infer", *given, "--out", self.out, *world.options(refine="none")))
+            self.calls.append(command("infer", *given, "--out", self.out, *world.options(**method)))
             self.seconds = seconds_of(self.calls[number])
             self.wholes.append(contents(self.out))
             shutil.rmtree(self.out)
@@ -105,7 +112,7 @@ class Infer:
 class Cohort:
     """Three patients, two at a time."""
 
-    def __init__(self, world: World, folder: Path) -> None:
+    def __init__(self, world: World, folder: Path, method: dict[str, str]) -> None:
         self.out = folder / "out"
         places = {"A": (28.0, -2.0, 20.0), "B": (-25.0, 5.0, 15.0), "C": (20.0, 10.0, 5.0)}
         with open(folder / "cohort.csv", "w", newline="", encoding="utf-8") as file:
@@ -114,7 +121,7 @@ class Cohort:
             for name, place in places.items():
                 files = write_patient(folder / name, world_patient(tumour_centre=place))
                 table.writerow([name, files["t1gd"], files["segmentation"], files["labels"]])
-        options = ["--out", self.out, "--workers", 2, *world.options(refine="none")]
+        options = ["--out", self.out, "--workers", 2, *world.options(**method)]
         self.call = command("cohort", folder / "cohort.csv", *options)
         self.seconds = seconds_of(self.call)
         self.whole = contents(self.out)
@@ -200,8 +207,10 @@ class Embed:
 
 
 KINDS: dict[str, Callable[[World, Path], Infer | Cohort | Build | Embed]] = {
-    "infer": Infer,
-    "cohort": Cohort,
+    "infer": partial(Infer, method=SHORT),
+    "cohort": partial(Cohort, method=SHORT),
+    "infer-whole": partial(Infer, method=WHOLE),
+    "cohort-whole": partial(Cohort, method=WHOLE),
     "build": Build,
     "embed": Embed,
 }
