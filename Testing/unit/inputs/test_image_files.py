@@ -183,6 +183,20 @@ def test_a_fourth_dimension_of_one_is_dropped_and_more_is_refused(voxels, tmp_pa
         read_image_file(tmp_path / "three.nii.gz", "T1Gd")
 
 
+def test_a_fourth_dimension_of_one_in_nrrd_is_dropped(voxels, tmp_path):
+    nrrd.write(str(tmp_path / "one.nrrd"), voxels[..., None])
+    volume = read_image_file(tmp_path / "one.nrrd", "T1Gd").volume
+    np.testing.assert_array_equal(volume.array, voxels)
+
+
+def test_only_a_mask_may_be_as_small_as_a_tumour(tmp_path):
+    """An image of 6 x 6 x 6 voxels is none of a head, unless it is said to be a mask."""
+    write_nifti(np.ones((6, 6, 6), np.uint8), np.eye(4), tmp_path / "small.nii.gz")
+    assert read_image_file(tmp_path / "small.nii.gz", "core mask", is_mask=True).volume.array.all()
+    with pytest.raises(InputError, match="T1Gd"):
+        read_image_file(tmp_path / "small.nii.gz", "T1Gd")
+
+
 @pytest.mark.parametrize("name", ["image.nii.gz", "image.nii", "image.nrrd", "image.mha"])
 def test_a_truncated_file_is_refused(voxels, tmp_path, name):
     path = tmp_path / name

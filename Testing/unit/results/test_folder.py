@@ -83,6 +83,15 @@ def test_a_file_that_no_run_wrote_is_refused_before_the_work(tmp_path, name, kin
     assert sorted(out.iterdir()) == before
 
 
+@pytest.mark.parametrize("software", ["AnotherTool", "Zoo", None])
+def test_a_result_of_other_software_is_not_replaced(tmp_path, software):
+    run(tmp_path, "first")
+    content = json.loads((tmp_path / "result.json").read_text(encoding="utf-8"))
+    (tmp_path / "result.json").write_text(json.dumps(content | {"software": {"name": software}}), encoding="utf-8")
+    with pytest.raises(OutputError, match="which no run of TumorQuery wrote"):
+        run(tmp_path, "second")
+
+
 def test_a_file_beside_an_earlier_result_that_is_not_its_own_is_refused(tmp_path):
     run(tmp_path, "first")
     (tmp_path / "whole.nrrd").write_text("drawn by hand")
