@@ -197,6 +197,7 @@ def make_parser() -> Parser:
         help="instead: N tumours of known truth grown in MNI152, and what each step of the pipeline costs",
     )
     evaluate.add_argument("--mass-effect", action="store_true", help="of the tumours of --cross-anatomy")
+    evaluate.add_argument("--atlas", metavar="NAME|DIR", help="atlas of the database, where it is not bundled")
     evaluate.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of tables and figures")
     evaluate.set_defaults(run=run_evaluate)
 
@@ -209,6 +210,7 @@ def make_parser() -> Parser:
             one.add_argument("--cohort", type=Path, metavar="FILE.csv", help="real patients to measure on as well")
         if name == "query":
             one.add_argument("--database", default="starter", metavar="NAME|F", help="database to query (starter)")
+            one.add_argument("--atlas", metavar="NAME|DIR", help="atlas of the database, where it is not bundled")
         one.set_defaults(run=run_bench, benchmark=name)
     return parser
 
@@ -470,6 +472,10 @@ def run_evaluate(options: argparse.Namespace) -> None:
     from TumorQueryLib.database import TumorDatabase
 
     if options.cross_anatomy is not None:
+        if options.atlas is not None:
+            raise InputError(
+                "--atlas is not for --cross-anatomy, whose patients are of MNI152 and whose atlas is SRI24."
+            )
         from TumorQueryLib.studies.cross_anatomy import run_cross_anatomy
         from TumorQueryLib.studies.cross_anatomy.tables import as_markdown
 
@@ -489,6 +495,7 @@ def run_evaluate(options: argparse.Namespace) -> None:
             synthetic=options.synthetic,
             cohort=options.cohort,
             registration=options.registration,
+            atlas=options.atlas,
             progress=progress,
         )
     say((options.out / "tables.md").read_text(encoding="utf-8"))
@@ -501,7 +508,7 @@ def run_bench(options: argparse.Namespace) -> None:
     from TumorQueryLib.base.files import output_errors, write_json
 
     module = importlib.import_module(f"TumorQueryLib.studies.benchmarks.{options.benchmark}")
-    given = {name: getattr(options, name) for name in ("cohort", "database") if hasattr(options, name)}
+    given = {name: getattr(options, name) for name in ("cohort", "database", "atlas") if hasattr(options, name)}
     if given.get("cohort") is not None and not given["cohort"].is_file():
         raise InputError(f"There is no cohort file {given['cohort']}; it is a CSV with a row for each patient.")
     with progress_bar() as progress:

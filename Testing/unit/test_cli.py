@@ -495,3 +495,13 @@ def test_bad_cohort_files_are_said_before_any_work(tmp_path, capsys, text, word)
     assert status == 2
     assert word in said
     assert not (tmp_path / "out").exists()
+
+
+def test_a_database_of_an_atlas_that_is_not_bundled_is_evaluated(capsys, tmp_path, world):
+    call = ["evaluate", str(world.database), "--synthetic", "2", "--strategies", "direct", "--out", str(tmp_path / "o")]
+    assert main(call) == 2
+    assert "name its folder with --atlas" in capsys.readouterr().err
+    assert main([*call, "--atlas", str(world.atlas_folder)]) == 0
+    assert "small brain" in capsys.readouterr().out
+    assert main([*call, "--atlas", "SRI24", "--cross-anatomy", "1"]) == 2
+    assert "--atlas is not for --cross-anatomy" in capsys.readouterr().err

@@ -49,7 +49,7 @@ def benchmark(
     database: str | os.PathLike = "starter",
     cohort: str | os.PathLike | None = None,
     *,
-    atlas: Atlas | None = None,
+    atlas: Atlas | str | os.PathLike | None = None,
     progress: Progress = no_progress,
 ) -> dict[str, Any]:
     """Measure the exact query.
@@ -61,8 +61,8 @@ def benchmark(
     cohort : path, optional
         CSV file of patients (see `inputs.cohort_file`), registered to the atlas (deformable);
         their masks are queries beside the synthetic ones.
-    atlas : Atlas, optional
-        The database's; by default the bundled one of that name.
+    atlas : Atlas, str or path, optional
+        The database's, or its name or folder; by default the bundled one of that name.
     progress : Progress
 
     Returns
@@ -76,13 +76,13 @@ def benchmark(
         `growth`: the same for a tenth of the entries and for ten times as many.
     """
     with TumorDatabase.open(database) as opened:
-        atlas = opened.load_atlas(atlas)
+        made_in = opened.load_atlas(atlas)
         report = part(progress, 0.0, 0.1)
-        synthetic = [case.masks for case in synthetic_cases(opened, atlas, SYNTHETIC_QUERIES, progress=report)]
+        synthetic = [case.masks for case in synthetic_cases(opened, made_in, SYNTHETIC_QUERIES, progress=report)]
         patients: dict[str, TumorMasks] = {}
         failed: dict[str, str] = {}
         if cohort is not None:
-            for case in cohort_cases(cohort, atlas, progress=part(progress, 0.1, 0.3)):
+            for case in cohort_cases(cohort, made_in, progress=part(progress, 0.1, 0.3)):
                 if isinstance(case, LeftOut):
                     failed[case.name] = case.reason
                 else:

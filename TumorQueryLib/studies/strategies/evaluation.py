@@ -34,7 +34,7 @@ def evaluate(
     cohort: str | os.PathLike | Sequence[tuple[str, TumorMasks]] | None = None,
     registration: str = "deformable",
     random_seed: int = SYNTHETIC_SEED,
-    atlas: Atlas | None = None,
+    atlas: Atlas | str | os.PathLike | None = None,
     progress: Progress = no_progress,
 ) -> dict[str, Any]:
     """Measure strategies on synthetic tumours and on patients, and write tables and figures.
@@ -58,8 +58,8 @@ def evaluate(
         How a cohort CSV's patients are registered.
     random_seed : int
         Of the synthetic queries.
-    atlas : Atlas, optional
-        The database's; by default the bundled one of that name.
+    atlas : Atlas, str or path, optional
+        The database's, or its name or folder; by default the bundled one of that name.
     progress : Progress
 
     Returns
@@ -78,14 +78,14 @@ def evaluate(
     """
     if synthetic < 0 or (synthetic == 0 and cohort is None):
         raise InputError(f"An evaluation takes synthetic queries or a cohort; synthetic is {synthetic}, cohort none.")
-    atlas = database.load_atlas(atlas)
+    made_in = database.load_atlas(atlas)
     names = list(dict.fromkeys(["direct", *(default_rows() if strategies is None else strategies)]))
     with staged_folder(out) as folder:
         engines = create_engines(names, database, progress=part(progress, 0.0, 0.2))
         cases = {
-            "real": _real_cases(cohort, atlas, registration, part(progress, 0.2, 0.5)),
+            "real": _real_cases(cohort, made_in, registration, part(progress, 0.2, 0.5)),
             "synthetic": synthetic_cases(
-                database, atlas, synthetic, random_seed=random_seed, progress=part(progress, 0.5, 0.95)
+                database, made_in, synthetic, random_seed=random_seed, progress=part(progress, 0.5, 0.95)
             ),
         }
         answers = _measure_all(cases, engines)
@@ -98,7 +98,7 @@ def evaluate(
             if measured:
                 figure = figures.dice_figure([one.best for one in measured], KIND_TITLES[kind])
                 figures.save(figure, folder / FIGURES[kind])
-        figures.save(figures.density_figure(answers.shown, database, atlas), folder / "figure4.png")
+        figures.save(figures.density_figure(answers.shown, database, made_in), folder / "figure4.png")
     progress(1.0, "Evaluated")
     return results
 
