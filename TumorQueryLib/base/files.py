@@ -6,6 +6,7 @@ import errno
 import json
 import math
 import os
+import re
 import shutil
 import signal
 import tempfile
@@ -20,6 +21,8 @@ from TumorQueryLib.base.errors import OutputError
 
 #: Names of the hidden folders that work is done in begin so.
 HIDDEN_PREFIX = ".tumorquery-"
+#: Those of `staged_folder`, of which nothing is worth keeping once their process is gone.
+STAGED_PREFIX = f"{HIDDEN_PREFIX}staged-"
 _LOCK_NAME = ".lock"
 
 #: Folders that are being written now; the worker removes them when it has to end at once.
@@ -42,7 +45,10 @@ def staged_folder(target: str | os.PathLike) -> Iterator[Path]:
         When the folder cannot be made or written, or the disk is full.
     """
     target = Path(target)
-    with made_folder(target), hidden_folder(target) as stage:
+    with made_folder(target), hidden_folder(target, STAGED_PREFIX) as stage:
+        with output_errors(target), locked_folder(target):
+            for leftover in leftover_folders(target, STAGED_PREFIX):
+                shutil.rmtree(leftover, ignore_errors=True)
         yield stage
         with output_errors(target), interrupts_held():
             for path in sorted(path for path in stage.rglob("*") if path.is_file() and path.name != _LOCK_NAME):
@@ -76,7 +82,7 @@ def made_folder(target: Path) -> Iterator[None]:
 
 
 @contextmanager
-def hidden_folder(target: Path) -> Iterator[Path]:
+def hidden_folder(target: Path, prefix: str = HIDDEN_PREFIX) -> Iterator[Path]:
     """A new hidden folder inside `target`, removed when the block ends; locked, so that others see it is in use.
 
     Raises
@@ -86,7 +92,7 @@ def hidden_folder(target: Path) -> Iterator[Path]:
     """
     # Under the folder's lock, so that nobody sees the new one before it has its own.
     with output_errors(target), locked_folder(target):
-        folder = Path(tempfile.mkdtemp(prefix=HIDDEN_PREFIX, dir=target))
+        folder = Path(tempfile.mkdtemp(prefix=prefix, dir=target))
         unfinished_folders.add(folder)
         file = open(folder / _LOCK_NAME, "wb")  # noqa: SIM115
         lock_file(file)
@@ -98,12 +104,12 @@ def hidden_folder(target: Path) -> Iterator[Path]:
         unfinished_folders.discard(folder)
 
 
-def leftover_folders(target: Path) -> list[Path]:
+def leftover_folders(target: Path, prefix: str = HIDDEN_PREFIX) -> list[Path]:
     """Hidden folders in `target` that a killed process left: nobody holds their locks.
 
     To be called while the folder itself is locked (`locked_folder`).
     """
-    return [folder for folder in sorted(target.glob(f"{HIDDEN_PREFIX}*")) if _is_left_over(folder)]
+    return [folder for folder in sorted(target.glob(f"{prefix}*")) if _is_left_over(folder)]
 
 
 def _is_left_over(folder: Path) -> bool:
@@ -206,6 +212,7 @@ def replaced_file(path: Path, *, aside: Path | None = None) -> Iterator[Path]:
         When the file cannot be written or put in its place.
     """
     if aside is None:
+        _remove_files_of_killed_processes(path)
         aside = path.with_name(f".{os.getpid()}-{threading.get_native_id()}-{path.name}")
     try:
         yield aside
@@ -214,6 +221,22 @@ def replaced_file(path: Path, *, aside: Path | None = None) -> Iterator[Path]:
         os.replace(aside, path)
     finally:
         aside.unlink(missing_ok=True)
+
+
+def _remove_files_of_killed_processes(path: Path) -> None:
+    """Remove what `replaced_file` left of `path` where its process was killed; not on Windows, where none is asked."""
+    if os.name != "posix":
+        return
+    for aside in path.parent.glob(".*-*-*"):
+        named = re.fullmatch(r"\.(\d+)-\d+-(.+)", aside.name)
+        if named is None or named[2] != path.name:
+            continue
+        try:
+            os.kill(int(named[1]), 0)
+        except ProcessLookupError:
+            aside.unlink(missing_ok=True)
+        except (OSError, OverflowError):  # another user's
+            continue
 
 
 @contextmanager

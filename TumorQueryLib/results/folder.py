@@ -16,6 +16,7 @@ from pathlib import Path
 
 from TumorQueryLib.base.errors import OutputError
 from TumorQueryLib.base.files import (
+    HIDDEN_PREFIX,
     hidden_folder,
     interrupts_held,
     leftover_folders,
@@ -26,6 +27,8 @@ from TumorQueryLib.base.files import (
 )
 
 RESULT_FILE = "result.json"
+#: Files that file managers leave in a folder that they showed.
+LEFT_BY_VIEWERS = (".DS_Store", "Thumbs.db", "desktop.ini")
 _EARLIER = "earlier"  # where the earlier result goes, inside the stage
 #: Names that a result may write, whatever was asked for.
 RESULT_NAMES = re.compile(
@@ -96,12 +99,11 @@ def _names_of(folder: Path) -> list[str]:
 
 
 def _holds_a_match(folder: Path) -> bool:
-    """Whether a folder is what the job "match" leaves beside a result."""
-    return (
-        re.fullmatch(r"match_\d+", folder.name) is not None
-        and folder.is_dir()
-        and [path.name for path in folder.iterdir()] == ["density.nrrd"]
-    )
+    """Whether a folder is what the job "match" leaves beside a result, ended or killed, and nobody else's."""
+    if re.fullmatch(r"match_\d+", folder.name) is None or not folder.is_dir() or folder.is_symlink():
+        return False
+    held = {path.name for path in folder.iterdir() if not path.name.startswith(HIDDEN_PREFIX)}
+    return held <= {"density.nrrd", *LEFT_BY_VIEWERS}
 
 
 def _refuse_inputs(target: Path, inputs: Iterable[str | os.PathLike]) -> None:
@@ -131,20 +133,30 @@ def _refuse_foreign_files(target: Path) -> None:
 
 
 def _swap(stage: Path, target: Path) -> None:
-    """Put the files of `stage` in the place of the earlier result, which goes as soon as the new one stands."""
-    earlier = written_by_a_run(target)
+    """Put the files of `stage` in the place of the earlier result, which goes as soon as the new one stands.
+
+    Where a file cannot be moved, as one that another program keeps open on Windows, all are put back.
+    """
     aside = stage / _EARLIER
     aside.mkdir()
-    for path in earlier:
-        os.replace(path, aside / path.name)
-    _move_in(stage, target)
+    moves = [(path, aside / path.name) for path in written_by_a_run(target)] + _moves_in(stage, target)
+    done = []
+    try:
+        for move in moves:
+            os.replace(*move)
+            done.append(move)
+    except OSError:
+        for source, place in reversed(done):
+            with suppress(OSError):
+                os.replace(place, source)
+        raise
 
 
-def _move_in(stage: Path, target: Path) -> None:
-    """Move the files of a stage into the folder, result.json last, since it says that the rest is there."""
+def _moves_in(stage: Path, target: Path) -> list[tuple[Path, Path]]:
+    """The moves of a stage's files into the folder, result.json last, since it says that the rest is there."""
     files = [path for path in stage.iterdir() if path.is_file() and not path.name.startswith(".")]
-    for path in sorted(files, key=lambda path: (path.name == RESULT_FILE, path.name)):
-        os.replace(path, target / path.name)
+    ordered = sorted(files, key=lambda path: (path.name == RESULT_FILE, path.name))
+    return [(path, target / path.name) for path in ordered]
 
 
 def _finish(leftover: Path, target: Path) -> None:
@@ -155,5 +167,6 @@ def _finish(leftover: Path, target: Path) -> None:
         for name in _names_of(earlier):
             if (target / name).exists() and not (earlier / name).exists():
                 os.replace(target / name, earlier / name)
-        _move_in(leftover, target)
+        for move in _moves_in(leftover, target):
+            os.replace(*move)
     shutil.rmtree(leftover, ignore_errors=True)

@@ -1,5 +1,8 @@
 """Results appear whole or not at all."""
 
+import subprocess
+import sys
+
 import pytest
 
 from TumorQueryLib.base.errors import OutputError
@@ -38,3 +41,26 @@ def test_a_file_in_the_way_is_said_before_the_work(tmp_path):
     with pytest.raises(OutputError, match="a file"), staged_folder(tmp_path / "file" / "out"):
         pytest.fail("the block must not run")
     assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_what_a_killed_process_left_is_cleared_by_the_next(tmp_path):
+    code = """
+import os, sys, signal
+from TumorQueryLib.base.files import staged_folder
+with staged_folder(sys.argv[1]) as stage:
+    (stage / "half.txt").write_text("half")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False)
+    assert [path.name for path in tmp_path.iterdir()] != []
+    with staged_folder(tmp_path) as stage:
+        (stage / "whole.txt").write_text("whole")
+    assert [path.name for path in tmp_path.iterdir()] == ["whole.txt"]
+
+
+def test_a_folder_that_is_being_written_is_left_alone(tmp_path):
+    with staged_folder(tmp_path) as first:
+        with staged_folder(tmp_path) as second:
+            (second / "b.txt").write_text("b")
+        (first / "a.txt").write_text("a")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.txt", "b.txt"]

@@ -1,6 +1,8 @@
 """A file that is written aside takes the place of the old one whole, or not at all."""
 
 import os
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -42,3 +44,17 @@ def test_the_name_aside_can_be_chosen(tmp_path):
         aside.write_text("new")
     assert path.read_text() == "new"
     assert os.listdir(tmp_path) == [path.name]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="asks whether a process lives")
+def test_the_file_of_a_killed_process_is_removed_by_the_next(tmp_path):
+    path = tmp_path / "summary.csv"
+    child = subprocess.Popen([sys.executable, "-c", ""])
+    child.wait()
+    dead, alive = (tmp_path / f".{number}-77-summary.csv" for number in (child.pid, os.getpid()))
+    other = tmp_path / f".{child.pid}-77-model.bin"
+    for left in (dead, alive, other):
+        left.write_text("half")
+    with replaced_file(path) as aside:
+        aside.write_text("whole")
+    assert {entry.name for entry in tmp_path.iterdir()} == {path.name, alive.name, other.name}

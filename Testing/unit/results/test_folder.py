@@ -68,6 +68,36 @@ def test_a_run_that_fails_keeps_the_earlier_result(tmp_path, moment):
     whole(tmp_path / "out", "first")
 
 
+@pytest.mark.parametrize("failing", range(8))
+def test_a_file_that_cannot_be_moved_keeps_the_earlier_result(tmp_path, monkeypatch, failing):
+    """As one that a viewer keeps open on Windows: four files move out, four move in."""
+    run(tmp_path / "out", "first")
+    replace, moves = os.replace, iter(range(100))
+
+    def refused_once(source, place):
+        if next(moves) == failing:
+            raise PermissionError(13, "in use", str(place))
+        replace(source, place)
+
+    monkeypatch.setattr(module.os, "replace", refused_once)
+    with pytest.raises(OutputError, match="no permission"):
+        run(tmp_path / "out", "second")
+    monkeypatch.undo()
+    whole(tmp_path / "out", "first")
+    run(tmp_path / "out", "third")
+    whole(tmp_path / "out", "third")
+
+
+@pytest.mark.parametrize("left", [".tumorquery-staged-dead", "density.nrrd", ".DS_Store"])
+def test_what_a_killed_job_or_a_viewer_left_of_a_match_is_cleared(tmp_path, left):
+    run(tmp_path, "first")
+    (tmp_path / "match_0").mkdir()
+    (tmp_path / "match_0" / left).write_text("left")
+    run(tmp_path, "second")
+    whole(tmp_path, "second")
+    assert not (tmp_path / "match_0").exists()
+
+
 @pytest.mark.parametrize("name", ["density.nrrd", "core.nrrd", "CORE.nrrd", "report.png", "result.json", "match_2"])
 @pytest.mark.parametrize("kind", ["file", "folder", "link"])
 def test_a_file_that_no_run_wrote_is_refused_before_the_work(tmp_path, name, kind):
