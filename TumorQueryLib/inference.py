@@ -30,9 +30,6 @@ from TumorQueryLib.registration import Registration, register
 from TumorQueryLib.results.result import DatabaseIdentity, Result
 from TumorQueryLib.strategies import create_strategy, parse_strategy_options
 
-#: Below this the shown tumour is said to fit poorly; the paper's mean of best matches over 62 patients is 1.07.
-POOR_DICE_SUM = 1.0
-
 
 def infer(
     patient: Patient,
@@ -111,11 +108,9 @@ def _infer(
     warnings = [*patient.warnings, *registration.warnings, *query_warnings(query)]
 
     estimates, refinement, chosen = {"match": match}, None, "match"
-    if method.refine != "none" and not query.whole.any():
-        warnings.append("There is no refinement: the tumour lies outside the atlas's brain, and the match is kept.")
-    elif method.refine != "none":
+    if method.refine != "none":
         with timed(timings, "refinement"):
-            refinement, refined = refine_match(
+            found = refine_match(
                 patient,
                 method,
                 match,
@@ -126,12 +121,14 @@ def _infer(
                 identity.thresholds,
                 progress=part(progress, 0.6, 0.98),
             )
-        estimates["refined"] = refined
-        if refined.fit.dice_sum >= match.fit.dice_sum:
-            chosen = "refined"
-        warnings += refinement_warnings(refinement, chosen)
+        if found is None:
+            warnings.append("There is no refinement: the tumour lies outside the atlas's brain, and the match is kept.")
+        else:
+            refinement, estimates["refined"] = found
+            chosen = match.or_better(estimates["refined"]).name
+            warnings += refinement_warnings(refinement, chosen)
     warnings += fit_warnings(estimates[chosen])
-    warnings += missed_warnings(estimates[chosen], observed, method)
+    warnings += missed_warnings(estimates[chosen], observed, refinement)
     timings["total"] = sum(timings.values())
     progress(1.0, "Inference done")
     return Result(
@@ -191,12 +188,19 @@ def refine_match(
     thresholds: tuple[float, float],
     *,
     progress: Progress = no_progress,
-) -> tuple[Refinement, Estimate]:
-    """The estimate "refined", in the anatomy that the method names, and the search that found it."""
+) -> tuple[Refinement, Estimate] | None:
+    """The estimate "refined", in the anatomy that the method names, and the search that found it.
+
+    None where nothing of the tumour lies in that anatomy.
+    """
+    if not query.whole.any():
+        return None
     if method.refine == "patient":
         anatomy, target = carried_anatomy(atlas, space, patient.core, patient.whole)
     else:
         anatomy, target = match.anatomy, query
+    if not target.whole.any():
+        return None
     refinement = refine(
         match,
         ranked,
@@ -225,13 +229,17 @@ def query_warnings(query: TumorMasks) -> Iterator[str]:
 
 def fit_warnings(estimate: Estimate) -> Iterator[str]:
     """A sentence about a shown tumour that fits poorly, with what may help."""
-    if estimate.fit.dice_sum < POOR_DICE_SUM:
+    if estimate.fit.quality == "poorly":
         what, remedy = (
             ("best match", "refine it (--refine patient), or query a larger database")
             if estimate.name == "match"
             else ("refined tumour", "the growth model may not describe this one, so look at the report")
         )
-        yield f"The {what} fits poorly (Dice sum {estimate.fit.dice_sum:.2f} of 2); {remedy}."
+        fit = estimate.fit
+        numbers = f"Dice core {fit.dice_core:.2f}, whole {fit.dice_whole:.2f}"
+        if not fit.observed_ml[0]:
+            numbers = f"Dice of the whole tumour {fit.dice_whole:.2f}"
+        yield f"The {what} fits poorly ({numbers}); {remedy}."
 
 
 def refinement_warnings(refinement: Refinement, chosen: str) -> Iterator[str]:
@@ -245,7 +253,16 @@ def refinement_warnings(refinement: Refinement, chosen: str) -> Iterator[str]:
         yield "On the T1Gd image's grid the match fits better than its refinement and is kept."
 
 
-def missed_warnings(estimate: Estimate, observed: TumorMasks, method: Method) -> Iterator[str]:
+#: What to say of a part without density, by whether two foci were tried.
+MISSED = {
+    "taken": "two tumours were grown, and more are not modelled",
+    "lost": "one tumour is shown, since two fitted no better",
+    "not tried": "one tumour was grown; try two (--foci 2)",
+    "impossible": "one tumour was grown, and a second one is tried only where it has a core of its own",
+}
+
+
+def missed_warnings(estimate: Estimate, observed: TumorMasks, refinement: Refinement | None) -> Iterator[str]:
     """The parts of the segmented tumour that a density leaves out, and what may help."""
     parts = missed_parts(estimate.in_patient, observed)
     if not parts:
@@ -253,13 +270,10 @@ def missed_warnings(estimate: Estimate, observed: TumorMasks, method: Method) ->
     named = ", ".join(
         f"{part.volume_ml:.1f} ml around ({', '.join(f'{x:.0f}' for x in part.centre)}) mm RAS" for part in parts[:3]
     )
-    grown = len(estimate.parameters)
-    if method.refine == "none":
+    if refinement is None:
         remedy = "the match is one tumour of the database; refine it (--refine patient), which also tries two foci"
-    elif grown == 1 and method.foci != "2":
-        remedy = "one tumour was grown; try two (--foci 2)"
     else:
-        remedy = f"{grown} {'tumour was' if grown == 1 else 'tumours were'} grown, and more are not modelled"
+        remedy = MISSED[refinement.two_foci]
     more = f" and {len(parts) - 3} more" if len(parts) > 3 else ""
     yield (
         f"The density leaves out a part of the segmented tumour: {named}{more}. Cells are there that the density does "

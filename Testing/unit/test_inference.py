@@ -4,16 +4,25 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 from small_world import patient_of_masks, world_patient
 
 from TumorQueryLib.base.errors import Cancelled, DatabaseError
 from TumorQueryLib.database import TumorDatabase
 from TumorQueryLib.estimates.refine import Refinement
 from TumorQueryLib.estimates.search import Solve
-from TumorQueryLib.geometry.grid import Grid
+from TumorQueryLib.geometry.grid import Grid, Volume
 from TumorQueryLib.geometry.regions import TumorMasks
+from TumorQueryLib.geometry.transforms import SpaceMap
 from TumorQueryLib.growth import simulate
-from TumorQueryLib.inference import fit_warnings, infer, query_warnings, refinement_warnings
+from TumorQueryLib.inference import (
+    fit_warnings,
+    infer,
+    missed_warnings,
+    query_warnings,
+    refine_match,
+    refinement_warnings,
+)
 from TumorQueryLib.strategies.direct import Direct
 
 
@@ -195,11 +204,31 @@ def test_warnings_of_a_query():
 def test_a_poor_fit_is_said_of_the_tumour_that_is_shown(refined):
     for name, words in (("match", "larger database"), ("refined", "look at the report")):
         estimate = refined.estimates[name]
-        good, poor = (replace(estimate, fit=replace(estimate.fit, dice_core=0.5, dice_whole=d)) for d in (0.5, 0.49))
+        good, poor = (replace(estimate, fit=replace(estimate.fit, dice_core=0.65, dice_whole=d)) for d in (0.65, 0.64))
         assert list(fit_warnings(good)) == []
         (said,) = fit_warnings(poor)
-        assert "fits poorly (Dice sum 0.99 of 2)" in said
+        assert "fits poorly (Dice core 0.65, whole 0.64)" in said
         assert words in said
+
+
+@pytest.mark.parametrize(("core", "whole", "quality"), [(0.0, 0.95, "well"), (1.0, 0.5, "poorly")])
+def test_without_a_core_warning_and_quality_agree(refined, core, whole, quality):
+    estimate = refined.estimate
+    fit = replace(estimate.fit, dice_core=core, dice_whole=whole, observed_ml=(0.0, 30.0))
+    assert fit.quality == quality
+    said = list(fit_warnings(replace(estimate, fit=fit)))
+    assert bool(said) == (quality == "poorly")
+    assert not said or "(Dice of the whole tumour 0.50)" in said[0]
+
+
+@pytest.mark.parametrize("two_foci", ["taken", "lost", "not tried", "impossible"])
+def test_a_part_without_density_is_told_with_a_remedy_that_helps(refined, two_foci):
+    empty = replace(refined.estimate, in_patient=Volume(0 * refined.density.array, refined.density.grid))
+    observed = refined.patient.regions_on_t1gd
+    (said,) = missed_warnings(empty, observed, replace(refined.refinement, two_foci=two_foci))
+    assert ("(--foci 2)" in said) == (two_foci == "not tried")
+    (said,) = missed_warnings(empty, observed, None)
+    assert "--refine patient" in said
 
 
 def test_warnings_of_a_refinement(refined):
@@ -215,3 +244,21 @@ def test_warnings_of_a_refinement(refined):
     (said,) = refinement_warnings(ended["budget"], "match")
     assert "the match fits better" in said
     assert len(list(refinement_warnings(ended["time"], "match"))) == 2
+
+
+@pytest.mark.parametrize("refine", ["atlas", "patient"])
+def test_a_tumour_of_which_the_anatomy_has_nothing_is_not_refined(world, refined, refine):
+    """In the atlas there is some of it, in the patient's anatomy, whose grid ends around the brain, there is none."""
+    away = sitk.TranslationTransform(3, (300.0, 0.0, 0.0))
+    query = refined.query if refine == "patient" else masks(False)
+    found = refine_match(
+        refined.patient,
+        world.method(refine=refine),
+        refined.estimates["match"],
+        refined.matched_parameters,
+        world.atlas,
+        SpaceMap(away.GetInverse(), away),
+        query,
+        (0.6, 0.2),
+    )
+    assert found is None

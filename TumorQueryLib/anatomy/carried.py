@@ -8,7 +8,7 @@ from scipy import ndimage
 from TumorQueryLib.anatomy.anatomy import Anatomy
 from TumorQueryLib.anatomy.atlas import Atlas
 from TumorQueryLib.anatomy.tissue import TISSUE_THRESHOLD, Tissue
-from TumorQueryLib.geometry.grid import Grid, Volume, resample_mask
+from TumorQueryLib.geometry.grid import Grid, Volume
 from TumorQueryLib.geometry.regions import TumorMasks
 from TumorQueryLib.geometry.transforms import SpaceMap, map_points
 
@@ -41,10 +41,9 @@ def carried_anatomy(atlas: Atlas, space: SpaceMap, core: Volume, whole: Volume) 
         space.in_patient(Volume(tissue_map, atlas.grid), grid).array
         for tissue_map in (atlas.white_matter, atlas.grey_matter, atlas.csf)
     )
-    seen_core = resample_mask(core, grid).array
-    seen_whole = resample_mask(whole, grid).array | seen_core
+    seen = TumorMasks.on_grid(core, whole, grid)
     known = white + grey >= TISSUE_THRESHOLD
-    missing = seen_whole & ~known
+    missing = seen.whole & ~known
     sigma = NEIGHBOURHOOD / SPACING
     near_white, near_grey = (ndimage.gaussian_filter(np.where(known, m, 0), sigma) for m in (white, grey))
     is_grey = missing & (near_grey > near_white)
@@ -53,7 +52,7 @@ def carried_anatomy(atlas: Atlas, space: SpaceMap, core: Volume, whole: Volume) 
     csf = np.where(missing, 0, csf).astype(np.float32)
     tissue = Tissue.from_maps(white, grey, csf, grid)
     anatomy = Anatomy("patient", tissue, tissue_voxels_added=int(missing.sum()))
-    return anatomy, TumorMasks(seen_core, seen_whole, grid)
+    return anatomy, seen
 
 
 def _grid_around_brain(atlas: Atlas, space: SpaceMap) -> Grid:

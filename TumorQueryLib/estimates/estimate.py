@@ -52,6 +52,10 @@ class Estimate:
         if not self.density.grid.matches(self.anatomy.grid):
             raise InputError("An estimate's density lies on the grid of its anatomy.")
 
+    def or_better(self, other: Estimate) -> Estimate:
+        """The other one where it fits at least as well on the T1Gd image's grid, else this one."""
+        return other if other.fit.dice_sum >= self.fit.dice_sum else self
+
     @classmethod
     def of(
         cls,

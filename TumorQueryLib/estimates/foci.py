@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from TumorQueryLib.base.progress import Progress, no_progress, part
 from TumorQueryLib.estimates.moments import best_exact_moment
 from TumorQueryLib.estimates.search import Search, Start, as_point
 from TumorQueryLib.geometry.regions import TumorMasks
@@ -49,7 +50,12 @@ def halves(target: TumorMasks, smallest_ml: float) -> tuple[TumorMasks, TumorMas
 
 
 def search_two_foci(
-    search: Search, sides: tuple[TumorMasks, TumorMasks], solves: int, proliferation: float
+    search: Search,
+    sides: tuple[TumorMasks, TumorMasks],
+    solves: int,
+    proliferation: float,
+    *,
+    progress: Progress = no_progress,
 ) -> list[GrowthParameters]:
     """A tumour for each half; the search's path and the reason of its end go on.
 
@@ -63,6 +69,7 @@ def search_two_foci(
         Budget of both together.
     proliferation : float
         1/day, of both.
+    progress : Progress
 
     Returns
     -------
@@ -70,10 +77,10 @@ def search_two_foci(
         Fewer than two where the time was up before.
     """
     found = []
-    for side in sides:
+    for number, side in enumerate(sides):
         if search.stopped == "time":
             break
-        half = search.of_other(side)
+        half = search.of_other(side, progress=part(progress, number / 2, (number + 1) / 2))
         best = half.run(centre_starts(side), max(1, solves // 2))
         search.take_over(half)
         rho_t = best_exact_moment(

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from TumorQueryLib.anatomy.anatomy import Anatomy
 from TumorQueryLib.base.errors import InputError
 from TumorQueryLib.base.method import DEFAULT_SOLVES, FOCI
-from TumorQueryLib.base.progress import Progress, no_progress
+from TumorQueryLib.base.progress import Progress, no_progress, part
 from TumorQueryLib.estimates.estimate import Estimate
 from TumorQueryLib.estimates.fit import Fit
 from TumorQueryLib.estimates.foci import SMALLEST_FOCUS_ML, centre_starts, combined_density, halves, search_two_foci
@@ -45,6 +45,8 @@ class Refinement:
     path : tuple of Solve
         Every solve in its order.
     stopped : {"converged", "budget", "time"}
+    two_foci : {"taken", "lost", "not tried", "impossible"}
+        Whether two tumours were grown and kept, or fitted no better than one; impossible where the core is of one part.
     """
 
     parameters: tuple[GrowthParameters, ...]
@@ -52,6 +54,7 @@ class Refinement:
     match_dice_sum: float
     path: tuple[Solve, ...]
     stopped: str
+    two_foci: str = "not tried"
 
 
 def refine(
@@ -114,25 +117,29 @@ def refine(
             "check the registration."
         )
     deadline = math.inf if seconds is None else time.monotonic() + seconds
-    search = Search(anatomy.tissue, target, thresholds, deadline, random_seed, progress=progress)
+    sides = None if foci == "1" else halves(target, SMALLEST_FOCUS_ML if foci == "auto" else 0.0)
+    # The halves of two foci together cost what the whole does.
+    share = 1.0 if sides is None else 0.5
+    search = Search(anatomy.tissue, target, thresholds, deadline, random_seed, progress=part(progress, 0.0, share))
     starts = _starts_from(ranked, match.anatomy, anatomy) + centre_starts(target)
     parameters = [_best_of(search, starts, solves, ranked[0].proliferation)]
     density = simulate(parameters[0], anatomy.tissue)
-
-    sides = None if foci == "1" else halves(target, SMALLEST_FOCUS_ML if foci == "auto" else 0.0)
+    two_foci = "not tried" if halves(target, 0.0) is not None else "impossible"
     if sides is not None and search.stopped != "time":
-        two = search_two_foci(search, sides, solves, ranked[0].proliferation)
+        two = search_two_foci(search, sides, solves, ranked[0].proliferation, progress=part(progress, share, 1.0))
         if len(two) == 2:
             together = combined_density([simulate(p, anatomy.tissue) for p in two])
             fits = (Fit.of(Volume(d, anatomy.grid), target, thresholds) for d in (density, together))
+            two_foci = "lost"
             if next(fits).dice_sum < next(fits).dice_sum:
-                parameters, density = two, together
+                parameters, density, two_foci = two, together, "taken"
     return Refinement(
         parameters=tuple(parameters),
         density=Volume(density, anatomy.grid),
         match_dice_sum=_dice_sum_in(match, anatomy, target, thresholds),
         path=tuple(search.path),
         stopped=search.stopped,
+        two_foci=two_foci,
     )
 
 

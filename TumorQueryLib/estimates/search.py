@@ -114,9 +114,9 @@ class Search:
                 self.stopped = "converged"
         return max(self.path, key=lambda solve: solve.score)
 
-    def of_other(self, target: TumorMasks) -> Search:
+    def of_other(self, target: TumorMasks, *, progress: Progress) -> Search:
         """A search for another target in the same anatomy and time."""
-        return Search(self.tissue, target, self.thresholds, self.deadline, self.random_seed, progress=self.progress)
+        return Search(self.tissue, target, self.thresholds, self.deadline, self.random_seed, progress=progress)
 
     def take_over(self, other: Search) -> None:
         """Add another search's solves to the path, and end as it ended."""

@@ -287,8 +287,8 @@ def resample_mask(mask: Volume, target: Grid, transform: sitk.Transform | None =
     Returns
     -------
     Volume
-        Boolean array on `target`; empty only where the source is empty or lies
-        outside the target.
+        Boolean array on `target`; empty where the source is empty, lies outside the
+        target, or is finer than a quarter of the target's voxels and as small.
     """
     share = mask_share(mask, target, transform)
     filled = share > 0.5

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from TumorQueryLib.base.errors import InputError
-from TumorQueryLib.geometry.grid import Grid, Volume
+from TumorQueryLib.geometry.grid import Grid, Volume, resample_mask
+
+if TYPE_CHECKING:
+    import SimpleITK as sitk
 
 #: Densities above which a voxel belongs to the core (seen in T1Gd) and to the whole tumour (seen in FLAIR).
 THRESHOLD_CORE = 0.6
@@ -17,7 +21,7 @@ THRESHOLD_WHOLE = 0.2
 
 @dataclass(frozen=True, eq=False)
 class TumorMasks:
-    """What a query compares: a tumour's two regions on the atlas grid.
+    """A tumour's two regions on one grid: what a query compares, and what a fit is counted on.
 
     Parameters
     ----------
@@ -26,7 +30,7 @@ class TumorMasks:
     whole : ndarray of bool, shape grid.shape
         Whole tumour, what FLAIR shows: cell density above 0.2.
     grid : Grid
-        The atlas grid, RAS mm.
+        The atlas's, the patient's anatomy's or the T1Gd image's; RAS mm.
 
     Raises
     ------
@@ -44,6 +48,28 @@ class TumorMasks:
                 raise InputError(f"The {name} mask holds {mask.dtype}; a mask is a boolean array.")
             if mask.shape != self.grid.shape:
                 raise InputError(f"The {name} mask has shape {mask.shape}, its grid {self.grid.shape}.")
+
+    @classmethod
+    def on_grid(cls, core: Volume, whole: Volume, grid: Grid, transform: sitk.Transform | None = None) -> TumorMasks:
+        """Regions carried to another grid.
+
+        Parameters
+        ----------
+        core, whole : Volume
+            Boolean masks, each on any grid.
+        grid : Grid
+        transform : SimpleITK.Transform, optional
+            Maps points of the grid to points of the masks, in LPS mm.
+
+        Returns
+        -------
+        TumorMasks
+            Small regions keep their volume (`resample_mask`); the core lies within the whole, which resampling each
+            by itself does not see to.
+        """
+        moved_core = resample_mask(core, grid, transform).array
+        moved_whole = resample_mask(whole, grid, transform).array
+        return cls(core=moved_core, whole=moved_whole | moved_core, grid=grid)
 
     def volumes_ml(self) -> tuple[float, float]:
         """Volumes of core and whole tumour in millilitres."""

@@ -52,9 +52,7 @@ class SpaceMap:
         TumorMasks
             Small regions keep their volume (`grid.resample_mask`); the core lies within the whole.
         """
-        moved_core = resample_mask(core, grid, self.atlas_to_patient).array
-        moved_whole = resample_mask(whole, grid, self.atlas_to_patient).array
-        return TumorMasks(core=moved_core, whole=moved_whole | moved_core, grid=grid)
+        return TumorMasks.on_grid(core, whole, grid, self.atlas_to_patient)
 
     def in_patient(self, volume: Volume, grid: Grid) -> Volume:
         """A volume of the atlas (a density, a tissue map) at the voxels of a patient grid, float32, 0 outside."""

@@ -178,8 +178,7 @@ class Patient:
     @cached_property
     def regions_on_t1gd(self) -> TumorMasks:
         """Core and whole tumour on the T1Gd image's grid."""
-        grid = self.t1gd.grid
-        return TumorMasks(resample_mask(self.core, grid).array, resample_mask(self.whole, grid).array, grid)
+        return TumorMasks.on_grid(self.core, self.whole, self.t1gd.grid)
 
     def _check_places(self, warnings: list[str]) -> None:
         """Refuse images and masks that do not lie over one another."""

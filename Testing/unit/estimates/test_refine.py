@@ -189,6 +189,14 @@ def test_two_foci_fit_two_tumours_better_than_one(two_tumours):
     assert len(single.path) < len(double.path) <= 48
 
 
+def test_the_progress_of_two_foci_never_runs_back(two_tumours):
+    told = []
+    found = refined_in_atlas(two_tumours, solves=8, foci="2", progress=lambda value, message: told.append(value))
+    assert found.two_foci in ("taken", "lost")
+    assert told == sorted(told)
+    assert told[-1] <= 1
+
+
 def test_one_compact_tumour_is_never_given_two_foci(case):
     assert refined_in_atlas(case, solves=9, foci="2").path == refined_in_atlas(case, solves=9, foci="1").path
 

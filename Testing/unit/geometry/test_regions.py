@@ -2,9 +2,13 @@
 
 import numpy as np
 import pytest
+from awkward_grids import centred_grid, placed_affine
+from hypothesis import given
+from hypothesis import strategies as st
+from property_examples import examples
 
 from TumorQueryLib.base.errors import InputError
-from TumorQueryLib.geometry.grid import Grid, Volume
+from TumorQueryLib.geometry.grid import Grid, Volume, resample_mask
 from TumorQueryLib.geometry.regions import (
     THRESHOLD_CORE,
     THRESHOLD_WHOLE,
@@ -66,3 +70,25 @@ def test_the_bounding_box_holds_first_and_last_voxel():
 def test_masks_that_are_none_are_refused_by_name(core, whole, said):
     with pytest.raises(InputError, match=said):
         TumorMasks(core, whole, GRID)
+
+
+@examples(25)
+@given(
+    spacing=st.floats(0.4, 1.5),
+    thickness=st.floats(1.0, 7.0),
+    angles=st.tuples(*[st.floats(-40, 40)] * 3),
+    radius=st.floats(0.2, 4.0),
+    seed=st.integers(0, 99),
+)
+def test_on_another_grid_the_core_stays_in_the_whole(spacing, thickness, angles, radius, seed):
+    """A thin core whose voxels are the fullest ones elsewhere than the whole tumour's."""
+    rng = np.random.default_rng(seed)
+    fine = centred_grid((24, 22, 20), placed_affine(spacing=(spacing,) * 3, angles=angles))
+    points = np.moveaxis(np.indices(fine.shape), 0, -1) - (np.array(fine.shape) - 1) / 2 - rng.uniform(-3, 3, 3)
+    whole = np.abs(points @ rng.normal(size=3)) < radius
+    core = whole & (np.abs(points @ rng.normal(size=3)) < 0.5 * radius)
+    coarse = centred_grid((14, 14, 6), np.diag([1.0, 1.0, thickness, 1.0]))
+    masks = TumorMasks.on_grid(Volume(core, fine), Volume(whole, fine), coarse)
+    assert not (masks.core & ~masks.whole).any()
+    assert np.array_equal(masks.core, resample_mask(Volume(core, fine), coarse).array)
+    assert not (resample_mask(Volume(whole, fine), coarse).array & ~masks.whole).any()

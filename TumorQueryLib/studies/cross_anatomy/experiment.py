@@ -218,7 +218,7 @@ def _estimate(case: Phantom, setting: Setting, plan: _Plan, progress: Progress) 
     match = estimate_of_match(ranked[0], anatomy, query, patient.regions_on_t1gd, case.thresholds)
     if plan.mode == "none":
         return match
-    _, refined = refine_match(
+    found = refine_match(
         patient,
         replace(setting.method, refine=plan.mode),
         match,
@@ -229,7 +229,7 @@ def _estimate(case: Phantom, setting: Setting, plan: _Plan, progress: Progress) 
         case.thresholds,
         progress=progress,
     )
-    return refined if refined.fit.dice_sum >= match.fit.dice_sum else match
+    return match if found is None else match.or_better(found[1])
 
 
 def _errors(estimate: Estimate, case: Phantom) -> dict[str, float]:
