@@ -12,7 +12,7 @@ from pathlib import Path
 
 from TumorQueryLib.base.errors import InputError
 from TumorQueryLib.inputs.checks import ACCEPTED_FORMATS, ImageFile, check_plausible_grid, head_of
-from TumorQueryLib.inputs.dicom import is_dicom, read_dicom
+from TumorQueryLib.inputs.dicom.series import is_dicom, read_dicom
 from TumorQueryLib.inputs.metaimage import is_metaimage, read_metaimage
 from TumorQueryLib.inputs.nifti import is_nifti, read_nifti
 from TumorQueryLib.inputs.nrrd import is_nrrd, read_nrrd

@@ -1,7 +1,7 @@
 """DICOM: series of slices and multi-frame files, every frame put where it says it lies.
 
 Objects that are no plain image (segmentations, contours, doses, maps) are refused by
-what they are. The only module that knows pydicom.
+what they are.
 """
 
 from __future__ import annotations
