@@ -135,8 +135,9 @@ def make_parser() -> Parser:
     cohort.add_argument(
         "--out", type=Path, required=True, metavar="DIR", help="gets a folder a patient and summary.csv"
     )
-    cohort.add_argument("--workers", type=whole_number, default=1, metavar="N", help="patients at a time (1)")
-    cohort.add_argument("--dask", metavar="ADDRESS", help="run on the workers of this Dask scheduler")
+    where = cohort.add_mutually_exclusive_group()
+    where.add_argument("--workers", type=whole_number, default=1, metavar="N", help="patients at a time (1)")
+    where.add_argument("--dask", metavar="ADDRESS", help="run on the workers of this Dask scheduler instead")
     add_method_options(cohort)
     cohort.set_defaults(
         run=run_cohort_command, when_cancelled="summary.csv has a row for each patient that was done by then"
@@ -185,11 +186,9 @@ def make_parser() -> Parser:
     evaluate = commands.add_parser("evaluate", help="compare strategies with the exact query: the paper's tables")
     evaluate.add_argument("database", metavar="DB.h5", help="a file, or the name of a bundled database")
     evaluate.add_argument("--strategies", type=names, metavar="A,B,...", help="by default every one")
-    evaluate.add_argument("--synthetic", type=whole_number, default=1000, metavar="N", help="synthetic queries (1000)")
+    evaluate.add_argument("--synthetic", type=whole_number, metavar="N", help="synthetic queries (1000)")
     evaluate.add_argument("--cohort", type=Path, metavar="FILE.csv", help="real patients to query as well")
-    evaluate.add_argument(
-        "--registration", choices=REGISTRATIONS, default="deformable", help="of the cohort (deformable)"
-    )
+    evaluate.add_argument("--registration", choices=REGISTRATIONS, help="of the cohort (deformable)")
     evaluate.add_argument(
         "--cross-anatomy",
         type=whole_number,
@@ -197,6 +196,9 @@ def make_parser() -> Parser:
         help="instead: N tumours of known truth grown in MNI152, and what each step of the pipeline costs",
     )
     evaluate.add_argument("--mass-effect", action="store_true", help="of the tumours of --cross-anatomy")
+    evaluate.add_argument(
+        "--random-seed", type=int, metavar="S", help="of the synthetic queries (2022), or of --cross-anatomy (0)"
+    )
     evaluate.add_argument("--atlas", metavar="NAME|DIR", help="atlas of the database, where it is not bundled")
     evaluate.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of tables and figures")
     evaluate.set_defaults(run=run_evaluate)
@@ -474,17 +476,20 @@ def run_evaluate(options: argparse.Namespace) -> None:
     """`tumorquery evaluate`."""
     from TumorQueryLib.database import TumorDatabase
 
+    _refuse_what_has_no_effect(options)
+    given = {} if options.random_seed is None else {"random_seed": options.random_seed}
     if options.cross_anatomy is not None:
-        if options.atlas is not None:
-            raise InputError(
-                "--atlas is not for --cross-anatomy, whose patients are of MNI152 and whose atlas is SRI24."
-            )
         from TumorQueryLib.studies.cross_anatomy import run_cross_anatomy
         from TumorQueryLib.studies.cross_anatomy.tables import as_markdown
 
         with TumorDatabase.open(options.database) as database, progress_bar() as progress:
             result = run_cross_anatomy(
-                options.cross_anatomy, database, options.out, mass_effect=options.mass_effect, progress=progress
+                options.cross_anatomy,
+                database,
+                options.out,
+                mass_effect=options.mass_effect,
+                progress=progress,
+                **given,
             )
         say(as_markdown(result))
         return
@@ -495,13 +500,34 @@ def run_evaluate(options: argparse.Namespace) -> None:
             database,
             out=options.out,
             strategies=options.strategies,
-            synthetic=options.synthetic,
+            synthetic=1000 if options.synthetic is None else options.synthetic,
             cohort=options.cohort,
-            registration=options.registration,
+            registration=options.registration or "deformable",
             atlas=options.atlas,
             progress=progress,
+            **given,
         )
     say((options.out / "tables.md").read_text(encoding="utf-8"))
+
+
+def _refuse_what_has_no_effect(options: argparse.Namespace) -> None:
+    """Refuse options of `evaluate` that the asked experiment would not look at."""
+    if options.random_seed is not None and options.random_seed < 0:
+        raise InputError(f"--random-seed is a whole number from 0, not {options.random_seed}.")
+    if options.cross_anatomy is None:
+        if options.mass_effect:
+            raise InputError("--mass-effect is of the tumours of --cross-anatomy N; name how many, or leave it out.")
+        if options.registration is not None and options.cohort is None:
+            raise InputError("--registration is of the patients of --cohort FILE.csv; name the file, or leave it out.")
+        return
+    if options.atlas is not None:
+        raise InputError("--atlas is not for --cross-anatomy, whose patients are of MNI152 and whose atlas is SRI24.")
+    for name in ("cohort", "strategies", "synthetic", "registration"):
+        if getattr(options, name) is not None:
+            raise InputError(
+                f"--{name} is not for --cross-anatomy, which grows its own patients and queries them by the pipeline; "
+                "leave one of the two out."
+            )
 
 
 def run_bench(options: argparse.Namespace) -> None:

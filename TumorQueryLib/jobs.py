@@ -14,10 +14,11 @@ from TumorQueryLib.base.errors import InputError, shown
 from TumorQueryLib.base.files import staged_folder, write_json
 from TumorQueryLib.base.method import Method
 from TumorQueryLib.base.progress import Progress, no_progress, part
+from TumorQueryLib.base.timing import timed
 from TumorQueryLib.database import build_database, describe_database
 from TumorQueryLib.geometry.grid import Volume
 from TumorQueryLib.growth import simulate
-from TumorQueryLib.inference import infer, timed
+from TumorQueryLib.inference import infer
 from TumorQueryLib.inputs.patient import Patient
 from TumorQueryLib.results.files import OUTPUTS, read_result, write_result_files, write_volume
 from TumorQueryLib.results.folder import RESULT_FILE, result_folder

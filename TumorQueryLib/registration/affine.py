@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from TumorQueryLib.base.errors import InputError
 from TumorQueryLib.base.progress import Progress, no_progress, part
 from TumorQueryLib.geometry.grid import Volume, image_from_volume, ras_to_lps
+from TumorQueryLib.geometry.transforms import affine_transform, rotation_matrix
 from TumorQueryLib.registration.prepared import COST_RING, RING, PreparedImage, dilated, isotropic_around
 
 START_ANGLES = (-35.0, 0.0, 35.0)  # degrees about each axis: 27 starts
@@ -20,12 +21,7 @@ START_ANGLES = (-35.0, 0.0, 35.0)  # degrees about each axis: 27 starts
 
 def usual_orientations() -> list[NDArray[np.float64]]:
     """Rotation matrices of a head that lies about as its header says, within some 50 degrees."""
-    rotation = sitk.Euler3DTransform()
-    found = []
-    for angles in itertools.product(START_ANGLES, repeat=3):
-        rotation.SetRotation(*np.deg2rad(angles).tolist())
-        found.append(np.array(rotation.GetMatrix()).reshape(3, 3))
-    return found
+    return [rotation_matrix(angles) for angles in itertools.product(START_ANGLES, repeat=3)]
 
 
 def turned_orientations() -> list[NDArray[np.float64]]:
@@ -39,7 +35,7 @@ def turned_orientations() -> list[NDArray[np.float64]]:
     return found
 
 
-def affine_transform(
+def registered_affine(
     reference: PreparedImage,
     patient: PreparedImage,
     orientations: list[NDArray[np.float64]],
@@ -75,8 +71,8 @@ def affine_transform(
     if not (weight > 0.5).any():
         raise InputError("The tumour fills the whole brain, nothing is left to register.")
 
-    fixed_centre = ras_to_lps(_centroid(reference.brain))
-    shift = ras_to_lps(_centroid(patient.brain)) - fixed_centre
+    fixed_centre = _centroid(reference.brain)
+    shift = ras_to_lps(_centroid(patient.brain)) - ras_to_lps(fixed_centre)
     # Coarse images are made once; the optimiser would make them again for every start.
     coarse = _coarser(fixed, 6.0, 4), _coarser(moving, 6.0, 4)
     middle = _coarser(fixed, 4.0, 2), _coarser(moving, 4.0, 2)
@@ -84,10 +80,7 @@ def affine_transform(
 
     starts = []
     for n, orientation in enumerate(orientations):
-        start = sitk.AffineTransform(3)
-        start.SetCenter(fixed_centre.tolist())
-        start.SetMatrix(orientation.ravel().tolist())
-        start.SetTranslation(shift.tolist())
+        start = affine_transform(orientation, fixed_centre, shift)
         step = part(progress, 0.5 * n / len(orientations), 0.5 * (n + 1) / len(orientations))
         starts.append(_optimised(coarse, masks, start, _OptimiserStage(0.5, 30, 0.05, 2.0), step))
     starts.sort(key=lambda found: found[0])

@@ -18,7 +18,7 @@ from TumorQueryLib.base.method import REGISTRATIONS
 from TumorQueryLib.base.progress import Progress, no_progress, part
 from TumorQueryLib.geometry.grid import Volume
 from TumorQueryLib.geometry.transforms import SpaceMap, identity_transform
-from TumorQueryLib.registration.affine import affine_transform, angle_of, turned_orientations, usual_orientations
+from TumorQueryLib.registration.affine import angle_of, registered_affine, turned_orientations, usual_orientations
 from TumorQueryLib.registration.deformable import deformable_transforms
 from TumorQueryLib.registration.prepared import PreparedImage
 from TumorQueryLib.registration.quality import agreement, measure_quality, quality_warnings
@@ -128,11 +128,11 @@ def _affine(
 
     Turned starts are tried only where the usual ones end poorly, and taken only where they end well.
     """
-    usual = affine_transform(reference, patient, usual_orientations(), progress=part(progress, 0.0, 0.6))
+    usual = registered_affine(reference, patient, usual_orientations(), progress=part(progress, 0.0, 0.6))
     _, correlation = agreement(reference, patient, usual)
     if correlation >= POOR_CORRELATION:
         return usual, None
-    turned = affine_transform(reference, patient, turned_orientations(), progress=part(progress, 0.6, 1.0))
+    turned = registered_affine(reference, patient, turned_orientations(), progress=part(progress, 0.6, 1.0))
     _, of_turned = agreement(reference, patient, turned)
     if of_turned < max(POOR_CORRELATION, correlation + CLEARLY_BETTER):
         return usual, None
