@@ -7,9 +7,7 @@ simulated and mapped back. A refinement of that match follows unless it is decli
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 
 from TumorQueryLib.anatomy.anatomy import Anatomy
 from TumorQueryLib.anatomy.atlas import Atlas
@@ -17,6 +15,7 @@ from TumorQueryLib.anatomy.carried import carried_anatomy
 from TumorQueryLib.base.method import Method
 from TumorQueryLib.base.parallel import release_memory
 from TumorQueryLib.base.progress import Progress, no_progress, part
+from TumorQueryLib.base.timing import timed
 from TumorQueryLib.database import TumorDatabase
 from TumorQueryLib.estimates.estimate import Estimate
 from TumorQueryLib.estimates.fit import missed_parts
@@ -279,11 +278,3 @@ def missed_warnings(estimate: Estimate, observed: TumorMasks, refinement: Refine
         f"The density leaves out a part of the segmented tumour: {named}{more}. Cells are there that the density does "
         f"not show: {remedy}."
     )
-
-
-@contextmanager
-def timed(timings: dict[str, float], name: str) -> Iterator[None]:
-    """Add the wall seconds of a block to those under a name."""
-    started = time.perf_counter()
-    yield
-    timings[name] = timings.get(name, 0.0) + time.perf_counter() - started

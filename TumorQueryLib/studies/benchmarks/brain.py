@@ -8,7 +8,6 @@ from __future__ import annotations
 import csv
 import os
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +19,11 @@ from TumorQueryLib.anatomy.brain_network import BOX_NETWORK, MULTIPLE, load_netw
 from TumorQueryLib.base.errors import InputError
 from TumorQueryLib.base.parallel import available_cores
 from TumorQueryLib.base.progress import Progress, no_progress, part
+from TumorQueryLib.base.timing import Stopwatch
 from TumorQueryLib.geometry.grid import Volume
 from TumorQueryLib.geometry.regions import dice
 from TumorQueryLib.inputs.image_files import read_image_file
 from TumorQueryLib.studies.phantom import head_with_skull
-from TumorQueryLib.studies.timing import timed
 
 COLUMNS = ("image", "mask")
 PAINTED = "painted head"
@@ -56,7 +55,8 @@ def benchmark(cohort: str | os.PathLike | None = None, *, progress: Progress = n
     rows = [] if cohort is None else read_heads(cohort)
     steps = len(rows) + 1
     # Compiling, or loading what was compiled, is no part of an extraction.
-    _, compiling_s = timed(lambda: load_network(BOX_NETWORK).log_odds(np.zeros((MULTIPLE,) * 3, np.float32)))
+    with Stopwatch() as compiling:
+        load_network(BOX_NETWORK).log_odds(np.zeros((MULTIPLE,) * 3, np.float32))
     heads = [_measured(PAINTED, *head_with_skull(Atlas.load()), progress=part(progress, 0, 1 / steps))]
     for number, (image_path, mask_path) in enumerate(rows, start=1):
         image = read_image_file(image_path, "head").volume
@@ -71,7 +71,7 @@ def benchmark(cohort: str | os.PathLike | None = None, *, progress: Progress = n
     return {
         "heads": heads,
         "cores": available_cores(),
-        "compiling_s": compiling_s,
+        "compiling_s": compiling.wall,
         "peak_memory_mb": peak_memory_mb(),
     }
 
@@ -131,15 +131,14 @@ def peak_memory_mb() -> float | None:
 
 
 def _measured(name: str, image: Volume, mask: Volume, *, progress: Progress) -> dict[str, Any]:
-    wall, cpu = time.perf_counter(), time.process_time()
-    found = extract_brain(image, progress=progress)
-    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+    with Stopwatch() as taken:
+        found = extract_brain(image, progress=progress)
     voxel = image.grid.voxel_volume_ml
     return {
         "head": name,
         "dice": dice(found.array, mask.array),
         "found_ml": float(np.count_nonzero(found.array) * voxel),
         "mask_ml": float(np.count_nonzero(mask.array) * voxel),
-        "wall_s": wall,
-        "cpu_s": cpu,
+        "wall_s": taken.wall,
+        "cpu_s": taken.cpu,
     }
