@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from TumorQueryLib.base.errors import InputError
+from TumorQueryLib.inputs.checks import Segment
 from TumorQueryLib.inputs.image_files import read_image_file
 from TumorQueryLib.inputs.labels import CONVENTIONS, parse_labels, regions_from_label_map, regions_from_segments
 
@@ -110,7 +111,7 @@ def test_labels_stored_with_rounding_are_the_whole_numbers(values):
         ("core=1", "is not known"),
         ("core=1,4/whole=2", "whole tumour includes the core"),
         ("core=/whole=", "whole tumour includes the core"),
-        ("core=necrosis/whole=necrosis,edema", "names are for a Slicer segmentation"),
+        ("core=necrosis/whole=necrosis,edema", "names are for a segmentation in segments"),
         ("core=5/whole=5,6", "none of them is tumour"),
     ],
 )
@@ -136,7 +137,7 @@ def test_what_is_no_label_map_is_refused(values, said):
 
 
 def segments(**masks):
-    return [(name.replace("_", " "), np.array(mask, dtype=bool)) for name, mask in masks.items()]
+    return [Segment(name.replace("_", " "), np.array(mask, dtype=bool)) for name, mask in masks.items()]
 
 
 @pytest.mark.parametrize(
@@ -177,10 +178,10 @@ def test_a_name_with_a_comma_is_quoted():
 @pytest.mark.parametrize("form", ["NFC", "NFD"])
 @pytest.mark.parametrize("other", ["NFC", "NFD"])
 def test_accents_are_alike_however_they_are_written(form, other):
-    named = [(unicodedata.normalize(form, "Ödem"), np.array([True, False]))]
+    named = [Segment(unicodedata.normalize(form, "Ödem"), np.array([True, False]))]
     found = regions_from_segments(named, unicodedata.normalize(other, "core=/whole=ödem"))
     assert found.whole.tolist() == [True, False]
-    assert regions_from_segments([(unicodedata.normalize(form, "Œdema"), np.array([True]))], "core=/whole=œdema")
+    assert regions_from_segments([Segment(unicodedata.normalize(form, "Œdema"), np.array([True]))], "core=/whole=œdema")
 
 
 @pytest.mark.parametrize(
@@ -195,7 +196,7 @@ def test_accents_are_alike_however_they_are_written(form, other):
     ],
 )
 def test_segment_names_that_do_not_say_are_refused_with_the_names(named):
-    with pytest.raises(InputError, match=f"'{named[-1][0]}'.*--labels"):
+    with pytest.raises(InputError, match=f"'{named[-1].name}'.*--labels"):
         regions_from_segments(named, None)
 
 
@@ -257,17 +258,17 @@ def write_list_of_one(path):
 
 def test_a_segmentation_of_one_segment_is_read(tmp_path):
     expected = write_list_of_one(tmp_path / "tumor.seg.nrrd")
-    ((name, mask),) = read_image_file(tmp_path / "tumor.seg.nrrd", "segmentation").segments
-    assert np.array_equal(mask, expected[name])
+    (segment,) = read_image_file(tmp_path / "tumor.seg.nrrd", "segmentation").segments
+    assert np.array_equal(segment.mask, expected[segment.name])
 
 
 @pytest.mark.parametrize("write", [write_one_layer, write_layers])
 def test_a_slicer_segmentation_is_read_by_name(tmp_path, write):
     expected = write(tmp_path / "tumor.seg.nrrd")
     file = read_image_file(tmp_path / "tumor.seg.nrrd", "segmentation")
-    assert [name for name, _ in file.segments] == list(expected)
-    for name, mask in file.segments:
-        assert np.array_equal(mask, expected[name])
+    assert [segment.name for segment in file.segments] == list(expected)
+    for segment in file.segments:
+        assert np.array_equal(segment.mask, expected[segment.name])
     assert np.allclose(file.volume.grid.to_ras([0, 0, 0]), [-10, -20, 30])
     regions = regions_from_segments(file.segments, None)
     assert np.array_equal(regions.core, CORE > 0)
@@ -306,4 +307,8 @@ def test_a_gap_in_the_numbering_and_an_empty_segment_lose_nothing(tmp_path):
         tmp_path / "tumor.seg.nrrd", (0, "core", "1", "0"), (2, "edema", "2", "0"), (5, "enhancing", "9", "0")
     )
     file = read_image_file(tmp_path / "tumor.seg.nrrd", "segmentation")
-    assert [(name, int(mask.sum())) for name, mask in file.segments] == [("core", 27), ("edema", 189), ("enhancing", 0)]
+    assert [(segment.name, int(segment.mask.sum())) for segment in file.segments] == [
+        ("core", 27),
+        ("edema", 189),
+        ("enhancing", 0),
+    ]
