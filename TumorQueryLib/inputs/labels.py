@@ -122,6 +122,8 @@ EDEMA_NAMES = frozenset(
     {"edema", "oedema", "ed", "peritumoraledema", "peritumouraloedema", "edemainedema", "snfh"}
     | {"edemaperitumoral", "oedemaperitumoural"}
 )
+#: What names of a tumour hold that do not say which part of it is meant.
+NEOPLASM_WORDS = ("neoplasm", "tumor", "tumour", "gtv", "mass", "lesion", "glioma")
 #: What segmentations of a tumour hold beside it (BraTS 2024: RC).
 NO_TUMOUR_NAMES = frozenset({"rc", "resectioncavity"})
 
@@ -320,7 +322,11 @@ def _by_what_they_say(segments: Sequence[Segment], warnings: list[str]) -> tuple
     told = complete and (None not in meanings or (whole_is_named and core_is_named))
     necrosis_only = _core_is_necrosis_only(segments, meanings)
     # Where the rest of the neoplasm lies in another segment, its core is not the necrosis alone.
-    neoplasm_elsewhere = whole_is_named or any(name == "part" for name, core in zip(by_name, is_core) if not core)
+    neoplasm_elsewhere = any(
+        name in ("whole", "part") or (name is None and any(word in _letters(segment.name) for word in NEOPLASM_WORDS))
+        for segment, name, core in zip(segments, by_name, is_core)
+        if not core
+    )
     if not told or (necrosis_only and neoplasm_elsewhere):
         hint = ""
         if told:

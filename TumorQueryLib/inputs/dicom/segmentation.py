@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pydicom
 from numpy.typing import NDArray
 
 from TumorQueryLib.base.errors import InputError, MissingDependencyError
@@ -65,8 +66,9 @@ def read_segmentation(path: Path, header: Any, role: str, grids: Sequence[Grid])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            segmentation = highdicom.seg.segread(path)
-            _say_spacing(segmentation, grids)
+            dataset = pydicom.dcmread(path)
+            _say_spacing(dataset, grids)
+            segmentation = highdicom.seg.Segmentation.from_dataset(dataset, copy=False)
             names = {int(item.SegmentNumber): item for item in described}
             numbers = [int(number) for number in segmentation.segment_numbers]
         except MemoryError:
@@ -127,12 +129,12 @@ def _name(item: Any) -> str:
     return str(item.get("SegmentLabel", "") or f"Segment_{item.SegmentNumber}")
 
 
-def _say_spacing(segmentation: Any, grids: Sequence[Grid]) -> None:
+def _say_spacing(dataset: Any, grids: Sequence[Grid]) -> None:
     """Where a segmentation does not say how far its slices lie apart, let it be what the images say.
 
     Of stored frames alone it cannot be known, since empty ones may be missing between them.
     """
-    shared = (segmentation.get("SharedFunctionalGroupsSequence") or [{}])[0]
+    shared = (dataset.get("SharedFunctionalGroupsSequence") or [{}])[0]
     measures = (shared.get("PixelMeasuresSequence") or [None])[0]
     orientation = (shared.get("PlaneOrientationSequence") or [None])[0]
     if measures is None or orientation is None or measures.get("SpacingBetweenSlices"):
@@ -145,8 +147,7 @@ def _say_spacing(segmentation: Any, grids: Sequence[Grid]) -> None:
             measures.SpacingBetweenSlices = f"{grid.spacing[along.argmax()]:.8g}"
             return
     places = {
-        tuple(frame.PlanePositionSequence[0].ImagePositionPatient)
-        for frame in segmentation.PerFrameFunctionalGroupsSequence
+        tuple(frame.PlanePositionSequence[0].ImagePositionPatient) for frame in dataset.PerFrameFunctionalGroupsSequence
     }
     if len(places) == 1 and measures.get("SliceThickness"):
         measures.SpacingBetweenSlices = measures.SliceThickness
