@@ -315,6 +315,11 @@ def _by_what_they_say(segments: Sequence[Segment], warnings: list[str]) -> tuple
     codes_count = len({segment.code for segment in segments} - {""}) > 1 and not (core_is_named and whole_is_named)
     by_code = [_meaning_of_code(segment.code) if codes_count else None for segment in segments]
     meanings = [name if name in SAID_BY_NAME or code is None else code for name, code in zip(by_name, by_code)]
+    # Beside a segment that is named the core, a code alone does not say whether another one belongs to it.
+    meanings = [
+        None if core_is_named and meaning == "part" and name is None else meaning
+        for meaning, name in zip(meanings, by_name)
+    ]
     is_core = [meaning in ("core", "part") for meaning in meanings]
     is_whole = [meaning in ("core", "part", "whole", "oedema") for meaning in meanings]
     complete = whole_is_named or "oedema" in meanings
