@@ -30,6 +30,7 @@ def rounded(volume):
     return Volume(np.rint(volume.array), volume.grid)
 
 
+@pytest.mark.slow
 def test_segmentation_and_contours_give_the_density_of_the_nifti_files(world, tmp_path):
     made = world_patient()
     patient = Patient(t1gd=rounded(made.t1gd), flair=rounded(made.flair), core=made.core, whole=made.whole)

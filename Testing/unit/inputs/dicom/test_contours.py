@@ -193,7 +193,7 @@ def test_the_even_odd_rule_is_that_of_a_point_by_point_count(corners):
         crossings = 0
         for a, b in zip(polygon, np.roll(polygon, -1, axis=0)):
             if (a[0] <= i) != (b[0] <= i):
-                crossings += a[1] + (i - a[0]) / (b[0] - a[0]) * (b[1] - a[1]) < j
+                crossings += a[1] + (i - a[0]) / (b[0] - a[0]) * (b[1] - a[1]) <= j
         assert found[i, j] == crossings % 2
     square = np.array([[1.5, 1.5], [9.5, 1.5], [9.5, 8.5], [1.5, 8.5]])
     by_other = Polygon(square).contains_points(np.argwhere(np.ones(shape))).reshape(shape)
