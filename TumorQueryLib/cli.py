@@ -260,7 +260,7 @@ def add_patient_options(parser: argparse.ArgumentParser) -> None:
     files.add_argument("--t1gd", type=Path, required=True, metavar="F", help="contrast-enhanced T1")
     files.add_argument("--flair", type=Path, metavar="F", help="FLAIR; shown in the report")
     files.add_argument("--t1", type=Path, metavar="F", help="T1 without contrast; drives the registration where given")
-    files.add_argument("--segmentation", type=Path, metavar="F", help="label map, or Slicer's .seg.nrrd")
+    files.add_argument("--segmentation", type=Path, metavar="F", help="label map, .seg.nrrd, DICOM SEG or RTSTRUCT")
     files.add_argument("--core", type=Path, metavar="F", help="mask of the tumour core (with --whole)")
     files.add_argument("--whole", type=Path, metavar="F", help="mask of the whole tumour, oedema included")
     files.add_argument(

@@ -16,6 +16,7 @@ from TumorQueryLib.geometry.brain import find_background
 from TumorQueryLib.geometry.grid import Grid, Volume, resample, resample_mask
 from TumorQueryLib.geometry.regions import TumorMasks, bounding_box
 from TumorQueryLib.inputs.checks import ImageFile, check_plausible_grid
+from TumorQueryLib.inputs.drawn_on import IMAGE_NAMES, image_drawn_on
 from TumorQueryLib.inputs.image_files import read_image_file
 from TumorQueryLib.inputs.labels import ROUNDING, regions_from_label_map, regions_from_segments
 
@@ -44,7 +45,8 @@ class Patient:
     brain_mask : Volume of bool, optional
     labels : str, optional
         The convention by which the segmentation was read: its name, the form
-        core=.../whole=..., or "segment names: core=.../whole=..." where those said it.
+        core=.../whole=..., or "segment names: core=.../whole=..." ("terminology codes:
+        ...", "segment names and terminology codes: ...") where those said it.
     inputs : tuple of dict
         What went in, as result.json holds it: role, SHA-256 and grid (affine to RAS
         mm), no name and no path. Made from the arrays where it is not given.
@@ -86,27 +88,30 @@ class Patient:
         labels: str | None = None,
         brain_mask: str | Path | None = None,
     ) -> Patient:
-        """Read a patient from files: NIfTI, NRRD, MetaImage or DICOM series folders.
+        """Read a patient from files: NIfTI, NRRD, MetaImage or DICOM.
 
         Parameters
         ----------
         t1gd, flair, t1 : path
             Images; each may be on a grid of its own.
         segmentation : path
-            A label map, or a Slicer segmentation (.seg.nrrd) read by segment name.
+            A label map, or segments read by what they say they are: a Slicer
+            segmentation (.seg.nrrd), a DICOM segmentation (SEG) or contours (RTSTRUCT).
         core, whole : path
             Two masks instead of the segmentation; the core may be left out.
         labels : str, optional
             What the segmentation's labels mean: brats2013, brats2018, brats2023,
-            brats2024, brats-peds, decathlon, or `core=1,4/whole=1,2,4`; for a Slicer
-            segmentation `core=NAME,.../whole=NAME,...`. A label map always needs one;
-            segment names that say what they are need none.
+            brats2024, brats-peds, decathlon, or `core=1,4/whole=1,2,4`; for segments
+            `core=NAME,.../whole=NAME,...`. A label map always needs one; segments that
+            say what they are need none.
         brain_mask : path, optional
 
         Raises
         ------
         InputError
             When a file or the call is not accepted.
+        MissingDependencyError
+            For a DICOM segmentation, when highdicom is not installed.
         """
         if segmentation is None and whole is None:
             raise InputError("Give a segmentation, or masks of the core and of the whole tumour.")
@@ -118,15 +123,23 @@ class Patient:
         inputs: list[dict[str, Any]] = []
         warnings: list[str] = []
 
+        files: dict[str, ImageFile] = {}
+
         def read(path: str | Path, role: str, name: str) -> ImageFile:
-            file = read_image_file(path, name, is_mask=role in ("segmentation", "core", "whole"))
+            is_mask = role not in IMAGE_NAMES
+            file = read_image_file(path, name, is_mask=is_mask, references=tuple(files.values()))
+            if is_mask:
+                drawn_on = image_drawn_on(file, files, name)
+                if drawn_on and files[drawn_on].frame_of_reference != files["t1gd"].frame_of_reference:
+                    warnings.append(_other_frame(name, drawn_on))
             inputs.append(_input_record(role, file.sha256, file.volume.grid))
             warnings.extend(file.warnings)
             return file
 
-        for role, name, path in (("t1gd", "T1Gd", t1gd), ("flair", "FLAIR", flair), ("t1", "T1", t1)):
+        for role, path in (("t1gd", t1gd), ("flair", flair), ("t1", t1)):
             if path is not None:
-                images[role] = read(path, role, name).volume
+                files[role] = read(path, role, IMAGE_NAMES[role])
+                images[role] = files[role].volume
         if segmentation is not None:
             file = read(segmentation, "segmentation", "segmentation")
             if file.segments:
@@ -134,6 +147,7 @@ class Patient:
             else:
                 regions = regions_from_label_map(file.volume.array, labels)
             labels = regions.labels
+            warnings.extend(regions.warnings)
             images["core"], images["whole"] = (Volume(m, file.volume.grid) for m in (regions.core, regions.whole))
         for role, name, path in (
             ("core", "core mask", core),
@@ -141,8 +155,7 @@ class Patient:
             ("brain_mask", "brain mask", brain_mask),
         ):
             if path is not None:
-                volume = read(path, role, name).volume
-                images[role] = Volume(_mask_from_values(volume.array, name), volume.grid)
+                images[role] = _mask_of(read(path, role, name), name)
         if "core" not in images:
             grid = images["whole"].grid
             images["core"] = Volume(np.zeros(grid.shape, dtype=bool), grid)
@@ -218,6 +231,15 @@ class Patient:
             )
         if inside < 0.95:
             warnings.append(f"{1 - inside:.0%} of the segmented tumour lies outside {where}.")
+
+
+def _other_frame(name: str, drawn_on: str) -> str:
+    """The warning about a segmentation of an image that need not lie on the T1Gd."""
+    image = IMAGE_NAMES[drawn_on]
+    return (
+        f"The {name} was drawn on the {image}, whose frame of reference (DICOM) is not the T1Gd's: look in the report "
+        f"whether {image} and T1Gd lie on each other."
+    )
 
 
 def _input_record(role: str, sha256: str, grid: Grid) -> dict[str, Any]:
@@ -308,6 +330,21 @@ def _on_grid(mask: Volume, grid: Grid) -> Volume:
     # With a rim, since a mask cropped to what it holds ends there and does not go on.
     start, stop = np.array([-1, -1, -1]), np.array(mask.array.shape) + 1
     return resample_mask(Volume(np.pad(mask.array, 1), mask.grid.cropped(start, stop)), grid)
+
+
+def _mask_of(file: ImageFile, name: str) -> Volume:
+    """The one region in a file.
+
+    Raises `InputError` where there are several.
+    """
+    drawn = [segment for segment in file.segments if segment.mask.any()]
+    if len(drawn) > 1:
+        raise InputError(
+            f"The {name} holds several segments ({', '.join(repr(segment.name) for segment in drawn[:8])}); a mask is "
+            "one. Give the file as the segmentation (--segmentation), its segments named by labels."
+        )
+    array = drawn[0].mask if drawn else _mask_from_values(file.volume.array, name)
+    return Volume(array, file.volume.grid)
 
 
 def _mask_from_values(array: NDArray, name: str) -> NDArray[np.bool_]:
