@@ -17,7 +17,7 @@ from TumorQueryLib.base.files import output_errors, replaced_file
 from TumorQueryLib.base.method import Method
 from TumorQueryLib.base.parallel import dask_client
 from TumorQueryLib.base.progress import Progress, no_progress
-from TumorQueryLib.inputs.cohort_file import FILE_COLUMNS, CohortRow, read_cohort
+from TumorQueryLib.inputs.cohort_file import CohortRow, read_cohort
 from TumorQueryLib.results.files import read_result
 from TumorQueryLib.results.folder import remove_leftovers
 
@@ -240,7 +240,7 @@ def _ended_on_dask(rows: list[CohortRow], method: Method, out: str, address: str
         futures = {
             client.submit(
                 infer_row,
-                CohortRow(row.patient, _with_absolute_paths(row.files)),
+                row.with_paths(os.path.abspath),  # workers have working folders of their own
                 method,
                 out,
                 key=f"tumorquery-{row.patient}",
@@ -270,11 +270,6 @@ def _refuse_foreign_summary(summary: Path, cohort: Path) -> None:
             f"{summary} was not written by a run of TumorQuery, and the cohort's summary would replace it; "
             "name another folder."
         )
-
-
-def _with_absolute_paths(files: dict[str, str]) -> dict[str, str]:
-    """The same files by absolute paths, since workers have working folders of their own."""
-    return {name: os.path.abspath(value) if name in FILE_COLUMNS else value for name, value in files.items()}
 
 
 def write_summary(rows: Sequence[Mapping[str, Any]], path: Path) -> None:

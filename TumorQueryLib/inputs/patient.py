@@ -16,6 +16,7 @@ from TumorQueryLib.geometry.brain import find_background
 from TumorQueryLib.geometry.grid import Grid, Volume, resample, resample_mask
 from TumorQueryLib.geometry.regions import TumorMasks, bounding_box
 from TumorQueryLib.inputs.checks import ImageFile, check_plausible_grid
+from TumorQueryLib.inputs.dicom.study import Study, choose_series, read_study
 from TumorQueryLib.inputs.image_files import read_image_file
 from TumorQueryLib.inputs.labels import ROUNDING, regions_from_label_map, regions_from_segments
 
@@ -76,7 +77,7 @@ class Patient:
     @classmethod
     def load(
         cls,
-        t1gd: str | Path,
+        t1gd: str | Path | None = None,
         flair: str | Path | None = None,
         t1: str | Path | None = None,
         *,
@@ -85,6 +86,7 @@ class Patient:
         whole: str | Path | None = None,
         labels: str | None = None,
         brain_mask: str | Path | None = None,
+        study: str | Path | Study | None = None,
     ) -> Patient:
         """Read a patient from files: NIfTI, NRRD, MetaImage or DICOM series folders.
 
@@ -102,31 +104,44 @@ class Patient:
             segmentation `core=NAME,.../whole=NAME,...`. A label map always needs one;
             segment names that say what they are need none.
         brain_mask : path, optional
+        study : path or Study, optional
+            A DICOM folder to take images and segmentation from, where the choice is unambiguous; what
+            is taken although it is only likely stands in `warnings`. `t1gd`, `flair`, `t1` and
+            `segmentation` then choose a series by its UID, its number or a path.
 
         Raises
         ------
         InputError
             When a file or the call is not accepted.
         """
+        images: dict[str, Volume] = {}
+        inputs: list[dict[str, Any]] = []
+        warnings: list[str] = []
+        files: dict[str, Any] = {"t1gd": t1gd, "flair": flair, "t1": t1, "segmentation": segmentation}
+        if study is not None:
+            study = study if isinstance(study, Study) else read_study(study)
+            choice = choose_series(study, **files, needs_segmentation=core is None and whole is None)
+            files |= choice.files
+            segmentation = files["segmentation"]
+            warnings.extend(choice.warnings)
+        if files["t1gd"] is None:
+            raise InputError("Give a T1Gd image, or a study folder to take it from.")
         if segmentation is None and whole is None:
             raise InputError("Give a segmentation, or masks of the core and of the whole tumour.")
         if segmentation is not None and (core is not None or whole is not None):
             raise InputError("Give either a segmentation or masks of the core and of the whole tumour, not both.")
         if labels is not None and segmentation is None:
             raise InputError("A label convention belongs to a segmentation; masks of core and whole tumour need none.")
-        images: dict[str, Volume] = {}
-        inputs: list[dict[str, Any]] = []
-        warnings: list[str] = []
 
-        def read(path: str | Path, role: str, name: str) -> ImageFile:
+        def read(path: Any, role: str, name: str) -> ImageFile:
             file = read_image_file(path, name, is_mask=role in ("segmentation", "core", "whole"))
             inputs.append(_input_record(role, file.sha256, file.volume.grid))
             warnings.extend(file.warnings)
             return file
 
-        for role, name, path in (("t1gd", "T1Gd", t1gd), ("flair", "FLAIR", flair), ("t1", "T1", t1)):
-            if path is not None:
-                images[role] = read(path, role, name).volume
+        for role, name in (("t1gd", "T1Gd"), ("flair", "FLAIR"), ("t1", "T1")):
+            if files[role] is not None:
+                images[role] = read(files[role], role, name).volume
         if segmentation is not None:
             file = read(segmentation, "segmentation", "segmentation")
             if file.segments:
