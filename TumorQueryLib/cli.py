@@ -355,12 +355,12 @@ def run_infer(options: argparse.Namespace) -> None:
         raise InputError("Give the T1Gd image with --t1gd, or a DICOM study with --study.")
     with progress_bar() as progress:
         if options.study is not None:
-            files["study"] = study_to_take_from(options, progress)
+            files["study"] = study_to_take_from(options, progress=progress)
         result = infer_files(files, method_of(options), options.out, progress=progress)
     print_summary(result, options.out)
 
 
-def study_to_take_from(options: argparse.Namespace, progress: Progress) -> Study:
+def study_to_take_from(options: argparse.Namespace, *, progress: Progress) -> Study:
     """The study of `infer --study`, after saying what is taken from it."""
     from TumorQueryLib.inputs.dicom.study import choice_as_text, choose_series, read_study
 

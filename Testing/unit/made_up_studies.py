@@ -28,9 +28,9 @@ TIMES = {
     "none": {},
 }
 AFFINES = {
-    "axial": np.diag([-1.0, -1.0, 5.0, 1.0]),
-    "sagittal": np.array([[0, 0, 1.2, 0], [-1.0, 0, 0, 0], [0, -1.0, 0, 0], [0, 0, 0, 1.0]]),
-    "coronal": np.array([[-1.0, 0, 0, 0], [0, 0, 3.0, 0], [0, -1.0, 0, 0], [0, 0, 0, 1.0]]),
+    "axial": np.diag([-3.0, -3.0, 9.0, 1.0]),
+    "sagittal": np.array([[0, 0, 9.0, 0], [-3.0, 0, 0, 0], [0, -3.0, 0, 0], [0, 0, 0, 1.0]]),
+    "coronal": np.array([[-3.0, 0, 0, 0], [0, 0, 9.0, 0], [0, -3.0, 0, 0], [0, 0, 0, 1.0]]),
 }
 
 
@@ -75,7 +75,7 @@ class MadeUpStudy:
         """A series of slices of one file each; returns its UID."""
         number, uid = values.pop("number", len(self.series) + 1), generate_uid()
         affine = AFFINES[plane] if affine is None else affine
-        array = np.full((8, 8, count), 100, dtype=np.uint16) if array is None else array
+        array = np.full((32, 32, count), 100, dtype=np.uint16) if array is None else array
         axes = np.diag([-1.0, -1.0, 1.0]) @ affine[:3, :3]
         spacing = np.linalg.norm(axes, axis=0)
         files = []
@@ -196,7 +196,7 @@ def usual_study(**values) -> MadeUpStudy:
     study.add("Ax T2 FLAIR", "flair", time="1010")
     study.add("Ax DWI", "epi", time="1015", ImageType=["ORIGINAL", "PRIMARY", "DIFFUSION"])
     study.add("ADC", "epi", time="1015", ImageType=["DERIVED", "PRIMARY", "ADC"])
-    study.add("Ax T1 POST GAD", "t1 spin echo", time="1030", ContrastBolusAgent="Gadovist")
+    study.add("Ax T1 POST GAD", "t1 spin echo", time="1030", count=12, ContrastBolusAgent="Gadovist")
     study.add(
         "Cor MPR", "t1 spin echo", plane="coronal", ImageType=["DERIVED", "SECONDARY", "MPR"],
         ContrastBolusAgent="Gadovist",

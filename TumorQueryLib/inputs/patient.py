@@ -114,17 +114,14 @@ class Patient:
         InputError
             When a file or the call is not accepted.
         """
-        images: dict[str, Volume] = {}
-        inputs: list[dict[str, Any]] = []
-        warnings: list[str] = []
-        files: dict[str, Any] = {"t1gd": t1gd, "flair": flair, "t1": t1, "segmentation": segmentation}
+        taken: tuple[str, ...] = ()
         if study is not None:
+            named = {"t1gd": t1gd, "flair": flair, "t1": t1, "segmentation": segmentation}
             study = study if isinstance(study, Study) else read_study(study)
-            choice = choose_series(study, **files, needs_segmentation=core is None and whole is None)
-            files |= choice.files
-            segmentation = files["segmentation"]
-            warnings.extend(choice.warnings)
-        if files["t1gd"] is None:
+            choice = choose_series(study, **named, needs_segmentation=core is None and whole is None)
+            t1gd, flair, t1, segmentation = (choice.files.get(role) for role in named)
+            taken = choice.warnings
+        if t1gd is None:
             raise InputError("Give a T1Gd image, or a study folder to take it from.")
         if segmentation is None and whole is None:
             raise InputError("Give a segmentation, or masks of the core and of the whole tumour.")
@@ -132,16 +129,19 @@ class Patient:
             raise InputError("Give either a segmentation or masks of the core and of the whole tumour, not both.")
         if labels is not None and segmentation is None:
             raise InputError("A label convention belongs to a segmentation; masks of core and whole tumour need none.")
+        images: dict[str, Volume] = {}
+        inputs: list[dict[str, Any]] = []
+        warnings: list[str] = list(taken)
 
-        def read(path: Any, role: str, name: str) -> ImageFile:
+        def read(path: str | Path, role: str, name: str) -> ImageFile:
             file = read_image_file(path, name, is_mask=role in ("segmentation", "core", "whole"))
             inputs.append(_input_record(role, file.sha256, file.volume.grid))
             warnings.extend(file.warnings)
             return file
 
-        for role, name in (("t1gd", "T1Gd"), ("flair", "FLAIR"), ("t1", "T1")):
-            if files[role] is not None:
-                images[role] = read(files[role], role, name).volume
+        for role, name, path in (("t1gd", "T1Gd", t1gd), ("flair", "FLAIR", flair), ("t1", "T1", t1)):
+            if path is not None:
+                images[role] = read(path, role, name).volume
         if segmentation is not None:
             file = read(segmentation, "segmentation", "segmentation")
             if file.segments:

@@ -138,7 +138,7 @@ class Choice:
         What was taken although it is not certain, and what was left out; without names and paths.
     """
 
-    files: dict[str, Path | tuple[Path, ...]]
+    files: dict[str, Any]
     series: dict[str, StudySeries]
     warnings: tuple[str, ...] = ()
 
@@ -225,7 +225,7 @@ def choose_series(
         and says what to write.
     """
     given = {"t1gd": t1gd, "flair": flair, "t1": t1, "segmentation": segmentation}
-    files: dict[str, Path | tuple[Path, ...]] = {}
+    files: dict[str, Any] = {}
     series: dict[str, StudySeries] = {}
     said: list[str] = []
 
@@ -234,7 +234,7 @@ def choose_series(
             files[role] = one
             return
         series[role] = one
-        files[role] = one.files if role != "segmentation" else one.files[0]
+        files[role] = _one_file(one) if one.kind.role in (SEGMENTATION, CONTOURS) else one.files
 
     for role, value in given.items():
         if value is not None:
@@ -249,7 +249,7 @@ def choose_series(
             if found is not None:
                 take(role, found)
     if needs_segmentation and "segmentation" not in files:
-        take("segmentation", _the_segmentation(study, of_study))
+        series["segmentation"], files["segmentation"] = _the_segmentation(study, of_study)
     for role, one in series.items():
         if chosen is not None and one.header.study_uid != chosen.header.study_uid and role != "segmentation":
             said.append(
@@ -332,8 +332,18 @@ def _only(
     return one
 
 
-def _the_segmentation(study: Study, of_study: Sequence[StudySeries]) -> Path:
-    """The one file with a segmentation or contours."""
+def _one_file(series: StudySeries) -> Path:
+    """The file of a segmentation that is named by its series."""
+    if len(series.files) > 1:
+        raise InputError(
+            f"The segmentation, {series.described}, has {len(series.files)} files, such as {series.files[0]}; name the "
+            "file that is meant with --segmentation F."
+        )
+    return series.files[0]
+
+
+def _the_segmentation(study: Study, of_study: Sequence[StudySeries]) -> tuple[StudySeries, Path]:
+    """The one file with a segmentation or contours, and its series."""
 
     def files(series: Sequence[StudySeries]) -> list[tuple[StudySeries, Path]]:
         return [(one, path) for one in series if one.kind.role in (SEGMENTATION, CONTOURS) for path in one.files]
@@ -352,7 +362,7 @@ def _the_segmentation(study: Study, of_study: Sequence[StudySeries]) -> Path:
             f"The study in {study.folder} holds {len(found)} segmentations: {listed}; name the file that is meant with "
             "--segmentation F."
         )
-    return found[0][1]
+    return found[0]
 
 
 def _named(study: Study, role: str, value: str | os.PathLike) -> StudySeries | Path:
@@ -453,10 +463,7 @@ def _proposal(study: Study) -> tuple[dict[str, str] | None, list[str]]:
         choice = choose_series(study)
     except InputError as error:
         said.append(str(error))
-    uids = {role: one.header.uid for role, one in choice.series.items()}
-    if isinstance(path := choice.files.get("segmentation"), Path):
-        uids["segmentation"] = next(one.header.uid for one in study.series if path in one.files)
-    return uids, said
+    return {role: one.header.uid for role, one in choice.series.items()}, said
 
 
 def study_as_text(study: Study) -> str:
