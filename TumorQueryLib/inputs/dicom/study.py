@@ -319,7 +319,7 @@ def _only(
     if unclear:
         said.append(
             f"{_capital(_names(unclear))} may be {ROLE_NAMES[role]} and {'was' if len(unclear) == 1 else 'were'} left "
-            f"out: {unclear[0].kind.why}."
+            f"out (--{role} takes it): {unclear[0].kind.why}."
         )
     if not found:
         return None

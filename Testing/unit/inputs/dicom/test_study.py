@@ -1,6 +1,7 @@
 """Study folders as archives export them: every layout, what is taken from them, and what is never guessed."""
 
 import json
+import random
 import shutil
 
 import numpy as np
@@ -305,6 +306,28 @@ def test_a_table_of_an_ambiguous_study_ends_with_what_to_name(tmp_path):
     study = read_study(write_studies(tmp_path, made))
     assert describe_study(study)["chosen"] is None
     assert "--t1gd UID" in study_as_text(study).splitlines()[-1]
+
+
+def test_damaged_headers_end_in_a_table_or_a_sentence(tmp_path):
+    made = MadeUpStudy()
+    made.add_enhanced("T1", "T1", te=4, tr=9, ti=300, time="1000", agent="Gd")
+    made.add("AX T1 GD", "t1 spin echo", count=2, time="1000", ContrastBolusAgent="Gd")
+    made.add_seg("Core", "Edema")
+    made.add_contours("GTV")
+    files = {path: path.read_bytes() for path in write_studies(tmp_path, made).rglob("*.dcm")}
+    generator = random.Random(5)
+    for _ in range(40):
+        for path, whole in files.items():
+            data = bytearray(whole)
+            for _ in range(generator.choice((0, 1, 3, 10, 40))):
+                data[generator.randrange(128, min(len(data), 2500))] = generator.choice((0, 255, 65, 92, 83))
+            path.write_bytes(data[: generator.randrange(132, len(data))] if generator.random() < 0.1 else data)
+        try:
+            study = read_study(tmp_path)
+        except InputError:
+            continue
+        assert study_as_text(study)
+        json.dumps(describe_study(study), allow_nan=False).encode()
 
 
 def test_a_folder_is_not_left_changed(tmp_path):
