@@ -20,11 +20,12 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from TumorQueryLib.base.console import complain, open_streams, private_traceback, say, silence_output
 from TumorQueryLib.base.errors import Cancelled, InputError, OutputError, TumorQueryError
 from TumorQueryLib.base.method import FOCI, REFINEMENTS, REGISTRATIONS, Method
-from TumorQueryLib.base.progress import Progress
+from TumorQueryLib.base.progress import Progress, part
 from TumorQueryLib.base.version import __version__
 from TumorQueryLib.strategies.base import ARCHITECTURES, learned_strategies, strategy_table
 
 if TYPE_CHECKING:
+    from TumorQueryLib.inputs.dicom.study import Study
     from TumorQueryLib.results.result import Result
 
 NOTHING_WRITTEN = "no result was written"
@@ -130,10 +131,23 @@ def make_parser() -> Parser:
     add_method_options(infer)
     infer.set_defaults(run=run_infer)
 
+    study = commands.add_parser("study", help="show what a DICOM folder holds, and what would be taken for what")
+    study.add_argument("study", type=Path, metavar="DIR", help="an archive's export, whatever its layout")
+    study.add_argument("--json", type=Path, metavar="FILE", help="write it there too")
+    study.set_defaults(run=run_study)
+
     cohort = commands.add_parser("cohort", help="infer many patients; one failure never stops the rest")
-    cohort.add_argument("cohort", type=Path, metavar="FILE.csv", help="a row for each patient")
+    cohort.add_argument(
+        "cohort",
+        type=Path,
+        metavar="FILE.csv|FOLDER",
+        help="a row for each patient; or a BIDS dataset, BraTS' folders, or a folder of DICOM studies to find them in",
+    )
     cohort.add_argument(
         "--out", type=Path, required=True, metavar="DIR", help="gets a folder a patient and summary.csv"
+    )
+    cohort.add_argument(
+        "--list", action="store_true", help="of a folder: only write DIR/cohort.csv, the patients that were found"
     )
     where = cohort.add_mutually_exclusive_group()
     where.add_argument("--workers", type=whole_number, default=1, metavar="N", help="patients at a time (1)")
@@ -256,8 +270,11 @@ def names(text: str) -> list[str]:
 
 def add_patient_options(parser: argparse.ArgumentParser) -> None:
     """Options that name a patient's files."""
-    files = parser.add_argument_group("patient (NIfTI, NRRD, MHA files or DICOM series folders)")
-    files.add_argument("--t1gd", type=Path, required=True, metavar="F", help="contrast-enhanced T1")
+    files = parser.add_argument_group(
+        "patient (NIfTI, NRRD, MHA files or DICOM series folders; with --study the UID or number of a series too)"
+    )
+    files.add_argument("--study", type=Path, metavar="DIR", help="DICOM study to take images and segmentation from")
+    files.add_argument("--t1gd", type=Path, metavar="F", help="contrast-enhanced T1")
     files.add_argument("--flair", type=Path, metavar="F", help="FLAIR; shown in the report")
     files.add_argument("--t1", type=Path, metavar="F", help="T1 without contrast; drives the registration where given")
     files.add_argument("--segmentation", type=Path, metavar="F", help="label map, .seg.nrrd, DICOM SEG or RTSTRUCT")
@@ -339,17 +356,39 @@ def run_infer(options: argparse.Namespace) -> None:
     """`tumorquery infer`."""
     from TumorQueryLib.jobs import infer_files
 
+    names = ("study", "t1gd", "flair", "t1", "segmentation", "core", "whole", "labels", "brain_mask")
+    files = {name: getattr(options, name) for name in names}
+    if options.study is None and options.t1gd is None:
+        raise InputError("Give the T1Gd image with --t1gd, or a DICOM study with --study.")
     with progress_bar() as progress:
-        result = infer_files(
-            {
-                name: getattr(options, name)
-                for name in ("t1gd", "flair", "t1", "segmentation", "core", "whole", "labels", "brain_mask")
-            },
-            method_of(options),
-            options.out,
-            progress=progress,
-        )
+        if options.study is not None:
+            files["study"] = study_to_take_from(options, progress=progress)
+        result = infer_files(files, method_of(options), options.out, progress=progress)
     print_summary(result, options.out)
+
+
+def study_to_take_from(options: argparse.Namespace, *, progress: Progress) -> Study:
+    """The study of `infer --study`, after saying what is taken from it."""
+    from TumorQueryLib.inputs.dicom.study import choice_as_text, choose_series, read_study
+
+    study = read_study(options.study, progress=part(progress, 0.0, 0.02))
+    named = {name: getattr(options, name) for name in ("t1gd", "flair", "t1", "segmentation")}
+    masks = options.core is not None or options.whole is not None
+    say(choice_as_text(choose_series(study, **named, needs_segmentation=not masks)))
+    return study
+
+
+def run_study(options: argparse.Namespace) -> None:
+    """`tumorquery study`."""
+    from TumorQueryLib.base.files import output_errors, write_json
+    from TumorQueryLib.inputs.dicom.study import describe_study, read_study, study_as_text
+
+    with progress_bar() as progress:
+        study = read_study(options.study, progress=progress)
+    say(study_as_text(study))
+    if options.json is not None:
+        with output_errors(options.json):
+            write_json(describe_study(study), options.json)
 
 
 def method_of(options: argparse.Namespace) -> Method:
@@ -361,9 +400,16 @@ def run_cohort_command(options: argparse.Namespace) -> None:
     """`tumorquery cohort`; patients that failed are named, and make the exit status 2."""
     from TumorQueryLib.cohort import run_cohort
 
+    path = options.cohort
+    if path.is_dir():
+        path = list_folder(path, options.out)
+        if options.list:
+            return
+    elif options.list:
+        raise InputError(f"--list writes the CSV file of a folder, and {path} is none.")
     with progress_bar() as progress:
         rows = run_cohort(
-            options.cohort,
+            path,
             options.out,
             method=method_of(options),
             workers=options.workers,
@@ -376,6 +422,20 @@ def run_cohort_command(options: argparse.Namespace) -> None:
     say(f"{len(rows) - len(failed)} of {len(rows)} patients done; {options.out / 'summary.csv'} has a row for each.")
     if failed:
         raise InputError(f"{len(failed)} of {len(rows)} patients failed; {options.out / 'summary.csv'} says why.")
+
+
+def list_folder(folder: Path, out: Path) -> Path:
+    """Find the patients in a folder, say them and write their CSV file; returns its path."""
+    from TumorQueryLib.inputs.cohort_folder import find_patients, write_cohort_file
+
+    with progress_bar() as progress:
+        found = find_patients(folder, progress=progress)
+    say(f"{len(found.rows)} patients found in {folder} ({found.kind}).")
+    for line in found.said:
+        say(f"  {line}")
+    path = write_cohort_file(found, out)
+    say(f"{path} has a row for each.")
+    return path
 
 
 def print_summary(result: Result, out: Path) -> None:

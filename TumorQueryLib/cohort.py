@@ -23,7 +23,7 @@ from TumorQueryLib.base.parallel import dask_client
 from TumorQueryLib.base.progress import Progress, no_progress
 from TumorQueryLib.database.store import bundled_databases
 from TumorQueryLib.estimates.fit import Fit
-from TumorQueryLib.inputs.cohort_file import FILE_COLUMNS, CohortRow, read_cohort
+from TumorQueryLib.inputs.cohort_file import CohortRow, read_cohort
 from TumorQueryLib.results.files import read_result
 from TumorQueryLib.results.folder import remove_leftovers
 from TumorQueryLib.strategies.base import parse_strategy_options, strategy_info
@@ -269,7 +269,7 @@ def _ended_on_dask(
         futures = {
             client.submit(
                 _infer_on_dask,
-                CohortRow(row.patient, _with_absolute_files(row.files)),
+                row.with_paths(os.path.abspath),  # workers have working folders of their own
                 method,
                 out,
                 ending.name,
@@ -372,11 +372,6 @@ def _with_absolute_paths(method: Method) -> Method:
             for name, value in method.strategy_options.items()
         },
     )
-
-
-def _with_absolute_files(files: dict[str, str]) -> dict[str, str]:
-    """A patient's files by absolute paths."""
-    return {name: os.path.abspath(value) if name in FILE_COLUMNS else value for name, value in files.items()}
 
 
 def write_summary(rows: Sequence[Mapping[str, Any]], path: Path) -> None:

@@ -111,7 +111,7 @@ def run_infer(job: Mapping[str, Any], *, progress: Progress) -> Path:
     arguments, out = dict(job["arguments"]), Path(_text(job, "out"))
     known = inspect.signature(Patient.load).parameters
     files = {name: arguments.pop(name) for name in known if name in arguments}
-    _text(files, "t1gd")
+    _text(files, "t1gd", needed="study" not in files)
     for name in files:
         _text(files, name, needed=False)
     for name, value in arguments.items():

@@ -50,7 +50,8 @@ SIGNATURES = {
     "Atlas.load": "(name='SRI24')",
     "Patient": "(*, t1gd, core, whole, flair=None, t1=None, brain_mask=None, labels=None, inputs=(), warnings=())",
     "Patient.load": (
-        "(t1gd, flair=None, t1=None, *, segmentation=None, core=None, whole=None, labels=None, brain_mask=None)"
+        "(t1gd=None, flair=None, t1=None, *, segmentation=None, core=None, whole=None, labels=None, brain_mask=None, "
+        "study=None)"
     ),
     "GrowthParameters": "(seed, diffusivity, proliferation, duration)",
     "Match": "(entry, dice_core, dice_whole, score)",

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from TumorQueryLib.base.errors import InputError
 from TumorQueryLib.inputs.checks import ACCEPTED_FORMATS, ImageFile, check_plausible_grid, head_of
-from TumorQueryLib.inputs.dicom.series import is_dicom, read_dicom
+from TumorQueryLib.inputs.dicom.series import is_dicom, read_dicom, read_series
 from TumorQueryLib.inputs.metaimage import is_metaimage, read_metaimage
 from TumorQueryLib.inputs.nifti import is_nifti, read_nifti
 from TumorQueryLib.inputs.nrrd import is_nrrd, read_nrrd
@@ -32,7 +32,7 @@ OTHER_FILES = {
 
 
 def read_image_file(
-    path: str | Path, role: str, *, is_mask: bool = False, references: Sequence[ImageFile] = ()
+    path: str | Path | tuple[Path, ...], role: str, *, is_mask: bool = False, references: Sequence[ImageFile] = ()
 ) -> ImageFile:
     """Read an image: NIfTI, NRRD, MetaImage, one file or a folder of a DICOM series, a mask from SEG or RTSTRUCT too.
 
@@ -41,7 +41,8 @@ def read_image_file(
 
     Parameters
     ----------
-    path : str or Path
+    path : str or Path, or tuple of Path
+        A tuple holds the files of one DICOM series.
     role : str
         What the file is for, such as "T1Gd"; errors name it.
     is_mask : bool
@@ -59,6 +60,8 @@ def read_image_file(
     MissingDependencyError
         When it is a DICOM segmentation and highdicom is not installed.
     """
+    if isinstance(path, tuple):
+        return _read_series(path, role, is_mask)
     path = Path(path)
     try:
         os.fsencode(path).decode("utf-8")
@@ -80,6 +83,16 @@ def read_image_file(
         raise InputError(f"The {role} file {path} cannot be read: {error.strerror or error}.") from error
     check_plausible_grid(file.volume.grid, role, is_mask=is_mask)
     return file
+
+
+def _read_series(paths: tuple[Path, ...], role: str, is_mask: bool) -> ImageFile:
+    """The files of one DICOM series."""
+    try:
+        return read_series(paths, role, is_mask=is_mask)
+    except OSError as error:
+        raise InputError(
+            f"The {role} file {error.filename or paths[0]} cannot be read: {error.strerror or error}."
+        ) from error
 
 
 def _read(path: Path, role: str, is_mask: bool, references: Sequence[ImageFile]) -> ImageFile:

@@ -16,6 +16,7 @@ from TumorQueryLib.geometry.brain import find_background
 from TumorQueryLib.geometry.grid import Grid, Volume, resample, resample_mask
 from TumorQueryLib.geometry.regions import TumorMasks, bounding_box
 from TumorQueryLib.inputs.checks import ImageFile, check_plausible_grid
+from TumorQueryLib.inputs.dicom.study import Study, choose_series, read_study
 from TumorQueryLib.inputs.drawn_on import IMAGE_NAMES, image_drawn_on
 from TumorQueryLib.inputs.image_files import read_image_file
 from TumorQueryLib.inputs.labels import ROUNDING, regions_from_label_map, regions_from_segments
@@ -78,7 +79,7 @@ class Patient:
     @classmethod
     def load(
         cls,
-        t1gd: str | Path,
+        t1gd: str | Path | None = None,
         flair: str | Path | None = None,
         t1: str | Path | None = None,
         *,
@@ -87,6 +88,7 @@ class Patient:
         whole: str | Path | None = None,
         labels: str | None = None,
         brain_mask: str | Path | None = None,
+        study: str | Path | Study | None = None,
     ) -> Patient:
         """Read a patient from files: NIfTI, NRRD, MetaImage or DICOM.
 
@@ -105,6 +107,10 @@ class Patient:
             `core=NAME,.../whole=NAME,...`. A label map always needs one; segments that
             say what they are need none.
         brain_mask : path, optional
+        study : path or Study, optional
+            A DICOM folder to take images and segmentation from, where the choice is unambiguous; what
+            is taken although it is only likely stands in `warnings`. `t1gd`, `flair`, `t1` and
+            `segmentation` then choose a series by its UID, its number or a path.
 
         Raises
         ------
@@ -113,6 +119,15 @@ class Patient:
         MissingDependencyError
             For a DICOM segmentation, when highdicom is not installed.
         """
+        taken: tuple[str, ...] = ()
+        if study is not None:
+            named = {"t1gd": t1gd, "flair": flair, "t1": t1, "segmentation": segmentation}
+            study = study if isinstance(study, Study) else read_study(study)
+            choice = choose_series(study, **named, needs_segmentation=core is None and whole is None)
+            t1gd, flair, t1, segmentation = (choice.files.get(role) for role in named)
+            taken = choice.warnings
+        if t1gd is None:
+            raise InputError("Give a T1Gd image, or a study folder to take it from.")
         if segmentation is None and whole is None:
             raise InputError("Give a segmentation, or masks of the core and of the whole tumour.")
         if segmentation is not None and (core is not None or whole is not None):
@@ -121,7 +136,7 @@ class Patient:
             raise InputError("A label convention belongs to a segmentation; masks of core and whole tumour need none.")
         images: dict[str, Volume] = {}
         inputs: list[dict[str, Any]] = []
-        warnings: list[str] = []
+        warnings: list[str] = list(taken)
 
         files: dict[str, ImageFile] = {}
 

@@ -179,6 +179,23 @@ def read_dicom(path: Path, role: str, *, is_mask: bool = False, references: Sequ
         raise InputError(f"The {role} in {path} is damaged DICOM; copy or export it again.") from error
 
 
+def read_series(paths: Sequence[Path], role: str, *, is_mask: bool = False) -> ImageFile:
+    """Read the files of one series, wherever they lie; see `read_dicom`."""
+    where = f"folder {os.path.commonpath([path.parent for path in paths])}"
+    try:
+        files = [one for one in _datasets(paths) if one.other_object is None]
+        if len(files) < len(paths):
+            raise InputError(
+                f"The {role} series in the {where} has {len(paths) - len(files)} files that cannot be read or are no "
+                "images; copy or export it again."
+            )
+        return _read_series(files, role, where, is_mask)
+    except (InputError, OSError, MemoryError):
+        raise
+    except Exception as error:
+        raise InputError(f"The {role} series in the {where} is damaged DICOM; copy or export it again.") from error
+
+
 def _read(path: Path, role: str, is_mask: bool, references: Sequence[ImageFile]) -> ImageFile:
     """The one series in a folder, or of a file."""
     if path.is_dir():
