@@ -86,7 +86,9 @@ ATTRIBUTES = {
     "Volume": "array grid",
     "Match": "dice_core dice_sum dice_whole entry score",
     "GrowthParameters": "diffusivity duration from_identifiable infiltration_length proliferation rho_t seed",
-    "Estimate": ("anatomy as_json density fit fit_in_anatomy in_patient infiltration_lengths_mm name of parameters"),
+    "Estimate": (
+        "anatomy as_json density fit fit_in_anatomy in_patient infiltration_lengths_mm name of or_better parameters"
+    ),
     "Fit": "as_json dice_core dice_sum dice_whole from_json observed_ml of predicted_ml quality",
     "Result": (
         "chosen core database density estimate estimates matched_parameters matches method patient query refinement "

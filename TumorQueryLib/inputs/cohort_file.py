@@ -67,11 +67,11 @@ class CohortRow:
         )
 
     def _is_series(self, column: str) -> bool:
-        """Whether a value is the UID or the number of a series of the row's study."""
+        """Whether a value is the UID or the number of a series of the row's study, or says that none is wanted."""
         return (
             "study" in self.files
             and column in ("t1gd", "flair", "t1", "segmentation")
-            and re.fullmatch(r"\d+(\.\d+)*", self.files[column]) is not None
+            and re.fullmatch(r"\d+(\.\d+)*|none", self.files[column]) is not None
         )
 
 

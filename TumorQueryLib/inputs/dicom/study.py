@@ -49,6 +49,8 @@ NO_AGENT = {
     *("no contrast", "sin contraste", "ohne km"),
 }
 #: Words of the roles for sentences, with the option that names a series.
+#: What stands for a FLAIR or T1 that is to be left out.
+NO_SERIES = "none"
 ROLE_NAMES = {"t1gd": "T1Gd", "flair": "FLAIR", "t1": "T1", "segmentation": "segmentation"}
 
 TAGS = [
@@ -213,8 +215,8 @@ def choose_series(
     ----------
     study : Study
     t1gd, flair, t1, segmentation : optional
-        What the user names: the UID of a series, its number where only one has it, or a path. The
-        others are then taken from the T1Gd's study.
+        What the user names: the UID of a series, its number where only one has it, or a path; `NO_SERIES`
+        leaves FLAIR or T1 out. The others are then taken from the T1Gd's study.
     needs_segmentation : bool
         Whether a segmentation is looked for; not where the user gives masks.
 
@@ -237,14 +239,14 @@ def choose_series(
         files[role] = _one_file(one) if one.kind.role in (SEGMENTATION, CONTOURS) else one.files
 
     for role, value in given.items():
-        if value is not None:
+        if value is not None and not (role in ("flair", "t1") and str(value) == NO_SERIES):
             take(role, _named(study, role, value))
     if "t1gd" not in files:
         take("t1gd", _the_t1gd(study, said))
     chosen = series.get("t1gd")
     of_study = [one for one in study.series if chosen is None or one.header.study_uid == chosen.header.study_uid]
     for role, kind in (("flair", FLAIR), ("t1", T1)):
-        if role not in files:
+        if role not in files and str(given[role]) != NO_SERIES:
             found = _only(of_study, role, kind, study, said, taken=list(series.values()))
             if found is not None:
                 take(role, found)
@@ -314,7 +316,8 @@ def _only(
     if len(found) > 1:
         raise InputError(
             f"The study in {study.folder} holds {len(found)} series that may be the {ROLE_NAMES[role]}: "
-            f"{_listed(found)}; name the one that is meant with --{role} UID (or its number)."
+            f"{_listed(found)}; name the one that is meant with --{role} UID (or its number), or leave it out "
+            f"with --{role} {NO_SERIES}."
         )
     if unclear:
         said.append(

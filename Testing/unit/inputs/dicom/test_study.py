@@ -191,6 +191,8 @@ def test_two_flairs_are_not_guessed_either(tmp_path):
     study = read_study(write_studies(tmp_path, made))
     refused(study, "2 series that may be the FLAIR", uid, "--flair", needs_segmentation=False)
     assert taken(choose_series(study, flair=uid, needs_segmentation=False))["flair"] == "Sag FLAIR 3D"
+    for none in ("none", Path("none")):  # as Python and as the command line have it
+        assert "flair" not in taken(choose_series(study, flair=none, needs_segmentation=False))
 
 
 def test_without_a_segmentation_it_says_what_to_give(tmp_path):
@@ -284,7 +286,7 @@ def test_the_table_and_the_json_show_no_patient(tmp_path):
     study = read_study(write_studies(tmp_path, made))
     text, described = study_as_text(study), describe_study(study)
     written = json.dumps(described)
-    for private in ("SECRET", "PERSON", "1950"):
+    for private in ("SECRET", "PERSON", "19500101", "1950-01-01"):
         assert private not in text + written + choice_as_text(choose_series(study)) + repr(study.series)
     lines = text.splitlines()
     (row,) = (line for line in lines if "Ax T1 POST GAD" in line)
