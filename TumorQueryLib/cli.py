@@ -261,7 +261,12 @@ def add_patient_options(parser: argparse.ArgumentParser) -> None:
         metavar="CONVENTION",
         help="brats2013, brats2018, brats2023, brats2024, brats-peds, decathlon, or like core=1,4/whole=1,2,4",
     )
-    files.add_argument("--brain-mask", type=Path, metavar="F", help="where the images still have the skull")
+    files.add_argument(
+        "--segmentation-on",
+        choices=("t1gd", "flair", "t1"),
+        help="image that it was drawn on (by default the one whose grid it shares, else the T1Gd)",
+    )
+    files.add_argument("--brain-mask", type=Path, metavar="F", help="instead of the extraction where there is a skull")
 
 
 def add_method_options(parser: argparse.ArgumentParser) -> None:
@@ -289,6 +294,13 @@ def add_method_options(parser: argparse.ArgumentParser) -> None:
     add("refine_solves", "budget of the refinement in solves", type=whole_number, metavar="N")
     add("refine_seconds", "budget of the refinement in time", type=positive_number, metavar="S")
     add("foci", "tumours to fit; auto tries two where the core has two large parts", choices=FOCI)
+    method.add_argument(
+        "--no-align",
+        dest="align",
+        action="store_false",
+        default=usual.align,
+        help="leave T1 and FLAIR where they lie, though the patient moved between them and the T1Gd",
+    )
     add("top", "number of ranked matches", type=whole_number, metavar="K")
 
 
@@ -336,7 +348,17 @@ def run_infer(options: argparse.Namespace) -> None:
         result = infer_files(
             {
                 name: getattr(options, name)
-                for name in ("t1gd", "flair", "t1", "segmentation", "core", "whole", "labels", "brain_mask")
+                for name in (
+                    "t1gd",
+                    "flair",
+                    "t1",
+                    "segmentation",
+                    "core",
+                    "whole",
+                    "labels",
+                    "brain_mask",
+                    "segmentation_on",
+                )
             },
             method_of(options),
             options.out,

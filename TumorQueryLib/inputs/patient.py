@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,9 @@ from TumorQueryLib.geometry.regions import TumorMasks, bounding_box
 from TumorQueryLib.inputs.checks import ImageFile, check_plausible_grid
 from TumorQueryLib.inputs.image_files import read_image_file
 from TumorQueryLib.inputs.labels import ROUNDING, regions_from_label_map, regions_from_segments
+
+#: The images by role, as a user knows them.
+IMAGE_NAMES = {"t1gd": "T1Gd", "flair": "FLAIR", "t1": "T1"}
 
 #: Smallest whole tumour, in ml, that is more than a slip of the brush.
 SMALLEST_WHOLE_ML = 0.1
@@ -50,6 +54,12 @@ class Patient:
         mm), no name and no path. Made from the arrays where it is not given.
     warnings : tuple of str
         What a user has to know about this input; construction adds to it.
+    segmentation_on : {"t1gd", "flair", "t1"}, optional
+        The image on which core and whole tumour were drawn, and with which they move. By
+        default, for each mask by itself, the image whose grid it shares, else the T1Gd.
+    aligned : bool
+        Whether the images lie as they will be used. Before that, a mask that was drawn on
+        another image is not yet compared with the T1Gd, nor with a mask drawn on a third.
 
     Raises
     ------
@@ -60,7 +70,7 @@ class Patient:
     -----
     After construction images are float32 and finite; `core` and `whole` share one
     grid, the finer one of the two and grown where it does not hold both, and the core
-    lies within the whole tumour.
+    lies within the whole tumour. `drawn_on` names the image of each mask by role.
     """
 
     t1gd: Volume
@@ -72,6 +82,10 @@ class Patient:
     labels: str | None = None
     inputs: tuple[dict[str, Any], ...] = ()
     warnings: tuple[str, ...] = ()
+    segmentation_on: str | None = None
+    aligned: bool = False
+    drawn_on: dict[str, str] = field(init=False, repr=False)
+    _given: dict[str, Any] = field(init=False, repr=False)
 
     @classmethod
     def load(
@@ -85,6 +99,7 @@ class Patient:
         whole: str | Path | None = None,
         labels: str | None = None,
         brain_mask: str | Path | None = None,
+        segmentation_on: str | None = None,
     ) -> Patient:
         """Read a patient from files: NIfTI, NRRD, MetaImage or DICOM series folders.
 
@@ -102,6 +117,8 @@ class Patient:
             segmentation `core=NAME,.../whole=NAME,...`. A label map always needs one;
             segment names that say what they are need none.
         brain_mask : path, optional
+        segmentation_on : {"t1gd", "flair", "t1"}, optional
+            The image on which the segmentation was drawn (see `Patient`).
 
         Raises
         ------
@@ -124,9 +141,9 @@ class Patient:
             warnings.extend(file.warnings)
             return file
 
-        for role, name, path in (("t1gd", "T1Gd", t1gd), ("flair", "FLAIR", flair), ("t1", "T1", t1)):
+        for role, path in (("t1gd", t1gd), ("flair", flair), ("t1", t1)):
             if path is not None:
-                images[role] = read(path, role, name).volume
+                images[role] = read(path, role, IMAGE_NAMES[role]).volume
         if segmentation is not None:
             file = read(segmentation, "segmentation", "segmentation")
             if file.segments:
@@ -146,7 +163,8 @@ class Patient:
         if "core" not in images:
             grid = images["whole"].grid
             images["core"] = Volume(np.zeros(grid.shape, dtype=bool), grid)
-        return cls(**images, labels=labels, inputs=tuple(inputs), warnings=tuple(warnings))
+        given: dict[str, Any] = {**images, "labels": labels, "segmentation_on": segmentation_on}
+        return cls(**given, inputs=tuple(inputs), warnings=tuple(warnings))
 
     def __post_init__(self) -> None:
         warnings = list(self.warnings)
@@ -155,7 +173,7 @@ class Patient:
             for role in ("t1gd", "flair", "t1", "core", "whole", "brain_mask")
             if (volume := getattr(self, role)) is not None
         )
-        for role, name in (("t1gd", "T1Gd"), ("flair", "FLAIR"), ("t1", "T1")):
+        for role, name in IMAGE_NAMES.items():
             volume = getattr(self, role)
             if volume is not None:
                 object.__setattr__(self, role, _checked_image(volume, name, warnings))
@@ -163,12 +181,75 @@ class Patient:
             volume = getattr(self, role)
             if volume is not None and volume.array.dtype != bool:
                 raise InputError(f"The {role} has to be a mask of truth values, it holds {volume.array.dtype}.")
-        core, whole = _checked_regions(self.core, self.whole, warnings)
+        object.__setattr__(self, "drawn_on", self._drawn_on())
+        object.__setattr__(self, "_given", {"core": self.core, "whole": self.whole, "warnings": tuple(warnings)})
+        together = self.aligned or self.drawn_on["core"] == self.drawn_on["whole"]
+        core, whole = _checked_regions(self.core, self.whole, warnings, together=together)
         object.__setattr__(self, "core", core)
         object.__setattr__(self, "whole", whole)
         self._check_places(warnings)
         object.__setattr__(self, "inputs", inputs)
         object.__setattr__(self, "warnings", tuple(dict.fromkeys(warnings)))
+
+    def moved(self, moves: Mapping[str, NDArray[np.float64]]) -> Patient:
+        """The patient with images moved, and the masks that were drawn on them; checked anew, as they lie then.
+
+        Parameters
+        ----------
+        moves : mapping of str to ndarray, shape (4, 4)
+            Rigid map of an image's points by its role, "flair" or "t1" (RAS mm); others stay. Nothing is resampled.
+
+        Raises
+        ------
+        InputError
+            When what was moved does not lie over one another.
+        """
+        if not moves and set(self.drawn_on.values()) == {"t1gd"}:
+            return self
+
+        def placed(volume: Volume, image: str) -> Volume:
+            return Volume(volume.array, volume.grid.moved(moves[image])) if image in moves else volume
+
+        def if_given(volume: Volume | None, image: str) -> Volume | None:
+            return None if volume is None else placed(volume, image)
+
+        return Patient(
+            t1gd=self.t1gd,
+            flair=if_given(self.flair, "flair"),
+            t1=if_given(self.t1, "t1"),
+            core=placed(self._given["core"], self.drawn_on["core"]),
+            whole=placed(self._given["whole"], self.drawn_on["whole"]),
+            brain_mask=if_given(self.brain_mask, self.drawn_on["brain_mask"]),
+            labels=self.labels,
+            inputs=self.inputs,
+            warnings=self._given["warnings"],
+            segmentation_on=self.segmentation_on,
+            aligned=True,
+        )
+
+    def _drawn_on(self) -> dict[str, str]:
+        """The image on which each mask was drawn, by role."""
+        named = self.segmentation_on
+        images = {role: volume for role in IMAGE_NAMES if (volume := getattr(self, role)) is not None}
+        if named is not None and named not in IMAGE_NAMES:
+            raise InputError(
+                f"There is no image {named!r} that a segmentation is drawn on; choose one of {', '.join(IMAGE_NAMES)}."
+            )
+        if named is not None and named not in images:
+            raise InputError(
+                f"The segmentation is said to be drawn on the {IMAGE_NAMES[named]}, which is not given; give it, or "
+                f"name one of {', '.join(images)}."
+            )
+        found = {}
+        for role in ("core", "whole", "brain_mask"):
+            mask = getattr(self, role)
+            same = [name for name, image in images.items() if mask and mask.grid.matches(image.grid)]
+            # Tools crop a mask to what it holds.
+            same += [name for name, image in images.items() if mask and mask.grid.shares_lattice(image.grid)]
+            found[role] = named if named is not None and role != "brain_mask" else (*same, "t1gd")[0]
+        if not self.core.array.any():
+            found["core"] = found["whole"]
+        return found
 
     @property
     def registration_image(self) -> Volume:
@@ -184,7 +265,8 @@ class Patient:
     def _check_places(self, warnings: list[str]) -> None:
         """Refuse images and masks that do not lie over one another."""
         points = self.whole.grid.to_ras(np.argwhere(self.whole.array))
-        for name, volume in (("T1Gd", self.t1gd), ("FLAIR", self.flair), ("T1", self.t1)):
+        for role, name in IMAGE_NAMES.items():
+            volume = getattr(self, role)
             if volume is None:
                 continue
             inside = _share_inside(points, volume.grid)
@@ -202,15 +284,18 @@ class Patient:
                     f"Head or brain in {name} and T1Gd overlap by only {overlap:.0%}: the patient moved between them; "
                     f"register the {name} to the T1Gd first."
                 )
-        if self.brain_mask is not None:
-            brain = resample_mask(self.brain_mask, self.t1gd.grid).array
-            if not brain.any():
-                raise InputError("The brain mask is empty, or lies elsewhere in space than the T1Gd.")
+        # Where the images may still move, the tumour is looked at on the one that it was drawn on.
+        role = "t1gd" if self.aligned else self.drawn_on["whole"]
+        image = getattr(self, role)
+        if self.brain_mask is not None and not resample_mask(self.brain_mask, self.t1gd.grid).array.any():
+            raise InputError("The brain mask is empty, or lies elsewhere in space than the T1Gd.")
+        if self.brain_mask is not None and (self.aligned or self.drawn_on["brain_mask"] == role):
+            brain = resample_mask(self.brain_mask, image.grid).array
             where = "the brain mask"
         else:
-            brain = find_background(self.t1gd.array).foreground
-            where = "the imaged tissue of the T1Gd"
-        tumour = self.regions_on_t1gd.whole
+            brain = find_background(image.array).foreground
+            where = f"the imaged tissue of the {IMAGE_NAMES[role]}"
+        tumour = self.regions_on_t1gd.whole if role == "t1gd" else resample_mask(self.whole, image.grid).array
         inside = float(brain[tumour].mean()) if tumour.any() else 0.0
         if inside < 0.5:
             raise InputError(
@@ -244,14 +329,18 @@ def _checked_image(volume: Volume, name: str, warnings: list[str]) -> Volume:
     return Volume(array, volume.grid)
 
 
-def _checked_regions(core: Volume, whole: Volume, warnings: list[str]) -> tuple[Volume, Volume]:
-    """Core and whole tumour on one grid, the core within the whole tumour."""
+def _checked_regions(core: Volume, whole: Volume, warnings: list[str], *, together: bool) -> tuple[Volume, Volume]:
+    """Core and whole tumour on one grid, the core within the whole tumour.
+
+    Where they do not yet lie together, because the images that they were drawn on may still move, a core that lies
+    elsewhere is no fault.
+    """
     check_plausible_grid(whole.grid, "segmentation", is_mask=True)
     if not whole.array.any():
         raise InputError("The segmentation is empty: there is no voxel of the whole tumour.")
     if not core.grid.matches(whole.grid):
         check_plausible_grid(core.grid, "core mask", is_mask=True)
-        if core.array.any() and _share_inside(core.grid.to_ras(np.argwhere(core.array)), whole.grid) < 0.5:
+        if together and core.array.any() and _share_inside(core.grid.to_ras(np.argwhere(core.array)), whole.grid) < 0.5:
             raise InputError(
                 "The core mask lies elsewhere in space than the whole tumour mask; draw both on one image."
             )
@@ -265,7 +354,7 @@ def _checked_regions(core: Volume, whole: Volume, warnings: list[str]) -> tuple[
             "Check the segmentation and its labels."
         )
     outside_ml = (core.array & ~whole.array).sum() * voxel
-    if core_ml > whole_ml or outside_ml > 0.5 * core_ml:
+    if core_ml > whole_ml or (together and outside_ml > 0.5 * core_ml):
         raise InputError(
             f"The core ({core_ml:.1f} ml, {outside_ml:.1f} ml of it outside the whole tumour) does not fit into "
             f"the whole tumour ({whole_ml:.1f} ml). The whole tumour is oedema and core together: are the two masks "

@@ -11,7 +11,7 @@ from TumorQueryLib.base.errors import TumorQueryError
 from TumorQueryLib.base.progress import Progress, no_progress, part
 from TumorQueryLib.database import TumorDatabase, sample_synthetic
 from TumorQueryLib.geometry.regions import TumorMasks
-from TumorQueryLib.inference import register_patient
+from TumorQueryLib.inference import place_patient
 from TumorQueryLib.inputs.cohort_file import read_cohort
 from TumorQueryLib.inputs.patient import Patient
 from TumorQueryLib.registration import Registration
@@ -59,7 +59,7 @@ class LeftOut:
 def cohort_cases(
     cohort: str | os.PathLike, atlas: Atlas, mode: str = "deformable", *, progress: Progress = no_progress
 ) -> Iterator[Case | LeftOut]:
-    """Patients of a cohort file, registered to the atlas, in the file's order.
+    """Patients of a cohort file, aligned and registered to the atlas, in the file's order.
 
     Parameters
     ----------
@@ -85,12 +85,11 @@ def cohort_cases(
         report = part(progress, number / len(rows), (number + 1) / len(rows))
         report(0.0, f"Registering {row.patient}")
         try:
-            patient = row.load()
-            registration, masks = register_patient(patient, atlas, mode, progress=report)
+            placed = place_patient(row.load(), atlas, mode, progress=report)
         except TumorQueryError as error:
             yield LeftOut(row.patient, str(error))
         else:
-            yield Case(row.patient, masks, patient, registration)
+            yield Case(row.patient, placed.query, placed.patient, placed.registration)
 
 
 def synthetic_cases(
