@@ -58,7 +58,7 @@ def made_up_result(patient, *, chosen="refined", thresholds=(0.6, 0.2), warnings
         "method": Method(),
         "database": DatabaseIdentity("0" * 64, 5000, "SRI24", "1" * 64, *thresholds),
         "registration": Registration(space.patient_to_atlas, space.atlas_to_patient, "none", QUALITY, ()),
-        "alignment": {},
+        "alignment": None,
         "brain": PatientBrain("stripped"),
         "query": observed,
         "matches": (Match(entry=3, dice_core=0.5, dice_whole=0.75, score=1.25), Match(4, 0.5, 0.5, 1.0)),
