@@ -4,14 +4,16 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 from small_world import patient_of_masks, world_patient
 
 from TumorQueryLib.base.errors import Cancelled, DatabaseError
+from TumorQueryLib.base.method import Method
 from TumorQueryLib.database import TumorDatabase
 from TumorQueryLib.estimates.refine import Refinement
 from TumorQueryLib.estimates.search import Solve
-from TumorQueryLib.geometry.grid import Grid, Volume
-from TumorQueryLib.geometry.regions import TumorMasks
+from TumorQueryLib.geometry.grid import Grid, Volume, volume_from_image
+from TumorQueryLib.geometry.regions import TumorMasks, dice
 from TumorQueryLib.growth import simulate
 from TumorQueryLib.inference import (
     alignment_warnings,
@@ -24,6 +26,7 @@ from TumorQueryLib.inference import (
 from TumorQueryLib.inputs.patient import Patient
 from TumorQueryLib.registration import Alignment
 from TumorQueryLib.strategies.direct import Direct
+from TumorQueryLib.studies.phantom import head_with_skull
 
 
 @pytest.fixture(scope="module")
@@ -296,3 +299,37 @@ def test_a_given_brain_mask_wins_and_moves_with_its_image():
     brain = find_patient_brain(world_patient(brain_mask=mask))
     assert brain.source == "given"
     assert brain.mask is mask
+
+
+@pytest.fixture(scope="module")
+def with_skull(atlas):
+    """A head with skull in the atlas's place, whose tumour reaches beyond the brain, and what is found of it."""
+    image, _ = head_with_skull(atlas)
+    points = image.grid.to_ras(np.moveaxis(np.indices(image.grid.shape), 0, -1))
+    distance = np.linalg.norm(points - atlas.t1.grid.centre - (55.0, 0.0, 25.0), axis=-1)
+    core, whole = (Volume(distance < radius, image.grid) for radius in (9.0, 20.0))
+    patient = Patient(t1gd=image, core=core, whole=whole)
+    return infer(patient, Method(registration="none", refine="none"), atlas=atlas)
+
+
+@pytest.mark.slow
+def test_the_brain_of_a_head_is_extracted_and_holds_the_whole_tumour(with_skull, atlas, tmp_path):
+    content = with_skull.to_json()
+    assert content["brain"]["source"] == "extracted"
+    assert not any("seems to contain the skull" in warning for warning in with_skull.warnings)
+    assert (with_skull.brain.mask.array >= with_skull.patient.whole.array).all()
+    _, brain = head_with_skull(atlas)
+    assert dice(with_skull.brain.mask.array, brain.array) > 0.85
+    with_skull.write(tmp_path)
+    written = sitk.ReadImage(str(tmp_path / content["outputs"]["brain"]))
+    assert written.GetPixelID() == sitk.sitkUInt8
+    mask = volume_from_image(written)
+    assert mask.grid.matches(with_skull.patient.t1gd.grid)
+    np.testing.assert_array_equal(mask.array != 0, with_skull.brain.mask.array)
+
+
+@pytest.mark.slow
+def test_a_tumour_beyond_the_extracted_brain_is_said(with_skull):
+    added = with_skull.brain.added_share
+    assert added > 0.02
+    assert any(f"{added:.0%} of the segmented tumour" in warning for warning in with_skull.warnings)

@@ -6,8 +6,10 @@ from awkward_grids import centred_grid, placed_affine
 from scipy import ndimage
 
 from TumorQueryLib.base.errors import Cancelled
-from TumorQueryLib.geometry.grid import Grid, Volume, resample
+from TumorQueryLib.geometry.grid import Grid, Volume, resample, resample_mask
+from TumorQueryLib.geometry.regions import dice
 from TumorQueryLib.geometry.transforms import rotation_matrix
+from TumorQueryLib.inputs.image_files import read_image_file
 from TumorQueryLib.registration import align_images
 from TumorQueryLib.studies.phantom import head_with_skull
 
@@ -141,3 +143,39 @@ def test_what_progress_raises_ends_the_alignment(heads):
 
 def test_one_image_alone_needs_no_alignment(heads):
     assert align_images(heads["stripped"], {}) == {}
+
+
+def real_image(folder, patient, name) -> Volume:
+    """A patient's image, float32."""
+    volume = read_image_file(folder / "patients" / patient / f"{name}.nii.gz", name, is_mask=False).volume
+    return Volume(volume.array.astype(np.float32), volume.grid)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("patient", ["TCIA02_135", "TCIA01_201", "TCIA10_639"])
+def test_real_images_that_were_aligned_before_stay(test_data, patient):
+    t1gd, flair = (real_image(test_data, patient, name) for name in ("t1gd", "flair"))
+    assert not align_images(t1gd, {"flair": flair})["flair"].moved
+
+
+@pytest.mark.slow
+def test_a_real_patient_who_moved_is_found_with_the_skull_and_without(test_data):
+    """The patient lay on other slices, 5.5 mm thick, for the FLAIR; HD-BET's masks of both tell the truth to 2 mm."""
+    found = {}
+    for folder in ("TCGA-FG-6692_head", "TCGA-FG-6692_native"):
+        t1gd, flair = (real_image(test_data, folder, name) for name in ("t1gd", "flair"))
+        found[folder] = align_images(t1gd, {"flair": flair})["flair"]
+        assert found[folder].moved
+    brain, of_flair = (
+        Volume(mask.array > 0.5, mask.grid)
+        for mask in (real_image(test_data, "TCGA-FG-6692_head", f"brain_{name}") for name in ("t1gd", "flair"))
+    )
+    before = dice(resample_mask(of_flair, brain.grid).array, brain.array)
+    points = brain.grid.to_ras(np.argwhere(brain.array)[::1000])
+    placed = []
+    for alignment in found.values():
+        there = Volume(of_flair.array, of_flair.grid.moved(alignment.matrix))
+        assert dice(resample_mask(there, brain.grid).array, brain.array) > max(0.96, before)
+        back = np.linalg.inv(alignment.matrix)
+        placed.append(points @ back[:3, :3].T + back[:3, 3])
+    assert np.linalg.norm(placed[0] - placed[1], axis=1).max() < 2.5
