@@ -121,10 +121,11 @@ class _Scan:
         grid = self.image.grid
         start, stop = bounding_box(self.region.array)
         margin = np.ceil(ring / grid.spacing).astype(int)
-        start, stop = start - margin, stop + margin
-        if self.has_skull:
-            # What lies beyond the field of view of a head is unknown; beyond a stripped brain there is nothing.
-            start, stop = np.maximum(start, 0), np.minimum(stop, grid.shape)
+        # What lies beyond the field of view of a head, or of a brain that is cut by it, is unknown; beyond a brain
+        # that ends within it there is nothing.
+        known = np.zeros(3, dtype=bool) if self.has_skull else np.ones(3, dtype=bool)
+        start = np.where(known & (start > 0), start - margin, np.maximum(start - margin, 0))
+        stop = np.where(known & (stop < grid.shape), stop + margin, np.minimum(stop + margin, grid.shape))
         box = grid.cropped(start, stop)
         step = spacing / grid.spacing
         i, j, k = (max(2, int(n)) for n in np.floor((np.array(box.shape) - 1) / step) + 1)

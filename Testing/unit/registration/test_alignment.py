@@ -105,6 +105,21 @@ def test_what_lies_right_is_not_moved(heads, affine):
     assert found.as_json()["matrix"] == np.eye(4).tolist()
 
 
+def test_a_slab_is_aligned_by_what_it_shows(heads):
+    """Beyond its faces the brain goes on, though nothing of it is seen there."""
+    t1gd = on_grid(heads["stripped"], COARSEST)
+    flair = on_grid(other_contrast(heads["stripped"], False), placed_affine(spacing=(2.0, 2.0, 5.0)))
+    first, last = flair.grid.shape[2] // 2 - 3, flair.grid.shape[2] // 2 + 8
+    i, j, _ = flair.grid.shape
+    slab = Volume(flair.array[:, :, first:last], flair.grid.cropped((0, 0, first), (i, j, last)))
+    assert not align_images(t1gd, {"flair": slab})["flair"].moved
+    true = rigid(*SMALL, t1gd.grid.centre)
+    moved = Volume(slab.array, slab.grid.moved(np.linalg.inv(true)))
+    millimetres, degrees = how_far_off(align_images(t1gd, {"flair": moved})["flair"].matrix, true, slab.grid.centre)
+    assert millimetres < 1.0
+    assert degrees < 1.0
+
+
 def test_a_move_that_makes_nothing_better_is_doubted(heads):
     """A ball of noise above the head: no head moves so far, and nowhere does it fit."""
     t1gd = on_grid(heads["stripped"], COARSEST)
