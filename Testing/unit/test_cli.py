@@ -251,7 +251,9 @@ def test_the_result_holds_what_the_contract_says(results, world):
             assert found["rho_t"] == pytest.approx(found["proliferation_per_day"] * found["duration_days"])
     assert 1 <= result["refinement"]["solves"] <= 6
     assert result["refinement"]["stopped"] == "budget"
-    assert set(result["timings_s"]) == {*("load", "registration", "query", "match", "refinement", "total")}
+    assert set(result["timings_s"]) == {
+        *("load", "alignment", "brain", "registration", "query", "match", "refinement", "total")
+    }
     assert {path.name for path in folder.iterdir()} == {*result["outputs"].values(), "result.json"}
 
 
