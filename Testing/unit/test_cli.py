@@ -497,3 +497,13 @@ def test_bad_cohort_files_are_said_before_any_work(tmp_path, capsys, text, word)
     assert status == 2
     assert word in said
     assert not (tmp_path / "out").exists()
+
+
+def test_images_are_aligned_unless_that_is_declined():
+    call = ["infer", "--t1gd", "t1gd.nii", "--segmentation", "seg.nii", "--out", "out"]
+    usual = make_parser().parse_args(call)
+    assert method_of(usual).align is True
+    assert usual.segmentation_on is None
+    left = make_parser().parse_args([*call, "--no-align", "--segmentation-on", "flair"])
+    assert method_of(left).align is False
+    assert left.segmentation_on == "flair"
