@@ -285,7 +285,12 @@ def add_patient_options(parser: argparse.ArgumentParser) -> None:
         metavar="CONVENTION",
         help="brats2013, brats2018, brats2023, brats2024, brats-peds, decathlon, or like core=1,4/whole=1,2,4",
     )
-    files.add_argument("--brain-mask", type=Path, metavar="F", help="where the images still have the skull")
+    files.add_argument(
+        "--segmentation-on",
+        choices=("t1gd", "flair", "t1"),
+        help="image that it was drawn on (by default the one whose grid it shares, else the T1Gd)",
+    )
+    files.add_argument("--brain-mask", type=Path, metavar="F", help="instead of the extraction where there is a skull")
 
 
 def add_method_options(parser: argparse.ArgumentParser) -> None:
@@ -313,6 +318,13 @@ def add_method_options(parser: argparse.ArgumentParser) -> None:
     add("refine_solves", "budget of the refinement in solves", type=whole_number, metavar="N")
     add("refine_seconds", "budget of the refinement in time", type=positive_number, metavar="S")
     add("foci", "tumours to fit; auto tries two where the core has two large parts", choices=FOCI)
+    method.add_argument(
+        "--no-align",
+        dest="align",
+        action="store_false",
+        default=usual.align,
+        help="leave T1 and FLAIR where they lie, though the patient moved between them and the T1Gd",
+    )
     add("top", "number of ranked matches", type=whole_number, metavar="K")
 
 
@@ -356,7 +368,7 @@ def run_infer(options: argparse.Namespace) -> None:
     """`tumorquery infer`."""
     from TumorQueryLib.jobs import infer_files
 
-    names = ("study", "t1gd", "flair", "t1", "segmentation", "core", "whole", "labels", "brain_mask")
+    names = ("study", "t1gd", "flair", "t1", "segmentation", "core", "whole", "labels", "brain_mask", "segmentation_on")
     files = {name: getattr(options, name) for name in names}
     if options.study is None and options.t1gd is None:
         raise InputError("Give the T1Gd image with --t1gd, or a DICOM study with --study.")

@@ -50,7 +50,11 @@ def infer_files(
     """
     # What can be refused without reading an image is refused first.
     parse_strategy_options(method.strategy, method.strategy_options)
-    files = [value for name, value in patient_files.items() if name != "labels" and value is not None]
+    files = [
+        value
+        for name, value in patient_files.items()
+        if name not in ("labels", "segmentation_on") and value is not None
+    ]
     with result_folder(out, inputs=files) as stage:
         progress(0.0, "Reading the patient's files")
         reading: dict[str, float] = {}

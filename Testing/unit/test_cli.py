@@ -252,7 +252,9 @@ def test_the_result_holds_what_the_contract_says(results, world):
             assert found["rho_t"] == pytest.approx(found["proliferation_per_day"] * found["duration_days"])
     assert 1 <= result["refinement"]["solves"] <= 6
     assert result["refinement"]["stopped"] == "budget"
-    assert set(result["timings_s"]) == {*("load", "registration", "query", "match", "refinement", "total")}
+    assert set(result["timings_s"]) == {
+        *("load", "alignment", "brain", "registration", "query", "match", "refinement", "total")
+    }
     assert {path.name for path in folder.iterdir()} == {*result["outputs"].values(), "result.json"}
 
 
@@ -547,3 +549,13 @@ def test_a_cohort_takes_workers_or_a_cluster(capsys, tmp_path):
     status, said = called(capsys, *call)
     assert status == 2
     assert "not allowed with argument --workers" in said
+
+
+def test_images_are_aligned_unless_that_is_declined():
+    call = ["infer", "--t1gd", "t1gd.nii", "--segmentation", "seg.nii", "--out", "out"]
+    usual = make_parser().parse_args(call)
+    assert method_of(usual).align is True
+    assert usual.segmentation_on is None
+    left = make_parser().parse_args([*call, "--no-align", "--segmentation-on", "flair"])
+    assert method_of(left).align is False
+    assert left.segmentation_on == "flair"

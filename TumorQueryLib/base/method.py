@@ -46,6 +46,8 @@ class Method:
         Seconds after which the refinement ends with the best so far.
     foci : {"auto", "1", "2"}
         Or the number 1 or 2. Whether two tumours are tried: "auto" where the core has two components of at least 1 ml.
+    align : bool
+        Move T1 and FLAIR, and what was drawn on them, onto the T1Gd where the patient moved between them.
 
     Raises
     ------
@@ -63,6 +65,7 @@ class Method:
     refine_solves: int = DEFAULT_SOLVES
     refine_seconds: float | None = None
     foci: str = "auto"
+    align: bool = True
 
     def __post_init__(self) -> None:
         for name in ("database", "atlas"):
@@ -79,6 +82,8 @@ class Method:
             value = getattr(self, name)
             if value not in accepted:
                 raise InputError(f"There is no {name} {value!r}; choose one of {', '.join(accepted)}.")
+        if not isinstance(self.align, bool):
+            raise InputError(f"align is true or false, not {self.align!r}.")
         for name in ("top", "refine_solves"):
             value = getattr(self, name)
             if not _is_number(value, Integral) or value < 1:

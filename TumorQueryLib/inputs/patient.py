@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,12 @@ class Patient:
         mm), no name and no path. Made from the arrays where it is not given.
     warnings : tuple of str
         What a user has to know about this input; construction adds to it.
+    segmentation_on : {"t1gd", "flair", "t1"}, optional
+        The image on which core and whole tumour were drawn, and with which they move. By
+        default, for each mask by itself, the image whose grid it shares, else the T1Gd.
+    aligned : bool
+        Whether the images lie as they will be used. Before that, a mask that was drawn on
+        another image is not yet compared with the T1Gd, nor with a mask drawn on a third.
 
     Raises
     ------
@@ -63,7 +70,7 @@ class Patient:
     -----
     After construction images are float32 and finite; `core` and `whole` share one
     grid, the finer one of the two and grown where it does not hold both, and the core
-    lies within the whole tumour.
+    lies within the whole tumour. `drawn_on` names the image of each mask by role.
     """
 
     t1gd: Volume
@@ -75,6 +82,10 @@ class Patient:
     labels: str | None = None
     inputs: tuple[dict[str, Any], ...] = ()
     warnings: tuple[str, ...] = ()
+    segmentation_on: str | None = None
+    aligned: bool = False
+    drawn_on: dict[str, str] = field(init=False, repr=False)
+    _given: dict[str, Any] = field(init=False, repr=False)
 
     @classmethod
     def load(
@@ -89,6 +100,7 @@ class Patient:
         labels: str | None = None,
         brain_mask: str | Path | None = None,
         study: str | Path | Study | None = None,
+        segmentation_on: str | None = None,
     ) -> Patient:
         """Read a patient from files: NIfTI, NRRD, MetaImage or DICOM.
 
@@ -111,6 +123,8 @@ class Patient:
             A DICOM folder to take images and segmentation from, where the choice is unambiguous; what
             is taken although it is only likely stands in `warnings`. `t1gd`, `flair`, `t1` and
             `segmentation` then choose a series by its UID, its number or a path.
+        segmentation_on : {"t1gd", "flair", "t1"}, optional
+            The image on which the segmentation was drawn (see `Patient`).
 
         Raises
         ------
@@ -119,62 +133,18 @@ class Patient:
         MissingDependencyError
             For a DICOM segmentation, when highdicom is not installed.
         """
+        paths: dict[str, Any] = {"t1gd": t1gd, "flair": flair, "t1": t1, "segmentation": segmentation}
         taken: tuple[str, ...] = ()
         if study is not None:
-            named = {"t1gd": t1gd, "flair": flair, "t1": t1, "segmentation": segmentation}
             study = study if isinstance(study, Study) else read_study(study)
-            choice = choose_series(study, **named, needs_segmentation=core is None and whole is None)
-            t1gd, flair, t1, segmentation = (choice.files.get(role) for role in named)
+            choice = choose_series(study, **paths, needs_segmentation=core is None and whole is None)
+            paths = {role: choice.files.get(role) for role in paths}
             taken = choice.warnings
-        if t1gd is None:
-            raise InputError("Give a T1Gd image, or a study folder to take it from.")
-        if segmentation is None and whole is None:
-            raise InputError("Give a segmentation, or masks of the core and of the whole tumour.")
-        if segmentation is not None and (core is not None or whole is not None):
-            raise InputError("Give either a segmentation or masks of the core and of the whole tumour, not both.")
-        if labels is not None and segmentation is None:
-            raise InputError("A label convention belongs to a segmentation; masks of core and whole tumour need none.")
-        images: dict[str, Volume] = {}
-        inputs: list[dict[str, Any]] = []
-        warnings: list[str] = list(taken)
-
-        files: dict[str, ImageFile] = {}
-
-        def read(path: str | Path, role: str, name: str) -> ImageFile:
-            is_mask = role not in IMAGE_NAMES
-            file = read_image_file(path, name, is_mask=is_mask, references=tuple(files.values()))
-            if is_mask:
-                drawn_on = image_drawn_on(file, files, name)
-                if drawn_on and files[drawn_on].frame_of_reference != files["t1gd"].frame_of_reference:
-                    warnings.append(_other_frame(name, drawn_on))
-            inputs.append(_input_record(role, file.sha256, file.volume.grid))
-            warnings.extend(file.warnings)
-            return file
-
-        for role, path in (("t1gd", t1gd), ("flair", flair), ("t1", t1)):
-            if path is not None:
-                files[role] = read(path, role, IMAGE_NAMES[role])
-                images[role] = files[role].volume
-        if segmentation is not None:
-            file = read(segmentation, "segmentation", "segmentation")
-            if file.segments:
-                regions = regions_from_segments(file.segments, labels)
-            else:
-                regions = regions_from_label_map(file.volume.array, labels)
-            labels = regions.labels
-            warnings.extend(regions.warnings)
-            images["core"], images["whole"] = (Volume(m, file.volume.grid) for m in (regions.core, regions.whole))
-        for role, name, path in (
-            ("core", "core mask", core),
-            ("whole", "whole tumour mask", whole),
-            ("brain_mask", "brain mask", brain_mask),
-        ):
-            if path is not None:
-                images[role] = _mask_of(read(path, role, name), name)
-        if "core" not in images:
-            grid = images["whole"].grid
-            images["core"] = Volume(np.zeros(grid.shape, dtype=bool), grid)
-        return cls(**images, labels=labels, inputs=tuple(inputs), warnings=tuple(warnings))
+        paths |= {"core": core, "whole": whole, "brain_mask": brain_mask}
+        given = _read_files({role: path for role, path in paths.items() if path is not None}, labels, list(taken))
+        if segmentation_on is not None:
+            given["segmentation_on"] = segmentation_on
+        return cls(**given)
 
     def __post_init__(self) -> None:
         warnings = list(self.warnings)
@@ -183,7 +153,7 @@ class Patient:
             for role in ("t1gd", "flair", "t1", "core", "whole", "brain_mask")
             if (volume := getattr(self, role)) is not None
         )
-        for role, name in (("t1gd", "T1Gd"), ("flair", "FLAIR"), ("t1", "T1")):
+        for role, name in IMAGE_NAMES.items():
             volume = getattr(self, role)
             if volume is not None:
                 object.__setattr__(self, role, _checked_image(volume, name, warnings))
@@ -191,12 +161,75 @@ class Patient:
             volume = getattr(self, role)
             if volume is not None and volume.array.dtype != bool:
                 raise InputError(f"The {role} has to be a mask of truth values, it holds {volume.array.dtype}.")
-        core, whole = _checked_regions(self.core, self.whole, warnings)
+        object.__setattr__(self, "drawn_on", self._drawn_on())
+        object.__setattr__(self, "_given", {"core": self.core, "whole": self.whole, "warnings": tuple(warnings)})
+        together = self.aligned or self.drawn_on["core"] == self.drawn_on["whole"]
+        core, whole = _checked_regions(self.core, self.whole, warnings, together=together)
         object.__setattr__(self, "core", core)
         object.__setattr__(self, "whole", whole)
         self._check_places(warnings)
         object.__setattr__(self, "inputs", inputs)
         object.__setattr__(self, "warnings", tuple(dict.fromkeys(warnings)))
+
+    def moved(self, moves: Mapping[str, NDArray[np.float64]]) -> Patient:
+        """The patient with images moved, and the masks that were drawn on them; checked anew, as they lie then.
+
+        Parameters
+        ----------
+        moves : mapping of str to ndarray, shape (4, 4)
+            Rigid map of an image's points by its role, "flair" or "t1" (RAS mm); others stay. Nothing is resampled.
+
+        Raises
+        ------
+        InputError
+            When what was moved does not lie over one another.
+        """
+        if not moves and set(self.drawn_on.values()) == {"t1gd"}:
+            return self
+
+        def placed(volume: Volume, image: str) -> Volume:
+            return Volume(volume.array, volume.grid.moved(moves[image])) if image in moves else volume
+
+        def if_given(volume: Volume | None, image: str) -> Volume | None:
+            return None if volume is None else placed(volume, image)
+
+        return Patient(
+            t1gd=self.t1gd,
+            flair=if_given(self.flair, "flair"),
+            t1=if_given(self.t1, "t1"),
+            core=placed(self._given["core"], self.drawn_on["core"]),
+            whole=placed(self._given["whole"], self.drawn_on["whole"]),
+            brain_mask=if_given(self.brain_mask, self.drawn_on["brain_mask"]),
+            labels=self.labels,
+            inputs=self.inputs,
+            warnings=self._given["warnings"],
+            segmentation_on=self.segmentation_on,
+            aligned=True,
+        )
+
+    def _drawn_on(self) -> dict[str, str]:
+        """The image on which each mask was drawn, by role."""
+        named = self.segmentation_on
+        images = {role: volume for role in IMAGE_NAMES if (volume := getattr(self, role)) is not None}
+        if named is not None and named not in IMAGE_NAMES:
+            raise InputError(
+                f"There is no image {named!r} that a segmentation is drawn on; choose one of {', '.join(IMAGE_NAMES)}."
+            )
+        if named is not None and named not in images:
+            raise InputError(
+                f"The segmentation is said to be drawn on the {IMAGE_NAMES[named]}, which is not given; give it, or "
+                f"name one of {', '.join(images)}."
+            )
+        found = {}
+        for role in ("core", "whole", "brain_mask"):
+            mask = getattr(self, role)
+            same = [name for name, image in images.items() if mask and mask.grid.matches(image.grid)]
+            # Tools crop a mask to what it holds.
+            same += [name for name, image in images.items() if mask and mask.grid.shares_lattice(image.grid)]
+            found[role] = named if named is not None and role != "brain_mask" else (*same, "t1gd")[0]
+        if not self.core.array.any():
+            found["core"] = found["whole"]
+        return found
 
     @property
     def registration_image(self) -> Volume:
@@ -211,7 +244,8 @@ class Patient:
     def _check_places(self, warnings: list[str]) -> None:
         """Refuse images and masks that do not lie over one another."""
         points = self.whole.grid.to_ras(np.argwhere(self.whole.array))
-        for name, volume in (("T1Gd", self.t1gd), ("FLAIR", self.flair), ("T1", self.t1)):
+        for role, name in IMAGE_NAMES.items():
+            volume = getattr(self, role)
             if volume is None:
                 continue
             inside = _share_inside(points, volume.grid)
@@ -229,15 +263,18 @@ class Patient:
                     f"Head or brain in {name} and T1Gd overlap by only {overlap:.0%}: the patient moved between them; "
                     f"register the {name} to the T1Gd first."
                 )
-        if self.brain_mask is not None:
-            brain = resample_mask(self.brain_mask, self.t1gd.grid).array
-            if not brain.any():
-                raise InputError("The brain mask is empty, or lies elsewhere in space than the T1Gd.")
+        # Where the images may still move, the tumour is looked at on the one that it was drawn on.
+        role = "t1gd" if self.aligned else self.drawn_on["whole"]
+        image = getattr(self, role)
+        if self.brain_mask is not None and not resample_mask(self.brain_mask, self.t1gd.grid).array.any():
+            raise InputError("The brain mask is empty, or lies elsewhere in space than the T1Gd.")
+        if self.brain_mask is not None and (self.aligned or self.drawn_on["brain_mask"] == role):
+            brain = resample_mask(self.brain_mask, image.grid).array
             where = "the brain mask"
         else:
-            brain = find_background(self.t1gd.array).foreground
-            where = "the imaged tissue of the T1Gd"
-        tumour = self.regions_on_t1gd.whole
+            brain = find_background(image.array).foreground
+            where = f"the imaged tissue of the {IMAGE_NAMES[role]}"
+        tumour = self.regions_on_t1gd.whole if role == "t1gd" else resample_mask(self.whole, image.grid).array
         inside = float(brain[tumour].mean()) if tumour.any() else 0.0
         if inside < 0.5:
             raise InputError(
@@ -248,13 +285,67 @@ class Patient:
             warnings.append(f"{1 - inside:.0%} of the segmented tumour lies outside {where}.")
 
 
-def _other_frame(name: str, drawn_on: str) -> str:
-    """The warning about a segmentation of an image that need not lie on the T1Gd."""
-    image = IMAGE_NAMES[drawn_on]
-    return (
-        f"The {name} was drawn on the {image}, whose frame of reference (DICOM) is not the T1Gd's: look in the report "
-        f"whether {image} and T1Gd lie on each other."
-    )
+#: What the files of a patient are called in sentences.
+FILE_NAMES = IMAGE_NAMES | {
+    "segmentation": "segmentation",
+    "core": "core mask",
+    "whole": "whole tumour mask",
+    "brain_mask": "brain mask",
+}
+
+
+def _read_files(paths: dict[str, Any], labels: str | None, warnings: list[str]) -> dict[str, Any]:
+    """Arguments of `Patient` from its files by role; `warnings` get what the reading says."""
+    if "t1gd" not in paths:
+        raise InputError("Give a T1Gd image, or a study folder to take it from.")
+    if "segmentation" not in paths and "whole" not in paths:
+        raise InputError("Give a segmentation, or masks of the core and of the whole tumour.")
+    if "segmentation" in paths and ("core" in paths or "whole" in paths):
+        raise InputError("Give either a segmentation or masks of the core and of the whole tumour, not both.")
+    if labels is not None and "segmentation" not in paths:
+        raise InputError("A label convention belongs to a segmentation; masks of core and whole tumour need none.")
+    given: dict[str, Any] = {}
+    images: dict[str, ImageFile] = {}
+    inputs, drawn_on = [], {}
+    for role, name in FILE_NAMES.items():
+        if role not in paths:
+            continue
+        is_mask = role not in IMAGE_NAMES
+        file = read_image_file(paths[role], name, is_mask=is_mask, references=tuple(images.values()))
+        inputs.append(_input_record(role, file.sha256, file.volume.grid))
+        warnings.extend(file.warnings)
+        if is_mask:
+            image = drawn_on[role] = image_drawn_on(file, images, name)
+            if image and images[image].frame_of_reference != images["t1gd"].frame_of_reference:
+                warnings.append(
+                    f"The {name} was drawn on the {IMAGE_NAMES[image]}, whose frame of reference (DICOM) is not the "
+                    f"T1Gd's; it moves with the {IMAGE_NAMES[image]}."
+                )
+        if role in IMAGE_NAMES:
+            images[role] = file
+            given[role] = file.volume
+        elif role == "segmentation":
+            if file.segments:
+                regions = regions_from_segments(file.segments, labels)
+            else:
+                regions = regions_from_label_map(file.volume.array, labels)
+            labels = regions.labels
+            warnings.extend(regions.warnings)
+            given["core"], given["whole"] = (Volume(m, file.volume.grid) for m in (regions.core, regions.whole))
+        else:
+            given[role] = _mask_of(file, name)
+    if "core" not in given:
+        grid = given["whole"].grid
+        given["core"] = Volume(np.zeros(grid.shape, dtype=bool), grid)
+    # What DICOM says of both regions alike; of one alone the grids speak.
+    said = {image for role, image in drawn_on.items() if role != "brain_mask"}
+    segmentation_on = next(iter(said)) if len(said) == 1 else None
+    return given | {
+        "labels": labels,
+        "segmentation_on": segmentation_on,
+        "inputs": tuple(inputs),
+        "warnings": tuple(warnings),
+    }
 
 
 def _input_record(role: str, sha256: str, grid: Grid) -> dict[str, Any]:
@@ -280,14 +371,18 @@ def _checked_image(volume: Volume, name: str, warnings: list[str]) -> Volume:
     return Volume(array, volume.grid)
 
 
-def _checked_regions(core: Volume, whole: Volume, warnings: list[str]) -> tuple[Volume, Volume]:
-    """Core and whole tumour on one grid, the core within the whole tumour."""
+def _checked_regions(core: Volume, whole: Volume, warnings: list[str], *, together: bool) -> tuple[Volume, Volume]:
+    """Core and whole tumour on one grid, the core within the whole tumour.
+
+    Where they do not yet lie together, because the images that they were drawn on may still move, a core that lies
+    elsewhere is no fault.
+    """
     check_plausible_grid(whole.grid, "segmentation", is_mask=True)
     if not whole.array.any():
         raise InputError("The segmentation is empty: there is no voxel of the whole tumour.")
     if not core.grid.matches(whole.grid):
         check_plausible_grid(core.grid, "core mask", is_mask=True)
-        if core.array.any() and _share_inside(core.grid.to_ras(np.argwhere(core.array)), whole.grid) < 0.5:
+        if together and core.array.any() and _share_inside(core.grid.to_ras(np.argwhere(core.array)), whole.grid) < 0.5:
             raise InputError(
                 "The core mask lies elsewhere in space than the whole tumour mask; draw both on one image."
             )
@@ -301,7 +396,7 @@ def _checked_regions(core: Volume, whole: Volume, warnings: list[str]) -> tuple[
             "Check the segmentation and its labels."
         )
     outside_ml = (core.array & ~whole.array).sum() * voxel
-    if core_ml > whole_ml or outside_ml > 0.5 * core_ml:
+    if core_ml > whole_ml or (together and outside_ml > 0.5 * core_ml):
         raise InputError(
             f"The core ({core_ml:.1f} ml, {outside_ml:.1f} ml of it outside the whole tumour) does not fit into "
             f"the whole tumour ({whole_ml:.1f} ml). The whole tumour is oedema and core together: are the two masks "

@@ -12,7 +12,7 @@ from TumorQueryLib.base.errors import TumorQueryError
 from TumorQueryLib.base.progress import Progress, no_progress, part
 from TumorQueryLib.database import TumorDatabase, sample_synthetic
 from TumorQueryLib.geometry.regions import TumorMasks
-from TumorQueryLib.inference import register_patient
+from TumorQueryLib.inference import place_patient
 from TumorQueryLib.inputs.cohort_file import CohortRow, read_cohort
 from TumorQueryLib.inputs.patient import Patient
 from TumorQueryLib.registration import Registration
@@ -62,7 +62,7 @@ class LeftOut:
 def cohort_cases(
     cohort: str | os.PathLike, atlas: Atlas, mode: str = "deformable", *, progress: Progress = no_progress
 ) -> Iterator[Case | LeftOut]:
-    """Patients of a cohort file, registered to the atlas, in the file's order.
+    """Patients of a cohort file, aligned and registered to the atlas, in the file's order.
 
     Parameters
     ----------
@@ -85,8 +85,8 @@ def cohort_cases(
     """
 
     def case_of(name: str, patient: Patient, report: Progress) -> Case:
-        registration, masks = register_patient(patient, atlas, mode, progress=report)
-        return Case(name, masks, patient, registration)
+        placed = place_patient(patient, atlas, mode, progress=report)
+        return Case(name, placed.query, placed.patient, placed.registration)
 
     return of_each_patient(read_cohort(cohort), case_of, progress=progress)
 
