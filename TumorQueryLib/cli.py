@@ -207,7 +207,9 @@ def make_parser() -> Parser:
         one = benches.add_parser(name, help=text)
         one.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
         if name != "solver":
-            one.add_argument("--cohort", type=Path, metavar="FILE.csv", help="real patients to measure on as well")
+            heads = "heads to measure on as well: columns image and mask"
+            real = heads if name == "brain" else "real patients to measure on as well"
+            one.add_argument("--cohort", type=Path, metavar="FILE.csv", help=real)
         if name == "query":
             one.add_argument("--database", default="starter", metavar="NAME|F", help="database to query (starter)")
         one.set_defaults(run=run_bench, benchmark=name)
@@ -218,6 +220,7 @@ BENCHMARKS = {
     "solver": "the growth model against the field's reference scheme",
     "query": "the exact query against dense, packed and faiss searches",
     "pipeline": "the registration against known truth",
+    "brain": "the brain extraction against masks of real heads",
 }
 
 
