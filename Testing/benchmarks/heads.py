@@ -16,7 +16,7 @@ in its painted head is added. Nothing here may go into the project: the heads ar
 import argparse
 import csv
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -34,7 +34,7 @@ from TumorQueryLib.geometry.grid import (
     resample_mask,
 )
 from TumorQueryLib.geometry.regions import bounding_box
-from TumorQueryLib.geometry.transforms import affine_transform, rotation_matrix
+from TumorQueryLib.geometry.transforms import affine_transform, in_turn, rotation_matrix
 from TumorQueryLib.results.files import write_volume
 from TumorQueryLib.studies.painted_head import with_painted_skull
 from TumorQueryLib.studies.sample import sample_files
@@ -50,6 +50,7 @@ NOISE = 0.01  # of the brain's brightness, in what is not the patient's
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("out", type=Path, help="folder of the heads")
+    parser.add_argument("--patient", action="append", metavar="NAME", help=f"only this one of {', '.join(PATIENTS)}")
     parser.add_argument(
         "--donor", action="append", nargs="+", default=[], metavar="FILE", help="a head with skull, its brain mask"
     )
@@ -69,14 +70,16 @@ def main() -> None:
     with open(options.out / "heads.csv", "w", newline="", encoding="utf-8") as file:
         rows = csv.writer(file)
         rows.writerow(("image", "mask"))
-        for name, image, brain in heads(data, donors):
+        for name, image, brain in heads(data, donors, options.patient or PATIENTS):
             write_volume(image, options.out / f"{name}.nii.gz")
             write_volume(brain, options.out / f"{name}_brain.nii.gz")
             rows.writerow((f"{name}.nii.gz", f"{name}_brain.nii.gz"))
             print(name, image.grid.shape, f"{brain.array.sum() * brain.grid.voxel_volume_ml:.0f} ml", flush=True)
 
 
-def heads(data: Path, donors: dict[str, tuple[Volume, Volume]]) -> Iterator[tuple[str, Volume, Volume]]:
+def heads(
+    data: Path, donors: dict[str, tuple[Volume, Volume]], patients: Sequence[str]
+) -> Iterator[tuple[str, Volume, Volume]]:
     """Names, heads and their brains, one after the other."""
     for role in ("t1", "t1gd", "flair"):
         folder = data / "TCGA-FG-6692_head"
@@ -87,7 +90,8 @@ def heads(data: Path, donors: dict[str, tuple[Volume, Volume]]) -> Iterator[tupl
         known = find_brain(image)[0]
         painted = with_painted_skull(image, known, weighting=weighting)
         yield f"painted_{role}", painted, Volume(_moved(Volume(known, image.grid), painted.grid), painted.grid)
-    for number, patient in enumerate(PATIENTS):
+    for patient in patients:
+        number = PATIENTS.index(patient)
         image = _float(read_volume(data / patient / "t1gd.nii.gz"))
         for other, (donor, (head, brain)) in enumerate(donors.items()):
             made = made_head(image, head, brain)
@@ -134,7 +138,8 @@ def made_head(patient: Volume, head: Volume, head_brain: Volume) -> tuple[Volume
     random = np.random.default_rng(0)
     level = NOISE * np.percentile(image[own], 60)
     noisy = np.hypot(composed + level * random.standard_normal(grid.shape), level * random.standard_normal(grid.shape))
-    return Volume(np.where(own, image, noisy).astype(np.float32), grid), Volume(own, grid)
+    known = Volume(brain.array & ~_bone(patient, brain.array), brain.grid)
+    return Volume(np.where(own, image, noisy).astype(np.float32), grid), Volume(_moved(known, grid), grid)
 
 
 def variants(head: Volume, brain: Volume) -> dict[str, tuple[Volume, Volume]]:
@@ -169,28 +174,40 @@ def variants(head: Volume, brain: Volume) -> dict[str, tuple[Volume, Volume]]:
 
 
 def carried_brain(head: Volume, reference: Volume, reference_brain: Volume) -> Volume:
-    """The brain of a head by an affine and a demons registration of another head, whose brain is known."""
-    box = Grid.around(head.grid.to_ras(_corners(head.grid)), 3.0, 0.0)
-    fixed = image_from_volume(Volume(_equalised(resample(head, box).array), box))
-    moving = image_from_volume(Volume(_equalised(reference.array), reference.grid))
-    start = sitk.CenteredTransformInitializer(
-        fixed, moving, sitk.AffineTransform(3), sitk.CenteredTransformInitializerFilter.MOMENTS
-    )
+    """The brain of a head by an affine and a demons registration of another head, whose brain is known.
+
+    The reference's surroundings of the brain are brought onto the head and not the other way round, since one of them
+    may show a neck that the other one does not. Both lie about as their headers say.
+    """
+    box = Grid.around(reference.grid.to_ras(np.argwhere(reference_brain.array)), 3.0, 20.0)
+    fixed = image_from_volume(Volume(_equalised(resample(reference, box).array), box))
+    moving = image_from_volume(Volume(_equalised(head.array), head.grid))
+    around = ndimage.binary_dilation(resample_mask(reference_brain, box).array, iterations=5)
+    start = sitk.AffineTransform(3)
+    start.SetCenter((box.centre * [-1, -1, 1]).tolist())
+    start.SetTranslation(((_crown(head) - _crown(reference)) * [-1, -1, 1]).tolist())
     method = sitk.ImageRegistrationMethod()
     method.SetMetricAsMattesMutualInformation(32)
-    method.SetMetricSamplingStrategy(method.REGULAR)
-    method.SetMetricSamplingPercentage(0.05)
-    method.SetOptimizerAsRegularStepGradientDescent(1.0, 1e-2, 80)
+    method.SetMetricFixedMask(image_from_volume(Volume(around, box)))
+    method.SetOptimizerAsRegularStepGradientDescent(1.0, 1e-3, 150)
     method.SetOptimizerScalesFromPhysicalShift()
-    method.SetShrinkFactorsPerLevel([4, 2])
-    method.SetSmoothingSigmasPerLevel([4, 2])
+    method.SetShrinkFactorsPerLevel([2, 1])
+    method.SetSmoothingSigmasPerLevel([6, 3])
+    method.SetSmoothingSigmasAreSpecifiedInPhysicalUnits(True)
     method.SetInterpolator(sitk.sitkLinear)
     method.SetInitialTransform(start, inPlace=True)
     method.Execute(fixed, moving)
     moved = sitk.Resample(moving, fixed, start, sitk.sitkLinear, 0.0)
-    field = _demons(fixed, sitk.HistogramMatching(moved, fixed), 50)
-    to_reference = sitk.CompositeTransform([start, field])
-    return resample_mask(reference_brain, head.grid, to_reference)
+    field = _demons(moved, sitk.HistogramMatching(fixed, moved), 50)
+    return resample_mask(reference_brain, head.grid, in_turn(start.GetInverse(), field))
+
+
+def _crown(head: Volume) -> NDArray[np.float64]:
+    """The middle of a head's uppermost 10 cm, RAS mm."""
+    points = head.grid.to_ras(np.argwhere(head.array > 0.2 * np.percentile(head.array, 98)))
+    top = np.percentile(points[:, 2], 99.9)
+    upper = points[points[:, 2] > top - 100]
+    return np.array([*((upper.min(axis=0) + upper.max(axis=0)) / 2)[:2], top])
 
 
 def _around_brain(brain: Volume, head_brain: Volume) -> sitk.Transform:
@@ -221,6 +238,23 @@ def _demons(fixed: sitk.Image, moving: sitk.Image, iterations: int) -> sitk.Tran
     return sitk.DisplacementFieldTransform(demons.Execute(fixed, moving))
 
 
+def _bone(patient: Volume, brain: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Blocks at the surface of a stripped T1Gd that are dark, and darker than fluid in 1 ml or more of them."""
+    brightness = ndimage.gaussian_filter(patient.array, 0.7 / patient.grid.spacing) / np.median(patient.array[brain])
+    depth = ndimage.distance_transform_edt(brain, sampling=patient.grid.spacing)
+    # Not the blurred edge, and nothing as thin as a sulcus.
+    dark = (brightness < 0.5) & (depth > 1.5)
+    inner = ndimage.distance_transform_edt(dark, sampling=patient.grid.spacing) > 2.5
+    dark &= ndimage.distance_transform_edt(~inner, sampling=patient.grid.spacing) <= 2.5
+    parts, count = ndimage.label(dark)
+    numbers = np.arange(1, count + 1)
+    darkest = ndimage.sum_labels(brightness < 0.2, parts, numbers) * patient.grid.voxel_volume_ml
+    nearest = ndimage.minimum(depth, parts, numbers)
+    bone = np.isin(parts, numbers[(darkest >= 1) & (nearest <= 2)])
+    # With the edge between it and the outside.
+    return brain & (bone | (ndimage.distance_transform_edt(~bone, sampling=patient.grid.spacing) <= 1.5) & (depth <= 2))
+
+
 def _distance_map(mask: Volume) -> sitk.Image:
     """Distance from a mask's surface in mm, negative inside, cut at `FARTHEST`."""
     grid = Grid.around(mask.grid.to_ras(np.argwhere(mask.array)), COARSE, 65.0)
@@ -246,10 +280,6 @@ def _mean_of_slices(array: NDArray[np.float32], thickness: int, count: int) -> N
 def _equalised(array: NDArray) -> NDArray[np.float32]:
     """Values up to the brightest fat, 0 to 1."""
     return np.clip(array / np.percentile(array, 98), 0, 1).astype(np.float32)
-
-
-def _corners(grid: Grid) -> NDArray[np.int64]:
-    return np.array(np.meshgrid(*[(0, n - 1) for n in grid.shape], indexing="ij")).reshape(3, -1).T
 
 
 def _float(volume: Volume) -> Volume:
