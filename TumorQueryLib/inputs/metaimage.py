@@ -15,6 +15,7 @@ from TumorQueryLib.geometry.grid import LPS_FROM_RAS, Grid, Volume
 from TumorQueryLib.inputs.checks import (
     LARGEST_HEADER,
     ImageFile,
+    check_right_angles,
     file_beside,
     place_warnings,
     sha256_of,
@@ -111,11 +112,7 @@ def read_metaimage(path: Path, role: str) -> ImageFile:
     affine = np.eye(4)
     # Each row of the file's matrix is the direction of one of the image's axes.
     directions = np.reshape(matrix or np.eye(space).ravel(), (space, space))[:3, :3].T
-    if np.abs(directions.T @ directions - np.eye(3)).max() > 1e-3:
-        raise InputError(
-            f"The {role} file {path} cannot be read: its header describes sheared axes, so resample it to a grid with "
-            "right angles first."
-        )
+    check_right_angles(directions, path, role)
     affine[:3, :3] = directions * spacing[:3]
     affine[:3, 3] = (origin or [0.0] * space)[:3]
     grid = Grid(shape, LPS_FROM_RAS @ affine)
