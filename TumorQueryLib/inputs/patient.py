@@ -134,6 +134,7 @@ class Patient:
             else:
                 regions = regions_from_label_map(file.volume.array, labels)
             labels = regions.labels
+            warnings.extend(regions.warnings)
             images["core"], images["whole"] = (Volume(m, file.volume.grid) for m in (regions.core, regions.whole))
         for role, name, path in (
             ("core", "core mask", core),

@@ -342,3 +342,21 @@ def test_more_segments_than_memory_or_labels_are_refused(tmp_path, count, edge):
     nrrd.write(str(path), array, header)
     with pytest.raises(InputError, match=f"describes {count} segments, more than can be read"):
         read_image_file(path, "segmentation")
+
+
+@pytest.mark.parametrize("labels", ["core=0/whole=0,1", "core=1/whole=0,1", "core=-1/whole=-1,1", "core=1/whole=1,300"])
+def test_the_background_and_what_no_label_can_be_are_refused(labels):
+    with pytest.raises(InputError, match="labels of a tumour are whole numbers from 1 to 255, and 0 is the background"):
+        regions_from_label_map(np.array([0, 1, 2]), labels)
+
+
+def test_a_label_that_is_named_and_not_there_is_told():
+    """A mistyped number loses a part of the tumour."""
+    array = np.array([0, 1, 2, 4])
+    regions = regions_from_label_map(array, "core=1,3/whole=1,2,3")
+    (warning,) = regions.warnings
+    assert "has no label 3, which core=1,3/whole=1,2,3 names; it holds 1, 2, 4" in warning
+    assert regions.whole.tolist() == [False, True, True, False]
+    assert regions_from_label_map(array, "core=1,4/whole=1,2,4").warnings == ()
+    # The labels of a convention need not all occur.
+    assert regions_from_label_map(array[:3], "brats2018").warnings == ()
