@@ -380,13 +380,13 @@ def _segments(layers: Sequence[NDArray], header: Header) -> tuple[tuple[str, NDA
         if not (0 <= layer < len(layers) and value >= 1):
             raise InputError(
                 f"The segmentation's header is damaged: segment {name[:60]!r} is in layer {text['Layer'][:20]} with "
-                f"value {text['LabelValue'][:20]}, and the file has {len(layers)} layers with values from 1. Save it from Slicer "
-                "again."
+                f"value {text['LabelValue'][:20]}, and the file has {len(layers)} layers with values from 1. Save it "
+                "from Slicer again."
             )
         if (layer, value) in taken:
             raise InputError(
-                f"The segmentation's header is damaged: segments {taken[layer, value][:60]!r} and {name[:60]!r} both are value "
-                f"{value} in layer {layer}. Save it from Slicer again."
+                f"The segmentation's header is damaged: segments {taken[layer, value][:60]!r} and {name[:60]!r} both "
+                f"are value {value} in layer {layer}. Save it from Slicer again."
             )
         taken[layer, value] = name
         segments.append((name, np.ascontiguousarray(layers[layer] == value)))

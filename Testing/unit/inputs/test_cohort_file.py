@@ -1,5 +1,6 @@
 """Cohort files as people and spreadsheets write them."""
 
+import os
 import unicodedata
 
 import pytest
@@ -37,6 +38,9 @@ HEADING, VALUES = list(ROW), list(ROW.values())
         "sep=;\r\n" + ";".join(HEADING) + "\r\n" + ";".join(VALUES) + "\r\n",
         ",".join(HEADING) + "\n" + ",".join(VALUES) + "\n,,,\n , ,,\n\n,,,\n",
         "\n" + ",".join(HEADING) + "\n\n" + ",".join(VALUES) + "\n",
+        ";;;\n; ;\n\n" + ";".join(HEADING) + "\n" + ";".join(VALUES) + "\n",
+        "\t\t\t\n" + "\t".join(HEADING) + "\n" + "\t".join(VALUES) + "\n",
+        '\n"";;\nsep=;\r\n' + ";".join(HEADING) + "\r\n" + ";".join(VALUES) + "\r\n",
         ",".join(HEADING) + ",,\n" + ",".join(VALUES) + ",,\n",
         "Patient, T1Gd ,SEGMENTATION, Labels\n" + ",".join(VALUES),
         '"patient", "t1gd", "segmentation", "labels"\n' + ", ".join(f'"{value}"' for value in VALUES),
@@ -123,3 +127,11 @@ def test_one_name_written_in_two_ways_is_one_name(tmp_path):
     names = [unicodedata.normalize(form, "Müller") for form in ("NFC", "NFD")]
     refused(tmp_path, f"patient,t1gd\n{names[0]},a\n{names[1]},b\n", "more than once")
     assert [row.patient for row in read(tmp_path, "patient,t1gd\nMüller Ä,a\n001,b\n")] == ["Müller Ä", "001"]
+
+
+def test_utf_16_without_its_mark_and_a_pipe_are_refused(tmp_path):
+    refused(tmp_path, "patient;t1gd\nP1;a\n".encode("utf-16-le"), "zero bytes, as UTF-16 without its mark")
+    os.mkfifo(tmp_path / "pipe.csv")
+    for path in (tmp_path / "pipe.csv", tmp_path):
+        with pytest.raises(InputError, match="no regular file"):
+            read_cohort(path)

@@ -577,3 +577,12 @@ def test_an_nrrd_bomb_is_not_unpacked(voxels, tmp_path):
     write_nrrd(tmp_path / "image.nrrd", packed, encoding="gzip")
     refused(tmp_path / "image.nrrd", "more voxels than its header says")
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000, "kilobytes of half a gigabyte"
+
+
+def test_a_metaimage_with_colons_is_read_as_itk_reads_it(voxels, tmp_path):
+    write_meta(tmp_path / "image.mha", voxels)
+    header, local, data = (tmp_path / "image.mha").read_bytes().partition(b"LOCAL\n")
+    (tmp_path / "image.mha").write_bytes(header.replace(b" = ", b": ") + local + data)
+    assert_as_itk(tmp_path / "image.mha")
+    (tmp_path / "image.mha").write_bytes(b"NDims = 3\n" + header.replace(b" = ", b": ") + local + data)
+    refused(tmp_path / "image.mha", "says 'NDims' twice")
