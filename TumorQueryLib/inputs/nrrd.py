@@ -173,7 +173,7 @@ def read_nrrd(path: Path, role: str) -> ImageFile:
             f"The {role} file {path} describes {len(numbers):,} segments, more than can be read; save those of the "
             "tumour alone."
         )
-    grid = _grid(header, layout, directions, path, role)
+    grid, said = _grid(header, layout, directions, path, role)
     dtype = _type(header, damaged)
     voxels, start = path, header.length
     if "datafile" in header.fields:
@@ -185,7 +185,6 @@ def read_nrrd(path: Path, role: str) -> ImageFile:
     array = array.transpose([*rest, *leading, *layout.space])[(0,) * len(rest)]
     layers = [array] if layout.layers is None else list(array)
     volume = Volume(np.array(layers[0], dtype=dtype.newbyteorder("="), order="C"), grid)
-    said = bool(directions) and "spaceorigin" in header.fields and _to_lps(header, damaged) is not None
     files = [path] if voxels == path else [path, voxels]
     warnings = place_warnings(grid, role, said=said)
     return ImageFile(volume, sha256_of(files), _segments(layers, header), warnings)
@@ -290,11 +289,14 @@ def _to_lps(header: Header, damaged: str) -> tuple[float, float] | None:
     return SPACES[plain]
 
 
-def _grid(header: Header, layout: Layout, directions: list[NDArray[np.float64] | None], path: Path, role: str) -> Grid:
-    """Where ITK puts the voxels of this header."""
+def _grid(
+    header: Header, layout: Layout, directions: list[NDArray[np.float64] | None], path: Path, role: str
+) -> tuple[Grid, bool]:
+    """Where ITK puts the voxels of this header, and whether that is what it says."""
     damaged = f"The {role} file {path} is damaged: its header"
     fields = header.fields
-    signs = np.array([*(_to_lps(header, damaged) or (1.0, 1.0)), 1.0])
+    to_lps = _to_lps(header, damaged)
+    signs = np.array([*(to_lps or (1.0, 1.0)), 1.0])
     axes = [None if not directions else directions[axis] for axis in layout.space]
     origin, *more = _vectors(fields.get("spaceorigin", "none"), damaged, "space origin")
     if more or (origin is not None and (origin.shape != (3,) or not np.isfinite(origin).all())):
@@ -315,7 +317,7 @@ def _grid(header: Header, layout: Layout, directions: list[NDArray[np.float64] |
     affine = np.eye(4)
     affine[:3, :3] = steps
     affine[:3, 3] = 0.0 if origin is None else origin * signs
-    return Grid(layout.shape, LPS_FROM_RAS @ affine)
+    return Grid(layout.shape, LPS_FROM_RAS @ affine), bool(directions) and origin is not None and to_lps is not None
 
 
 def _voxels(path: Path, start: int, length: int, header: Header, damaged: str, role: str) -> bytes:

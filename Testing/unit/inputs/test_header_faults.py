@@ -92,7 +92,10 @@ def test_a_place_that_is_missing_is_warned_about_in_every_format(voxels, tmp_pat
         b"ObjectType = Image\nNDims = 3\nDimSize = 34 32 30\nElementType = MET_SHORT\nElementDataFile = LOCAL\n"
         + voxels.tobytes(order="F")
     )
-    for name in ("lost.nii.gz", "lost.img", "lost.nrrd", "none.nrrd", "lost.mha"):
+    for name, origin in (("without.nrrd", None), ("not.nrrd", "none"), ("nan.nrrd", "(nan,nan,nan)")):
+        write_nrrd(tmp_path / name, stored(voxels), space_origin=origin, space_directions="(0,1,0) (1,0,0) (0,0,-1)")
+    names = ("lost.nii.gz", "lost.img", "lost.nrrd", "none.nrrd", "lost.mha", "without.nrrd", "not.nrrd", "nan.nrrd")
+    for name in names:
         file = read_image_file(tmp_path / name, "T1Gd")
         assert "does not say where its voxels lie" in file.warnings[0], name
         assert np.array_equal(file.volume.array, voxels), name
