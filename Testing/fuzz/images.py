@@ -110,7 +110,7 @@ def write_slice(path: Path, array: Any, number: int) -> None:
 
 def answer_of(path: Path) -> Any:
     file = read_image_file(path, "T1Gd")
-    segments = tuple((name, mask.tobytes()) for name, mask in file.segments)
+    segments = tuple((segment.name, segment.code, segment.mask.tobytes()) for segment in file.segments)
     return file.volume.array, file.volume.grid, segments, bool(file.warnings)
 
 
@@ -213,7 +213,7 @@ def compared_segments(path: Path, segments: Any) -> str:
     spatial = [axis for axis, size in enumerate(values.shape) if values.ndim == 3 or size != min(values.shape)]
     layers = [values] if values.ndim == 3 else list(np.moveaxis(values, spatial, (1, 2, 3)))
     numbers = sorted({int(found[1]) for key in header if (found := re.match(r"Segment(\d+)_", key))})
-    for (name, mask), position in zip(segments, range(len(numbers)), strict=True):
+    for (name, _, mask), position in zip(segments, range(len(numbers)), strict=True):
         said = {
             key: header.get(f"Segment{numbers[position]}_{key}", default)
             for key, default in (("ID", ""), ("LabelValue", "1"), ("Layer", min(position, len(layers) - 1)))

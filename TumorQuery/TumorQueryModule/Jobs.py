@@ -30,6 +30,7 @@ class Method:
     :param refine_seconds: the most seconds of a refinement; None leaves it to the library.
     :param foci: "auto", "1" or "2": how many foci a refinement has.
     :param top: number of ranked matches.
+    :param align: whether T1 and FLAIR are moved onto the T1Gd where the patient moved between them.
     """
 
     database: str = BUNDLED_DATABASE
@@ -41,6 +42,7 @@ class Method:
     refine_seconds: float | None = None
     foci: str = "auto"
     top: int = 15
+    align: bool = True
 
     def arguments(self) -> dict[str, Any]:
         """The method's part of the worker's job."""

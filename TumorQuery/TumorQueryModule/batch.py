@@ -111,6 +111,10 @@ def loadPatient(files: dict[str, str] | None) -> dict[str, Any]:
             "flairNode": nodes["flair"],
             "segmentationNode": nodes["segmentation"],
         }
+    if "study" in files:
+        raise ValueError(
+            "A patient with a DICOM study is run by 'tumorquery cohort', or loaded from Slicer's database."
+        )
     arguments: dict[str, Any] = {"labels": files.get("labels")}
     for role in ("t1gd", "flair", "t1"):
         if role in files:

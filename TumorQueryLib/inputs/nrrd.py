@@ -24,6 +24,7 @@ from TumorQueryLib.inputs.checks import (
     LARGEST_HEADER,
     LARGEST_VOXEL_COUNT,
     ImageFile,
+    Segment,
     check_right_angles,
     check_voxel_count,
     file_beside,
@@ -355,18 +356,30 @@ def _voxels(path: Path, start: int, length: int, header: Header, damaged: str, r
     return data
 
 
+def terminology_code(tags: str) -> str:
+    """The code of a segment's type, such as "SCT 86049000", in what Slicer stores as its tags; empty where none is.
+
+    The entry is a list's name, category, type, its modifier, and the same of the anatomy, each
+    "scheme^value^meaning", put between "~".
+    """
+    entry = re.search(r"(?:^|\|)\s*(?:Segmentation\.)?TerminologyEntry:([^|]*)", tags)
+    parts = entry[1].split("~") if entry else []
+    scheme, value = (*parts[2].split("^"), "", "")[:2] if len(parts) > 2 else ("", "")
+    return f"{scheme.strip()} {value.strip()}" if scheme.strip() and value.strip() else ""
+
+
 def _segment_numbers(header: Header) -> list[int]:
     """The numbers of the segments that a header describes, in order; a gap in them is none in the list."""
     found = (re.fullmatch(r"Segment(\d{1,6})_\w+", key) for key in header.pairs)
     return sorted({int(match[1]) for match in found if match})
 
 
-def _segments(layers: Sequence[NDArray], header: Header) -> tuple[tuple[str, NDArray[np.bool_]], ...]:
+def _segments(layers: Sequence[NDArray], header: Header) -> tuple[Segment, ...]:
     """Segments that a Slicer segmentation describes in its header, which have to account for every voxel."""
     numbers = _segment_numbers(header)
     if not numbers:
         return ()
-    segments: list[tuple[str, NDArray[np.bool_]]] = []
+    segments: list[Segment] = []
     taken: dict[tuple[int, int], str] = {}
     for position, number in enumerate(numbers):
         text = {
@@ -391,7 +404,8 @@ def _segments(layers: Sequence[NDArray], header: Header) -> tuple[tuple[str, NDA
                 f"are value {value} in layer {layer}. Save it from Slicer again."
             )
         taken[layer, value] = name
-        segments.append((name, np.ascontiguousarray(layers[layer] == value)))
+        mask = np.ascontiguousarray(layers[layer] == value)
+        segments.append(Segment(name, mask, terminology_code(header.pairs.get(f"Segment{number}_Tags", ""))))
     for number, layer_array in enumerate(layers):
         nameless = set(np.unique(layer_array).tolist()) - {0} - {value for layer, value in taken if layer == number}
         if nameless:
