@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from TumorQueryLib.base.errors import InputError
 from TumorQueryLib.base.progress import Progress, no_progress
-from TumorQueryLib.inputs.dicom.series import is_dicom
+from TumorQueryLib.inputs.dicom.series import is_dicom, read_header
 from TumorQueryLib.inputs.dicom.series_kind import (
     CERTAIN,
     CONTOURS,
@@ -573,7 +573,7 @@ def _header(path: Path) -> Any:
     """
     if not is_dicom(path):
         return None
-    header = pydicom.dcmread(path, stop_before_pixels=True, force=True, specific_tags=TAGS)
+    header = read_header(path, TAGS)
     kind = str(header.get("SOPClassUID", "") or header.file_meta.get("MediaStorageSOPClassUID", ""))
     if kind == DICOMDIR:
         return None
