@@ -11,7 +11,14 @@ from typing import Any
 from slicer.i18n import tr as _
 
 from TumorQueryModule.PatientNodes import PatientNodes, writeVolume
-from TumorQueryModule.ResultNodes import ResultNodes, loadResult, readVolume, showDensity, writeTransform
+from TumorQueryModule.ResultNodes import (
+    ResultNodes,
+    loadResult,
+    prepareDensity,
+    readVolume,
+    showDensity,
+    writeTransform,
+)
 
 #: The database that is used when no file is chosen.
 BUNDLED_DATABASE = "starter"
@@ -141,8 +148,12 @@ class MatchJob:
         """Show the density."""
         density = readVolume(resultPath)
         yield None
-        for _step in showDensity(self.nodes, density, self.rank):
+        prepared = None
+        for prepared in prepareDensity(density, self.nodes.content, self.rank):
             yield None
+        if None in (self.nodes.density.GetScene(), self.nodes.isolines.GetScene()):
+            raise ValueError(_("Nodes of the result were removed from the scene. Run the inference again."))
+        showDensity(self.nodes, prepared)
         yield self.nodes
 
 

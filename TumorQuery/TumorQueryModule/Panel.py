@@ -26,7 +26,7 @@ from TumorQueryModule.PatientNodes import (
     suggestSegments,
     volumeOfName,
 )
-from TumorQueryModule.ResultNodes import ResultNodes, nodeNames, rowsOf, showDensity
+from TumorQueryModule.ResultNodes import ResultNodes, nodeNames, prepareDensity, rowsOf, showDensity
 from TumorQueryModule.Texts import inWordsOfThePanel, summaryOf
 from TumorQueryModule.Worker import POLL_INTERVAL, Outcome, Run, RunState
 
@@ -439,8 +439,8 @@ class Panel(ScriptedLoadableModuleWidget, VTKObservationMixin):
         if kept is None:
             self.ui.statusLabel.text = _("This density was removed from the scene. Run the inference again.")
             return
-        for _step in showDensity(result, kept, shown):
-            pass
+        *_steps, prepared = prepareDensity(kept, result.content, shown)
+        showDensity(result, prepared)
         self._updatePanel()
 
     def onColorTableChanged(self, node: Any) -> None:
