@@ -182,7 +182,7 @@ def run_cohort(
     rows = read_cohort(path)
     method = Method() if method is None else method
     out = Path(out).absolute()
-    _refuse_foreign_summary(out / SUMMARY_FILE, Path(path))
+    refuse_foreign_summary(out / SUMMARY_FILE, Path(path))
     with output_errors(out):
         out.mkdir(parents=True, exist_ok=True)
     finished: dict[str, dict[str, Any]] = {}
@@ -256,8 +256,8 @@ def _ended_on_dask(rows: list[CohortRow], method: Method, out: str, address: str
                 yield failed_row(futures[future].patient, f"The Dask worker was lost: {future.exception()}")
 
 
-def _refuse_foreign_summary(summary: Path, cohort: Path) -> None:
-    """Refuse to write summary.csv over the cohort file itself, or over a file that no run wrote."""
+def refuse_foreign_summary(summary: Path, cohort: Path) -> None:
+    """Refuse to write summary.csv over the cohort file itself, or over a file that no run wrote, by `OutputError`."""
     if not summary.exists():
         return
     try:

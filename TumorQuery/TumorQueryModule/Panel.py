@@ -21,6 +21,7 @@ from TumorQueryModule.PatientNodes import (
     FLAIR_PATTERN,
     T1GD_PATTERN,
     PatientNodes,
+    isResult,
     leftOut,
     segmentNames,
     suggestSegments,
@@ -86,6 +87,7 @@ class Panel(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.addObserver(scene, scene.StartImportEvent, self.onSceneStartImport)
         self.addObserver(scene, scene.EndImportEvent, self.onSceneIsThere)
         self.addObserver(scene, scene.NodeAboutToBeRemovedEvent, self.onNodeAboutToBeRemoved)
+        self.addObserver(scene, scene.NodeRemovedEvent, self._hideResults)
         slicer.app.connect("aboutToQuit()", self._stopRuns)
 
         ui = self.ui
@@ -165,12 +167,28 @@ class Panel(ScriptedLoadableModuleWidget, VTKObservationMixin):
         """Connect the panel to a parameter node, or to none."""
         self._disconnectParameterNode()
         self._parameterNode = parameterNode
+        self._hideResults()
         if self._parameterNode:
             self._parameterNodeGuiTag = self._parameterNode.connectGui(self.ui)
             self.addObserver(self._parameterNode, vtk.vtkCommand.ModifiedEvent, self._updatePanel)
             # What a scene brings along is shown as it was saved.
             self._displayed = self._wantedDisplay()
         self._updatePanel()
+
+    def _hideResults(self, caller: Any = None, event: Any = None) -> None:
+        """Offer no node of a result as an input; an ID that a removed one had may be a patient's next."""
+        ui = self.ui
+        hidden = [node.GetID() for node in slicer.util.getNodesByClass("vtkMRMLDisplayableNode") if isResult(node)]
+        for selector in (
+            ui.t1gdSelector,
+            ui.flairSelector,
+            ui.t1Selector,
+            ui.brainMaskSelector,
+            ui.segmentationSelector,
+        ):
+            model = selector.sortFilterProxyModel()
+            if list(model.hiddenNodeIDs) != hidden:
+                model.hiddenNodeIDs = hidden
 
     def _disconnectParameterNode(self) -> None:
         if self._parameterNodeGuiTag is None:
@@ -479,6 +497,7 @@ class Panel(ScriptedLoadableModuleWidget, VTKObservationMixin):
             return
         self._updatingPanel = True
         try:
+            self._hideResults()
             self._rememberChosen()
             self._updateSegments()
             self._updateChecks()

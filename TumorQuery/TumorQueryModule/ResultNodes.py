@@ -169,8 +169,8 @@ def loadResult(
     picture = readPicture(folder / content["outputs"]["report"])
     yield None
     table = matchesTable(content)
-    chosen = None
-    for chosen in prepareDensity(densities[content["chosen"]], content, shownAtFirst(content)):
+    for step in prepareDensity(densities[content["chosen"]], content, shownAtFirst(content)):
+        chosen = step
         yield None
     kept = {name: volume for name, volume in densities.items() if name != MATCH}
 
