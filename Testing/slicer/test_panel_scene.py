@@ -91,15 +91,32 @@ def test_a_scene_loaded_while_another_module_is_open_is_taken_up_later(panel, ta
 
 
 def test_a_build_outlives_the_scene(panel, monkeypatch):
+    from TumorQueryModule.Worker import RunState
+
     stopped = []
     monkeypatch.setattr(panel.widget._run, "stop", lambda message="": stopped.append(message))
     panel.widget._nodesInUse = ()
     slicer.mrmlScene.Clear()
     assert stopped == []
+    panel.widget._run._state = RunState.Running
+    slicer.mrmlScene.Clear()
+    assert stopped == []
     panel.widget._nodesInUse = (add_image("T1Gd"),)
     slicer.mrmlScene.Clear()
-    assert stopped == ["The scene was closed."]
+    assert stopped[0] == "The scene was closed."  # before its nodes go
+    panel.widget._run._state = RunState.Idle
     monkeypatch.undo()
+
+
+def test_a_closed_scene_takes_along_what_was_said_of_its_run(panel):
+    from TumorQueryModule.Worker import Outcome
+
+    panel.widget._onDone = lambda value: None
+    panel.widget._onRunFinished(Outcome("done", value=True))
+    assert (panel.ui.progressBar.value, panel.ui.statusLabel.text) == (100, "Done.")
+    slicer.mrmlScene.Clear()
+    assert (panel.ui.progressBar.value, panel.ui.statusLabel.text) == (0, "Ready")
+    assert panel.ui.elapsedLabel.text == "0:00"
 
 
 # The display is the user's

@@ -136,7 +136,11 @@ class Panel(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def onSceneStartClose(self, caller: Any, event: Any) -> None:
         """The nodes go away: end what works with them. A build needs none of them and goes on."""
-        if self._nodesInUse:
+        if self._run.state is RunState.Idle:  # what was said of the last run was said of this scene
+            self.ui.progressBar.value = 0
+            self.ui.statusLabel.text = _("Ready")
+            self.ui.elapsedLabel.text = "0:00"
+        elif self._nodesInUse:
             self._run.stop(_("The scene was closed."))
         self.setParameterNode(None)
 
