@@ -81,6 +81,7 @@ bench: $(VENV)/installed-test
 	$(BIN)/tumorquery bench solver --json bench/solver.json
 	$(BIN)/tumorquery bench query --json bench/query.json
 	$(BIN)/tumorquery bench pipeline --json bench/pipeline.json
+	$(BIN)/tumorquery bench brain --json bench/brain.json
 
 clean:
 	rm -rf .venv .venv-* build *.egg-info

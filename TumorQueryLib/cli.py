@@ -20,11 +20,12 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from TumorQueryLib.base.console import complain, open_streams, private_traceback, say, silence_output
 from TumorQueryLib.base.errors import Cancelled, InputError, OutputError, TumorQueryError
 from TumorQueryLib.base.method import FOCI, REFINEMENTS, REGISTRATIONS, Method
-from TumorQueryLib.base.progress import Progress
+from TumorQueryLib.base.progress import Progress, part
 from TumorQueryLib.base.version import __version__
 from TumorQueryLib.strategies.base import ARCHITECTURES, learned_strategies, strategy_table
 
 if TYPE_CHECKING:
+    from TumorQueryLib.inputs.dicom.study import Study
     from TumorQueryLib.results.result import Result
 
 NOTHING_WRITTEN = "no result was written"
@@ -130,13 +131,27 @@ def make_parser() -> Parser:
     add_method_options(infer)
     infer.set_defaults(run=run_infer)
 
+    study = commands.add_parser("study", help="show what a DICOM folder holds, and what would be taken for what")
+    study.add_argument("study", type=Path, metavar="DIR", help="an archive's export, whatever its layout")
+    study.add_argument("--json", type=Path, metavar="FILE", help="write it there too")
+    study.set_defaults(run=run_study)
+
     cohort = commands.add_parser("cohort", help="infer many patients; one failure never stops the rest")
-    cohort.add_argument("cohort", type=Path, metavar="FILE.csv", help="a row for each patient")
+    cohort.add_argument(
+        "cohort",
+        type=Path,
+        metavar="FILE.csv|FOLDER",
+        help="a row for each patient; or a BIDS dataset, BraTS' folders, or a folder of DICOM studies to find them in",
+    )
     cohort.add_argument(
         "--out", type=Path, required=True, metavar="DIR", help="gets a folder a patient and summary.csv"
     )
-    cohort.add_argument("--workers", type=whole_number, default=1, metavar="N", help="patients at a time (1)")
-    cohort.add_argument("--dask", metavar="ADDRESS", help="run on the workers of this Dask scheduler")
+    cohort.add_argument(
+        "--list", action="store_true", help="of a folder: only write DIR/cohort.csv, the patients that were found"
+    )
+    where = cohort.add_mutually_exclusive_group()
+    where.add_argument("--workers", type=whole_number, default=1, metavar="N", help="patients at a time (1)")
+    where.add_argument("--dask", metavar="ADDRESS", help="run on the workers of this Dask scheduler instead")
     add_method_options(cohort)
     cohort.set_defaults(
         run=run_cohort_command, when_cancelled="summary.csv has a row for each patient that was done by then"
@@ -185,11 +200,9 @@ def make_parser() -> Parser:
     evaluate = commands.add_parser("evaluate", help="compare strategies with the exact query: the paper's tables")
     evaluate.add_argument("database", metavar="DB.h5", help="a file, or the name of a bundled database")
     evaluate.add_argument("--strategies", type=names, metavar="A,B,...", help="by default every one")
-    evaluate.add_argument("--synthetic", type=whole_number, default=1000, metavar="N", help="synthetic queries (1000)")
+    evaluate.add_argument("--synthetic", type=whole_number, metavar="N", help="synthetic queries (1000)")
     evaluate.add_argument("--cohort", type=Path, metavar="FILE.csv", help="real patients to query as well")
-    evaluate.add_argument(
-        "--registration", choices=REGISTRATIONS, default="deformable", help="of the cohort (deformable)"
-    )
+    evaluate.add_argument("--registration", choices=REGISTRATIONS, help="of the cohort (deformable)")
     evaluate.add_argument(
         "--cross-anatomy",
         type=whole_number,
@@ -197,6 +210,9 @@ def make_parser() -> Parser:
         help="instead: N tumours of known truth grown in MNI152, and what each step of the pipeline costs",
     )
     evaluate.add_argument("--mass-effect", action="store_true", help="of the tumours of --cross-anatomy")
+    evaluate.add_argument(
+        "--random-seed", type=int, metavar="S", help="of the synthetic queries (2022), or of --cross-anatomy (0)"
+    )
     evaluate.add_argument("--atlas", metavar="NAME|DIR", help="atlas of the database, where it is not bundled")
     evaluate.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of tables and figures")
     evaluate.set_defaults(run=run_evaluate)
@@ -207,7 +223,9 @@ def make_parser() -> Parser:
         one = benches.add_parser(name, help=text)
         one.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
         if name != "solver":
-            one.add_argument("--cohort", type=Path, metavar="FILE.csv", help="real patients to measure on as well")
+            heads = "heads to measure on as well: columns image and mask"
+            real = heads if name == "brain" else "real patients to measure on as well"
+            one.add_argument("--cohort", type=Path, metavar="FILE.csv", help=real)
         if name == "query":
             one.add_argument("--database", default="starter", metavar="NAME|F", help="database to query (starter)")
             one.add_argument("--atlas", metavar="NAME|DIR", help="atlas of the database, where it is not bundled")
@@ -219,6 +237,7 @@ BENCHMARKS = {
     "solver": "the growth model against the field's reference scheme",
     "query": "the exact query against dense, packed and faiss searches",
     "pipeline": "the registration against known truth",
+    "brain": "the brain extraction against masks of real heads",
 }
 
 
@@ -251,11 +270,14 @@ def names(text: str) -> list[str]:
 
 def add_patient_options(parser: argparse.ArgumentParser) -> None:
     """Options that name a patient's files."""
-    files = parser.add_argument_group("patient (NIfTI, NRRD, MHA files or DICOM series folders)")
-    files.add_argument("--t1gd", type=Path, required=True, metavar="F", help="contrast-enhanced T1")
+    files = parser.add_argument_group(
+        "patient (NIfTI, NRRD, MHA files or DICOM series folders; with --study the UID or number of a series too)"
+    )
+    files.add_argument("--study", type=Path, metavar="DIR", help="DICOM study to take images and segmentation from")
+    files.add_argument("--t1gd", type=Path, metavar="F", help="contrast-enhanced T1")
     files.add_argument("--flair", type=Path, metavar="F", help="FLAIR; shown in the report")
     files.add_argument("--t1", type=Path, metavar="F", help="T1 without contrast; drives the registration where given")
-    files.add_argument("--segmentation", type=Path, metavar="F", help="label map, or Slicer's .seg.nrrd")
+    files.add_argument("--segmentation", type=Path, metavar="F", help="label map, .seg.nrrd, DICOM SEG or RTSTRUCT")
     files.add_argument("--core", type=Path, metavar="F", help="mask of the tumour core (with --whole)")
     files.add_argument("--whole", type=Path, metavar="F", help="mask of the whole tumour, oedema included")
     files.add_argument(
@@ -263,7 +285,12 @@ def add_patient_options(parser: argparse.ArgumentParser) -> None:
         metavar="CONVENTION",
         help="brats2013, brats2018, brats2023, brats2024, brats-peds, decathlon, or like core=1,4/whole=1,2,4",
     )
-    files.add_argument("--brain-mask", type=Path, metavar="F", help="where the images still have the skull")
+    files.add_argument(
+        "--segmentation-on",
+        choices=("t1gd", "flair", "t1"),
+        help="image that it was drawn on (by default the one whose grid it shares, else the T1Gd)",
+    )
+    files.add_argument("--brain-mask", type=Path, metavar="F", help="instead of the extraction where there is a skull")
 
 
 def add_method_options(parser: argparse.ArgumentParser) -> None:
@@ -291,6 +318,13 @@ def add_method_options(parser: argparse.ArgumentParser) -> None:
     add("refine_solves", "budget of the refinement in solves", type=whole_number, metavar="N")
     add("refine_seconds", "budget of the refinement in time", type=positive_number, metavar="S")
     add("foci", "tumours to fit; auto tries two where the core has two large parts", choices=FOCI)
+    method.add_argument(
+        "--no-align",
+        dest="align",
+        action="store_false",
+        default=usual.align,
+        help="leave T1 and FLAIR where they lie, though the patient moved between them and the T1Gd",
+    )
     add("top", "number of ranked matches", type=whole_number, metavar="K")
 
 
@@ -334,17 +368,39 @@ def run_infer(options: argparse.Namespace) -> None:
     """`tumorquery infer`."""
     from TumorQueryLib.jobs import infer_files
 
+    names = ("study", "t1gd", "flair", "t1", "segmentation", "core", "whole", "labels", "brain_mask", "segmentation_on")
+    files = {name: getattr(options, name) for name in names}
+    if options.study is None and options.t1gd is None:
+        raise InputError("Give the T1Gd image with --t1gd, or a DICOM study with --study.")
     with progress_bar() as progress:
-        result = infer_files(
-            {
-                name: getattr(options, name)
-                for name in ("t1gd", "flair", "t1", "segmentation", "core", "whole", "labels", "brain_mask")
-            },
-            method_of(options),
-            options.out,
-            progress=progress,
-        )
+        if options.study is not None:
+            files["study"] = study_to_take_from(options, progress=progress)
+        result = infer_files(files, method_of(options), options.out, progress=progress)
     print_summary(result, options.out)
+
+
+def study_to_take_from(options: argparse.Namespace, *, progress: Progress) -> Study:
+    """The study of `infer --study`, after saying what is taken from it."""
+    from TumorQueryLib.inputs.dicom.study import choice_as_text, choose_series, read_study
+
+    study = read_study(options.study, progress=part(progress, 0.0, 0.02))
+    named = {name: getattr(options, name) for name in ("t1gd", "flair", "t1", "segmentation")}
+    masks = options.core is not None or options.whole is not None
+    say(choice_as_text(choose_series(study, **named, needs_segmentation=not masks)))
+    return study
+
+
+def run_study(options: argparse.Namespace) -> None:
+    """`tumorquery study`."""
+    from TumorQueryLib.base.files import output_errors, write_json
+    from TumorQueryLib.inputs.dicom.study import describe_study, read_study, study_as_text
+
+    with progress_bar() as progress:
+        study = read_study(options.study, progress=progress)
+    say(study_as_text(study))
+    if options.json is not None:
+        with output_errors(options.json):
+            write_json(describe_study(study), options.json)
 
 
 def method_of(options: argparse.Namespace) -> Method:
@@ -356,9 +412,16 @@ def run_cohort_command(options: argparse.Namespace) -> None:
     """`tumorquery cohort`; patients that failed are named, and make the exit status 2."""
     from TumorQueryLib.cohort import run_cohort
 
+    path = options.cohort
+    if path.is_dir():
+        path = list_folder(path, options.out)
+        if options.list:
+            return
+    elif options.list:
+        raise InputError(f"--list writes the CSV file of a folder, and {path} is none.")
     with progress_bar() as progress:
         rows = run_cohort(
-            options.cohort,
+            path,
             options.out,
             method=method_of(options),
             workers=options.workers,
@@ -371,6 +434,20 @@ def run_cohort_command(options: argparse.Namespace) -> None:
     say(f"{len(rows) - len(failed)} of {len(rows)} patients done; {options.out / 'summary.csv'} has a row for each.")
     if failed:
         raise InputError(f"{len(failed)} of {len(rows)} patients failed; {options.out / 'summary.csv'} says why.")
+
+
+def list_folder(folder: Path, out: Path) -> Path:
+    """Find the patients in a folder, say them and write their CSV file; returns its path."""
+    from TumorQueryLib.inputs.cohort_folder import find_patients, write_cohort_file
+
+    with progress_bar() as progress:
+        found = find_patients(folder, progress=progress)
+    say(f"{len(found.rows)} patients found in {folder} ({found.kind}).")
+    for line in found.said:
+        say(f"  {line}")
+    path = write_cohort_file(found, out)
+    say(f"{path} has a row for each.")
+    return path
 
 
 def print_summary(result: Result, out: Path) -> None:
@@ -471,17 +548,20 @@ def run_evaluate(options: argparse.Namespace) -> None:
     """`tumorquery evaluate`."""
     from TumorQueryLib.database import TumorDatabase
 
+    _refuse_what_has_no_effect(options)
+    given = {} if options.random_seed is None else {"random_seed": options.random_seed}
     if options.cross_anatomy is not None:
-        if options.atlas is not None:
-            raise InputError(
-                "--atlas is not for --cross-anatomy, whose patients are of MNI152 and whose atlas is SRI24."
-            )
         from TumorQueryLib.studies.cross_anatomy import run_cross_anatomy
         from TumorQueryLib.studies.cross_anatomy.tables import as_markdown
 
         with TumorDatabase.open(options.database) as database, progress_bar() as progress:
             result = run_cross_anatomy(
-                options.cross_anatomy, database, options.out, mass_effect=options.mass_effect, progress=progress
+                options.cross_anatomy,
+                database,
+                options.out,
+                mass_effect=options.mass_effect,
+                progress=progress,
+                **given,
             )
         say(as_markdown(result))
         return
@@ -492,13 +572,34 @@ def run_evaluate(options: argparse.Namespace) -> None:
             database,
             out=options.out,
             strategies=options.strategies,
-            synthetic=options.synthetic,
+            synthetic=1000 if options.synthetic is None else options.synthetic,
             cohort=options.cohort,
-            registration=options.registration,
+            registration=options.registration or "deformable",
             atlas=options.atlas,
             progress=progress,
+            **given,
         )
     say((options.out / "tables.md").read_text(encoding="utf-8"))
+
+
+def _refuse_what_has_no_effect(options: argparse.Namespace) -> None:
+    """Refuse options of `evaluate` that the asked experiment would not look at."""
+    if options.random_seed is not None and options.random_seed < 0:
+        raise InputError(f"--random-seed is a whole number from 0, not {options.random_seed}.")
+    if options.cross_anatomy is None:
+        if options.mass_effect:
+            raise InputError("--mass-effect is of the tumours of --cross-anatomy N; name how many, or leave it out.")
+        if options.registration is not None and options.cohort is None:
+            raise InputError("--registration is of the patients of --cohort FILE.csv; name the file, or leave it out.")
+        return
+    if options.atlas is not None:
+        raise InputError("--atlas is not for --cross-anatomy, whose patients are of MNI152 and whose atlas is SRI24.")
+    for name in ("cohort", "strategies", "synthetic", "registration"):
+        if getattr(options, name) is not None:
+            raise InputError(
+                f"--{name} is not for --cross-anatomy, which grows its own patients and queries them by the pipeline; "
+                "leave one of the two out."
+            )
 
 
 def run_bench(options: argparse.Namespace) -> None:

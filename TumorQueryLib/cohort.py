@@ -5,28 +5,39 @@ from __future__ import annotations
 import csv
 import os
 import threading
+import time
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from TumorQueryLib.anatomy.atlas import bundled_atlases
 from TumorQueryLib.base.child import Child
-from TumorQueryLib.base.errors import OutputError
+from TumorQueryLib.base.errors import InputError, OutputError, TumorQueryError
 from TumorQueryLib.base.files import output_errors, replaced_file
 from TumorQueryLib.base.method import Method
 from TumorQueryLib.base.parallel import dask_client
 from TumorQueryLib.base.progress import Progress, no_progress
-from TumorQueryLib.inputs.cohort_file import FILE_COLUMNS, CohortRow, read_cohort
+from TumorQueryLib.database.store import bundled_databases
+from TumorQueryLib.estimates.fit import Fit
+from TumorQueryLib.inputs.cohort_file import CohortRow, read_cohort
 from TumorQueryLib.results.files import read_result
 from TumorQueryLib.results.folder import remove_leftovers
+from TumorQueryLib.strategies.base import parse_strategy_options, strategy_info
 
 SUMMARY_FILE = "summary.csv"
 REPORT_EVERY = 0.2  # s, between two calls of progress
+DASK_POLL = 1.0  # s, between two looks of a task whether its run is being ended
+DASK_PATIENCE = 15.0  # s, that the tasks of a run have to end by themselves
+RESULT_PATIENCE = "60s"  # for a row to come from its Dask worker
 SUMMARY_COLUMNS = (
     "patient",
     "status",
     "estimate",
+    "quality",
     "dice_core",
     "dice_whole",
     "dice_sum",
@@ -53,7 +64,8 @@ def summary_row(patient: str, content: Mapping[str, Any]) -> dict[str, Any]:
     -------
     dict
         Dice, length (mm in the patient) and rho T of the chosen estimate, counted on the T1Gd image's grid; of
-        several foci the first one's. `entry` and `match_dice_sum` are the best match's, in the atlas.
+        several foci the first one's. `quality` is `Fit.quality`: well, fairly or poorly. `entry` and
+        `match_dice_sum` are the best match's, in the atlas.
     """
     estimate = content["estimates"][content["chosen"]]
     best = content["query"]["matches"][0]
@@ -61,6 +73,7 @@ def summary_row(patient: str, content: Mapping[str, Any]) -> dict[str, Any]:
         "patient": patient,
         "status": "done",
         "estimate": content["chosen"],
+        "quality": Fit.from_json(estimate["fit"]).quality,
         **{name: estimate["fit"][name] for name in ("dice_core", "dice_whole", "dice_sum")},
         **{name: estimate["parameters"][0][name] for name in ("infiltration_length_patient_mm", "rho_t")},
         "entry": best["entry"],
@@ -97,13 +110,16 @@ def infer_row(
     """
     folder = Path(out) / row.patient
     job = {"command": "infer", "out": str(folder), "arguments": {**row.files, **method.as_json()}}
-    with Child(job) as child, (Running() if running is None else running).kept(child):
-        event = child.wait(progress=progress)
-    if event["event"] != "result":
-        if event["kind"] == "crash" and folder.is_dir():
-            remove_leftovers(folder)
-        return failed_row(row.patient, ("defect: " if event["kind"] == "defect" else "") + event["message"])
-    return summary_row(row.patient, read_result(folder).content)
+    try:
+        with Child(job) as child, (Running() if running is None else running).kept(child):
+            event = child.wait(progress=progress)
+        if event["event"] == "result":
+            return summary_row(row.patient, read_result(folder).content)
+    except TumorQueryError as error:  # no process could be started, or its result was taken away
+        return failed_row(row.patient, str(error))
+    if event["kind"] == "crash" and folder.is_dir():
+        remove_leftovers(folder)
+    return failed_row(row.patient, ("defect: " if event["kind"] == "defect" else "") + event["message"])
 
 
 class Running:
@@ -164,8 +180,8 @@ def run_cohort(
         Address of a Dask scheduler whose workers share the file system; `workers` is
         then the cluster's affair.
     progress : Progress
-        What it raises, and an interrupt, end the running patients at once; the rows of those that are done stand in
-        summary.csv.
+        Called every fifth of a second. What it raises, and an interrupt, end the running patients at once, on a Dask
+        cluster within a few seconds; the rows of those that are done stand in summary.csv.
 
     Returns
     -------
@@ -175,12 +191,15 @@ def run_cohort(
     Raises
     ------
     InputError
-        When the cohort file is not what is accepted.
+        When the cohort file, the strategy with its options, or the number of workers is not what is accepted.
     OutputError
         When `out` cannot be written.
     """
+    if isinstance(workers, bool) or not isinstance(workers, int) or workers < 1:
+        raise InputError(f"workers, the number of patients at a time, is a whole number from 1, not {workers!r}.")
     rows = read_cohort(path)
     method = Method() if method is None else method
+    parse_strategy_options(method.strategy, method.strategy_options)
     out = Path(out).absolute()
     refuse_foreign_summary(out / SUMMARY_FILE, Path(path))
     with output_errors(out):
@@ -188,7 +207,7 @@ def run_cohort(
     finished: dict[str, dict[str, Any]] = {}
     progress(0.0, f"0 of {len(rows)} patients")
     ended = (
-        _ended_on_dask(rows, method, str(out), dask)
+        _ended_on_dask(rows, method, str(out), dask, progress)
         if dask is not None
         else _ended_in_children(rows, method, str(out), workers, progress)
     )
@@ -227,33 +246,101 @@ def _ended_in_children(
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
             running.end()
-            for row in rows:
-                if (folder := Path(out) / row.patient).is_dir():
-                    remove_leftovers(folder)
+            _remove_all_leftovers(rows, out)
 
 
-def _ended_on_dask(rows: list[CohortRow], method: Method, out: str, address: str) -> Iterator[dict[str, Any]]:
+def _remove_all_leftovers(rows: list[CohortRow], out: str) -> None:
+    for row in rows:
+        if (folder := Path(out) / row.patient).is_dir():
+            remove_leftovers(folder)
+
+
+def _ended_on_dask(
+    rows: list[CohortRow], method: Method, out: str, address: str, progress: Progress
+) -> Iterator[dict[str, Any]]:
     """Rows of the summary as patients end, on the workers of a Dask cluster."""
     with dask_client(address) as client:
-        from distributed import as_completed
+        from distributed import Event
 
+        # Others may use the scheduler for patients of the same names.
+        run = f"tumorquery-{uuid.uuid4().hex}"
+        ending = Event(f"{run}-ending", client=client)
+        method = _with_absolute_paths(method)
         futures = {
             client.submit(
-                infer_row,
-                CohortRow(row.patient, _with_absolute_paths(row.files)),
+                _infer_on_dask,
+                row.with_paths(os.path.abspath),  # workers have working folders of their own
                 method,
                 out,
-                key=f"tumorquery-{row.patient}",
+                ending.name,
+                key=f"{run}-{row.patient}",
                 retries=2,
                 pure=False,
-            ): row
+            ): row.patient
             for row in rows
         }
-        for future in as_completed(futures, loop=client.loop):
-            if future.status == "finished":
-                yield future.result()
-            else:
-                yield failed_row(futures[future].patient, f"The Dask worker was lost: {future.exception()}")
+        waiting = set(futures)
+        try:
+            while waiting:
+                # Not distributed.wait: it raises where the scheduler was lost, and would not say whose row that is.
+                for future in [future for future in waiting if future.done()]:
+                    waiting.discard(future)
+                    yield _row_of_dask(future, futures[future])
+                done = len(rows) - len(waiting)
+                progress(done / len(rows), f"{done} of {len(rows)} patients")
+                time.sleep(REPORT_EVERY)
+        finally:
+            if waiting:
+                _end_on_dask(client, ending, waiting)
+            _remove_all_leftovers(rows, out)
+
+
+def _infer_on_dask(row: CohortRow, method: Method, out: str, ending: str) -> dict[str, Any]:
+    """`infer_row` in a task of a Dask worker, ended when the event named `ending` is set."""
+    from distributed import Event, get_client
+
+    event = Event(ending, client=get_client())
+    if event.is_set():
+        return failed_row(row.patient, "The run was cancelled.")
+    running, done = Running(), threading.Event()
+
+    def watch() -> None:
+        while not done.wait(DASK_POLL):
+            # A scheduler that does not answer at this moment ends nothing.
+            with suppress(Exception):
+                if event.is_set():
+                    running.end()
+                    return
+
+    watcher = threading.Thread(target=watch, daemon=True, name="watch-ending")
+    watcher.start()
+    try:
+        return infer_row(row, method, out, running)
+    finally:
+        done.set()
+        watcher.join()
+
+
+def _row_of_dask(future: Any, patient: str) -> dict[str, Any]:
+    """The row of a patient whose future is done, however it ended."""
+    try:
+        return future.result(timeout=RESULT_PATIENCE)
+    except Exception as error:
+        return failed_row(patient, f"The Dask worker was lost: {error or type(error).__name__}")
+
+
+def _end_on_dask(client: Any, ending: Any, futures: set[Any]) -> None:
+    """Have the tasks of a run end by themselves, and take back those that did not begin."""
+    # A scheduler that went away has no tasks to end.
+    with suppress(Exception):
+        ending.set()
+        deadline = time.monotonic() + DASK_PATIENCE
+        while not all(future.done() for future in futures) and time.monotonic() < deadline:
+            time.sleep(REPORT_EVERY)
+        ended = all(future.done() for future in futures)
+        client.cancel(list(futures), force=True)
+        if ended:  # else a task that hangs is to find it still set
+            ending.clear()
 
 
 def refuse_foreign_summary(summary: Path, cohort: Path) -> None:
@@ -272,9 +359,19 @@ def refuse_foreign_summary(summary: Path, cohort: Path) -> None:
         )
 
 
-def _with_absolute_paths(files: dict[str, str]) -> dict[str, str]:
-    """The same files by absolute paths, since workers have working folders of their own."""
-    return {name: os.path.abspath(value) if name in FILE_COLUMNS else value for name, value in files.items()}
+def _with_absolute_paths(method: Method) -> Method:
+    """The same method with its files by absolute paths, since workers have working folders of their own."""
+    named = method.atlas in bundled_atlases()
+    kinds = {name: option.kind for name, option in strategy_info(method.strategy).options.items()}
+    return replace(
+        method,
+        database=method.database if method.database in bundled_databases() else os.path.abspath(method.database),
+        atlas=method.atlas if named or method.atlas is None else os.path.abspath(method.atlas),
+        strategy_options={
+            name: os.path.abspath(value) if kinds[name] is Path else value
+            for name, value in method.strategy_options.items()
+        },
+    )
 
 
 def write_summary(rows: Sequence[Mapping[str, Any]], path: Path) -> None:

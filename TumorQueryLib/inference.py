@@ -1,34 +1,43 @@
 """The main job: from a patient's MRI and segmentation to the tumour cell density everywhere.
 
-The steps are those of the paper's section 2.2: the patient is registered to the
-atlas, the segmentation mapped there is the query, the best match's density is
-simulated and mapped back. A refinement of that match follows unless it is declined.
+First what a study needs as it comes from the scanner: the images are aligned, and the
+brain is extracted where there is a skull. Then the steps of the paper's section 2.2: the
+patient is registered to the atlas, the segmentation mapped there is the query, the best
+match's density is simulated and mapped back. A refinement of that match follows unless it
+is declined.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
 from TumorQueryLib.anatomy.anatomy import Anatomy
 from TumorQueryLib.anatomy.atlas import Atlas
+from TumorQueryLib.anatomy.brain import extract_brain
 from TumorQueryLib.anatomy.carried import carried_anatomy
+from TumorQueryLib.anatomy.patient_brain import PatientBrain
 from TumorQueryLib.base.method import Method
 from TumorQueryLib.base.parallel import release_memory
 from TumorQueryLib.base.progress import Progress, no_progress, part
+from TumorQueryLib.base.timing import timed
 from TumorQueryLib.database import TumorDatabase
 from TumorQueryLib.estimates.estimate import Estimate
 from TumorQueryLib.estimates.fit import missed_parts
 from TumorQueryLib.estimates.matches import estimate_of_match
 from TumorQueryLib.estimates.refine import Refinement, refine
+from TumorQueryLib.geometry.brain import find_brain
+from TumorQueryLib.geometry.grid import Volume
 from TumorQueryLib.geometry.regions import TumorMasks
 from TumorQueryLib.geometry.transforms import SpaceMap
 from TumorQueryLib.growth import GrowthParameters
-from TumorQueryLib.inputs.patient import Patient
-from TumorQueryLib.registration import Registration, register
+from TumorQueryLib.inputs.patient import IMAGE_NAMES, Patient
+from TumorQueryLib.registration import Alignment, Registration, align_images, register
+from TumorQueryLib.registration.quality import brain_warnings
 from TumorQueryLib.results.result import DatabaseIdentity, Result
 from TumorQueryLib.strategies import create_strategy, parse_strategy_options
+
+MASK_NAMES = {"core": "core", "whole": "whole tumour", "brain_mask": "brain mask"}
 
 
 def infer(
@@ -92,34 +101,28 @@ def _infer(
         engine = create_strategy(method.strategy, database, progress=part(progress, 0.0, 0.02), **options)
     identity = DatabaseIdentity.of(database)
 
-    # Where a refinement follows, it takes about as long as the registration.
+    # Where a refinement follows, it takes about as long as what is before it.
     paper = part(progress, 0.02, 0.98 if method.refine == "none" else 0.6)
-    with timed(timings, "registration"):
-        registration, query = register_patient(patient, atlas, method.registration, progress=part(paper, 0.0, 0.85))
+    placed = place_patient(
+        patient, atlas, method.registration, align=method.align, timings=timings, progress=part(paper, 0.0, 0.85)
+    )
+    patient, query = placed.patient, placed.query
     paper(0.86, "Querying the database")
     with timed(timings, "query"):
         matches = tuple(engine.query(query, method.top))
         ranked = tuple(database.parameters(match.entry) for match in matches)
     paper(0.88, "Growing the best match")
     with timed(timings, "match"):
-        observed = patient.regions_on_t1gd
-        anatomy = Anatomy.of_atlas(atlas, registration, patient.whole)
-        match = estimate_of_match(ranked[0], anatomy, query, observed, identity.thresholds)
-    warnings = [*patient.warnings, *registration.warnings, *query_warnings(query)]
+        anatomy = Anatomy.of_atlas(atlas, placed.registration, patient.whole)
+        match = estimate_of_match(ranked[0], anatomy, query, patient.regions_on_t1gd, identity.thresholds)
+    warnings = [*placed.warnings, *query_warnings(query)]
 
     estimates, refinement, chosen = {"match": match}, None, "match"
     if method.refine != "none":
         with timed(timings, "refinement"):
+            step = part(progress, 0.6, 0.98)
             found = refine_match(
-                patient,
-                method,
-                match,
-                ranked,
-                atlas,
-                registration,
-                query,
-                identity.thresholds,
-                progress=part(progress, 0.6, 0.98),
+                patient, method, match, ranked, atlas, placed.registration, query, identity.thresholds, progress=step
             )
         if found is None:
             warnings.append("There is no refinement: the tumour lies outside the atlas's brain, and the match is kept.")
@@ -128,14 +131,16 @@ def _infer(
             chosen = match.or_better(estimates["refined"]).name
             warnings += refinement_warnings(refinement, chosen)
     warnings += fit_warnings(estimates[chosen])
-    warnings += missed_warnings(estimates[chosen], observed, refinement)
+    warnings += missed_warnings(estimates[chosen], patient.regions_on_t1gd, refinement)
     timings["total"] = sum(timings.values())
     progress(1.0, "Inference done")
     return Result(
         patient=patient,
         method=method,
         database=identity,
-        registration=registration,
+        alignment=placed.alignment,
+        brain=placed.brain,
+        registration=placed.registration,
         query=query,
         matches=matches,
         matched_parameters=ranked,
@@ -147,8 +152,106 @@ def _infer(
     )
 
 
+@dataclass(frozen=True, eq=False)
+class PlacedPatient:
+    """A patient whose images lie on one another, in the atlas: all that the query needs.
+
+    Parameters
+    ----------
+    patient : Patient
+        Aligned.
+    alignment : dict of str to Alignment, optional
+        None where the images were left as they lie.
+    brain : PatientBrain
+    registration : Registration
+    query : TumorMasks
+        On the atlas grid.
+    warnings : tuple of str
+        Of the patient, and of each step.
+    """
+
+    patient: Patient
+    alignment: dict[str, Alignment] | None
+    brain: PatientBrain
+    registration: Registration
+    query: TumorMasks
+    warnings: tuple[str, ...]
+
+
+def place_patient(
+    patient: Patient,
+    atlas: Atlas,
+    mode: str,
+    *,
+    align: bool = True,
+    timings: dict[str, float] | None = None,
+    progress: Progress = no_progress,
+) -> PlacedPatient:
+    """Align a patient's images, find the brain, and register it to an atlas.
+
+    Parameters
+    ----------
+    patient : Patient
+    atlas : Atlas
+    mode : {"none", "affine", "deformable"}
+    align : bool
+        Leave the images as they lie where False.
+    timings : dict of str to float, optional
+        Gets the seconds of "alignment", "brain" and "registration".
+    progress : Progress
+
+    Raises
+    ------
+    InputError
+        When what was aligned does not lie over one another, no brain is found, or it cannot be registered.
+    """
+    timings = {} if timings is None else timings
+    with timed(timings, "alignment"):
+        drawn_on = patient.drawn_on
+        patient, alignment = align_patient(patient, align, progress=part(progress, 0.0, 0.2))
+    with timed(timings, "brain"):
+        brain = find_patient_brain(patient, progress=part(progress, 0.2, 0.5))
+    with timed(timings, "registration"):
+        registration, query = register_patient(
+            patient, atlas, mode, brain_mask=brain.mask, progress=part(progress, 0.5, 1.0)
+        )
+    warnings = (
+        *alignment_warnings(alignment or {}, drawn_on),
+        *patient.warnings,
+        *registration.warnings,
+        *brain_warnings(brain, registration.quality),
+    )
+    return PlacedPatient(patient, alignment, brain, registration, query, warnings)
+
+
+def align_patient(
+    patient: Patient, align: bool = True, *, progress: Progress = no_progress
+) -> tuple[Patient, dict[str, Alignment] | None]:
+    """The patient with FLAIR and T1 on the T1Gd, and how they lay; None where `align` is False and all is left."""
+    if not align:
+        return patient.moved({}), None
+    others = {role: volume for role in ("flair", "t1") if (volume := getattr(patient, role)) is not None}
+    alignment = align_images(patient.t1gd, others, progress=progress)
+    return patient.moved({role: found.matrix for role, found in alignment.items() if found.moved}), alignment
+
+
+def find_patient_brain(patient: Patient, *, progress: Progress = no_progress) -> PatientBrain:
+    """The brain in the image that is registered: the mask that was given, else extracted where there is a skull."""
+    if patient.brain_mask is not None:
+        return PatientBrain("given", patient.brain_mask)
+    if not find_brain(patient.registration_image)[1]:
+        return PatientBrain("stripped")
+    progress(0.0, "Extracting the brain")
+    return PatientBrain.extracted(extract_brain(patient.registration_image, progress=progress), patient.whole)
+
+
 def register_patient(
-    patient: Patient, atlas: Atlas, mode: str, *, progress: Progress = no_progress
+    patient: Patient,
+    atlas: Atlas,
+    mode: str,
+    *,
+    brain_mask: Volume | None = None,
+    progress: Progress = no_progress,
 ) -> tuple[Registration, TumorMasks]:
     """Register a patient to an atlas and map the tumour's regions there: the query.
 
@@ -157,6 +260,8 @@ def register_patient(
     patient : Patient
     atlas : Atlas
     mode : {"none", "affine", "deformable"}
+    brain_mask : Volume, optional
+        Boolean, in the patient's space; by default the patient's own.
     progress : Progress
 
     Returns
@@ -171,7 +276,7 @@ def register_patient(
         atlas,
         mode,
         tumour=patient.whole,
-        brain_mask=patient.brain_mask,
+        brain_mask=patient.brain_mask if brain_mask is None else brain_mask,
         progress=progress,
     )
     return registration, registration.masks_in_atlas(patient.core, patient.whole, atlas.grid)
@@ -216,6 +321,25 @@ def refine_match(
         "refined", anatomy, refinement.parameters, refinement.density, patient.regions_on_t1gd, target, thresholds
     )
     return refinement, refined
+
+
+def alignment_warnings(alignment: Mapping[str, Alignment], drawn_on: Mapping[str, str]) -> Iterator[str]:
+    """What was moved onto the T1Gd, and what could not be, by role of image; `drawn_on` as in `Patient`."""
+    for role, found in alignment.items():
+        apart = f"{found.shift_mm:.1f} mm and {found.angle_degrees:.1f} degrees off the T1Gd"
+        name = IMAGE_NAMES[role]
+        masks = [MASK_NAMES[mask] for mask, image in drawn_on.items() if image == role and mask in MASK_NAMES]
+        along = f", and with it the {' and the '.join(masks)} drawn on it" if masks else ""
+        if found.moved:
+            yield (
+                f"The {name} lies {apart}: the patient moved between them. It was moved onto the T1Gd{along}; "
+                "--no-align leaves all as it is."
+            )
+        elif found.doubtful:
+            yield (
+                f"The {name} seems to lie {apart}, but moved there it agrees no better with it, or no head moves so "
+                "far: it was left where it is. Look at both in a viewer, and register them first where they lie apart."
+            )
 
 
 def query_warnings(query: TumorMasks) -> Iterator[str]:
@@ -279,11 +403,3 @@ def missed_warnings(estimate: Estimate, observed: TumorMasks, refinement: Refine
         f"The density leaves out a part of the segmented tumour: {named}{more}. Cells are there that the density does "
         f"not show: {remedy}."
     )
-
-
-@contextmanager
-def timed(timings: dict[str, float], name: str) -> Iterator[None]:
-    """Add the wall seconds of a block to those under a name."""
-    started = time.perf_counter()
-    yield
-    timings[name] = timings.get(name, 0.0) + time.perf_counter() - started

@@ -14,10 +14,11 @@ from TumorQueryLib.base.errors import InputError, shown
 from TumorQueryLib.base.files import staged_folder, write_json
 from TumorQueryLib.base.method import Method
 from TumorQueryLib.base.progress import Progress, no_progress, part
+from TumorQueryLib.base.timing import timed
 from TumorQueryLib.database import build_database, describe_database
 from TumorQueryLib.geometry.grid import Volume
 from TumorQueryLib.growth import simulate
-from TumorQueryLib.inference import infer, timed
+from TumorQueryLib.inference import infer
 from TumorQueryLib.inputs.patient import Patient
 from TumorQueryLib.results.files import OUTPUTS, read_result, write_result_files, write_volume
 from TumorQueryLib.results.folder import RESULT_FILE, result_folder
@@ -49,7 +50,11 @@ def infer_files(
     """
     # What can be refused without reading an image is refused first.
     parse_strategy_options(method.strategy, method.strategy_options)
-    files = [value for name, value in patient_files.items() if name != "labels" and value is not None]
+    files = [
+        value
+        for name, value in patient_files.items()
+        if name not in ("labels", "segmentation_on") and value is not None
+    ]
     with result_folder(out, inputs=files) as stage:
         progress(0.0, "Reading the patient's files")
         reading: dict[str, float] = {}
@@ -110,7 +115,7 @@ def run_infer(job: Mapping[str, Any], *, progress: Progress) -> Path:
     arguments, out = dict(job["arguments"]), Path(_text(job, "out"))
     known = inspect.signature(Patient.load).parameters
     files = {name: arguments.pop(name) for name in known if name in arguments}
-    _text(files, "t1gd")
+    _text(files, "t1gd", needed="study" not in files)
     for name in files:
         _text(files, name, needed=False)
     for name, value in arguments.items():

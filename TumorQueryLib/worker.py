@@ -4,7 +4,9 @@ It writes one JSON object a line to standard output: {"event": "progress", "valu
 "message"} while it works, then {"event": "result", "path"} or {"event": "error",
 "kind", "message"}. Everything else that is printed, by C++ libraries too, goes to
 standard error and is log. Where the job says `watch_stdin`, it ends when its standard
-input closes, since then its parent has died, and on {"command": "cancel"} there.
+input closes, since then its parent has died, and on {"command": "cancel"} there. Where
+it says `remove_job`, as those of `base.child.Child` do, the job's file and log, which name
+a patient's files, are removed when the worker ends, since its parent may be dead by then.
 """
 
 from __future__ import annotations
@@ -16,9 +18,12 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, TextIO
 
+from TumorQueryLib.base.child import remove_job
 from TumorQueryLib.base.errors import Cancelled, InputError, TumorQueryError
 from TumorQueryLib.base.files import moving, parsed_json, unfinished_folders
 
@@ -57,8 +62,11 @@ def take_standard_output() -> TextIO:
     return events
 
 
-def watch_standard_input(cancelled: threading.Event) -> None:
-    """Set `cancelled` on a cancel command or when standard input closes, and see that the process ends."""
+def watch_standard_input(cancelled: threading.Event, at_end: Callable[[], object]) -> None:
+    """Set `cancelled` on a cancel command or when standard input closes, and see that the process ends.
+
+    `at_end` is called where the process is ended in the middle of its work.
+    """
 
     def watch() -> None:
         while not cancelled.is_set():
@@ -70,6 +78,7 @@ def watch_standard_input(cancelled: threading.Event) -> None:
         with moving:
             for folder in list(unfinished_folders):
                 shutil.rmtree(folder, ignore_errors=True)
+            at_end()
             os._exit(130)
 
     threading.Thread(target=watch, daemon=True, name="watch-stdin").start()
@@ -117,15 +126,18 @@ def main(arguments: list[str] | None = None) -> int:
             raise Cancelled("The run was cancelled.")
         events.send(event="progress", value=round(min(max(value, 0.0), 1.0), 4), message=message)
 
+    at_end = ExitStack()
     try:
         if len(arguments) != 1:
             raise InputError("The worker takes one argument, the path of a job file.")
         job = read_job(arguments[0])
+        if job.get("remove_job"):
+            at_end.callback(remove_job, Path(arguments[0]))
         if job.get("watch_stdin"):
-            watch_standard_input(cancelled)
+            watch_standard_input(cancelled, at_end.close)
         from TumorQueryLib.jobs import JOBS
 
-        path = JOBS[job["command"]](job, progress=progress)
+        path = str(JOBS[job["command"]](job, progress=progress))
     except (Cancelled, KeyboardInterrupt):
         events.send(event="error", kind="Cancelled", message="The run was cancelled.")
         return 130
@@ -136,8 +148,11 @@ def main(arguments: list[str] | None = None) -> int:
         traceback.print_exc()
         events.send(event="error", kind="defect", message=f"{type(error).__name__}: {error}")
         return 1
-    events.send(event="result", path=str(path))
-    return 0
+    else:
+        events.send(event="result", path=path)
+        return 0
+    finally:
+        at_end.close()
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ import SimpleITK as sitk
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from TumorQueryLib.geometry.grid import Grid, Volume, image_from_volume, resample, volume_from_image
+from TumorQueryLib.geometry.regions import bounding_box
 
 SIZE = 128
 SPACING = 1.5
@@ -63,12 +64,6 @@ def read(path: Path) -> Volume:
     if image.GetDimension() == 4:
         image = image[:, :, :, 0]
     return volume_from_image(image)
-
-
-def bounding_box(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """First index and one past the last index of a mask along each axis."""
-    where = [np.flatnonzero(mask.any(axis=tuple(a for a in range(3) if a != axis))) for axis in range(3)]
-    return np.array([w[0] for w in where]), np.array([w[-1] + 1 for w in where])
 
 
 def write(volume: Volume, path: Path) -> None:

@@ -11,13 +11,13 @@ from __future__ import annotations
 import json
 import math
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
 
 from TumorQueryLib.anatomy.anatomy import Anatomy
 from TumorQueryLib.anatomy.tissue import Tissue
+from TumorQueryLib.base.timing import Stopwatch
 from TumorQueryLib.database import TumorDatabase, sample_synthetic
 from TumorQueryLib.estimates.fit import Fit
 from TumorQueryLib.estimates.matches import estimate_of_match
@@ -38,9 +38,8 @@ def main() -> None:
         for tumour in sample_synthetic(atlas, count, random_seed=RANDOM_SEED, with_visible_core=True):
             ranked = [database.parameters(match.entry) for match in engine.query(tumour.masks)]
             match = estimate_of_match(ranked[0], anatomy, tumour.masks, tumour.masks, thresholds)
-            wall, cpu = time.perf_counter(), time.process_time()
-            refinement = refine(match, ranked, anatomy, tumour.masks, thresholds)
-            wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+            with Stopwatch() as taken:
+                refinement = refine(match, ranked, anatomy, tumour.masks, thresholds)
             fit, true = Fit.of(refinement.density, tumour.masks, thresholds), tumour.parameters
             found = refinement.parameters[0] if fit.dice_sum >= match.fit.dice_sum else ranked[0]
             rows.append(
@@ -52,8 +51,8 @@ def main() -> None:
                     "length_error": abs(found.infiltration_length / true.infiltration_length - 1),
                     "rho_t_error": abs(found.rho_t / true.rho_t - 1),
                     "seed_error_mm": math.dist(found.seed, true.seed),
-                    "wall_s": wall,
-                    "cpu_s": cpu,
+                    "wall_s": taken.wall,
+                    "cpu_s": taken.cpu,
                     "stopped": refinement.stopped,
                 }
             )

@@ -25,6 +25,7 @@ TARGETS = {
     "results": 5_000,
     "cohorts": 5_000,
     "images": 5_000,
+    "segmentations": 5_000,
 }
 #: Inputs that one child process tries.
 BATCH = 500

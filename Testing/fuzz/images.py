@@ -52,7 +52,7 @@ def prepare(folder: Path) -> Prepared:
 
 def answer_of(path: Path) -> Any:
     file = read_image_file(path, "T1Gd")
-    segments = tuple((name, mask.tobytes()) for name, mask in file.segments)
+    segments = tuple((segment.name, segment.code, segment.mask.tobytes()) for segment in file.segments)
     return file.volume.array, file.volume.grid, segments, bool(file.warnings)
 
 

@@ -1,4 +1,4 @@
-"""Runs ended at random moments by SIGKILL, SIGTERM or SIGINT: nothing is mixed, nothing is left that a next run keeps.
+"""Runs ended at random moments by a signal: nothing is mixed, nothing is left that a next run keeps.
 
     python Testing/fuzz/kills.py COMMAND COUNT [SEED]
     COMMAND: infer, cohort, build or embed; infer-whole and cohort-whole register and refine
@@ -12,6 +12,7 @@ from __future__ import annotations
 import collections
 import csv
 import hashlib
+import json
 import os
 import random
 import shutil
@@ -29,7 +30,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "Testing" / "unit")]
 
 from small_world import World, world_patient, write_patient  # noqa: E402
 
-SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
+SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT)}
 
 
@@ -56,12 +57,28 @@ def ended_at(call: list[str], after: float, number: signal.Signals) -> int:
 
 
 def contents(folder: Path) -> dict[str, str]:
-    """SHA-256 of the volumes and databases below a folder; other files hold a run's seconds or the time."""
-    return {
+    """What the files below a folder hold, without the seconds and the time that some of them hold.
+
+    Volumes and databases by their SHA-256, result.json by what it says of the patient and the estimates; the files
+    whose sums a result.json holds have to be those, else they are "another result's".
+    """
+    found = {
         path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.suffix in (".nrrd", ".h5") and "_to_" not in path.name
+        if path.is_file() and path.suffix in (".nrrd", ".h5", ".json", ".png", ".csv")
     }
+    for name in [name for name in found if name.endswith("result.json")]:
+        content = json.loads((folder / name).read_text(encoding="utf-8"))
+        for file, digest in content["sha256"].items():
+            beside = f"{name.removesuffix('result.json')}{file}"
+            if found.get(beside) != digest:
+                found[beside] = "another result's"
+            elif "_to_" in file:  # HDF5 writes the time into it
+                found[beside] = "as result.json says"
+        told = {key: content[key] for key in ("inputs", "query", "estimates", "chosen", "outputs", "warnings")}
+        found[name] = json.dumps(told, sort_keys=True)
+    # The report shows seconds, the summary holds them.
+    return {name: value for name, value in found.items() if not name.endswith((".png", "summary.csv"))}
 
 
 def hidden(folder: Path) -> list[str]:

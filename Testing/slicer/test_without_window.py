@@ -229,6 +229,22 @@ def test_a_mask_of_shares_counts_from_a_half(without_window, tmp_path):
     check_patient(row, Method(), tmp_path, {"whole": sitk.GetArrayFromImage(shares) > 0.5})
 
 
+def test_images_are_shown_where_the_inference_moved_them(without_window):
+    from TumorQueryLib.inputs.patient import Patient
+    from TumorQueryModule import SampleCase
+    from TumorQueryModule.Jobs import asInferred
+    from TumorQueryModule.PatientNodes import addPatient
+
+    read = Patient.load(**SampleCase.sampleFiles())
+    matrix = np.eye(4)
+    matrix[:3, 3] = 3.0, -2.0, 1.0
+    alignment = {"flair": {"moved": True, "matrix": matrix.tolist()}}
+    before, after = (addPatient(asInferred(read, {"alignment": one}), "a") for one in (None, alignment))
+    shift = np.subtract(after.flair.GetOrigin(), before.flair.GetOrigin())
+    np.testing.assert_allclose(shift, (3.0, -2.0, 1.0))
+    assert after.t1gd.GetOrigin() == before.t1gd.GetOrigin()
+
+
 def test_a_batch_does_not_write_over_its_cohort_file(without_window, tmp_path, capsys):
     from TumorQueryModule import batch
 

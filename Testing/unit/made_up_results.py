@@ -4,6 +4,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from TumorQueryLib.anatomy.anatomy import Anatomy
+from TumorQueryLib.anatomy.patient_brain import PatientBrain
 from TumorQueryLib.anatomy.tissue import Tissue
 from TumorQueryLib.base.method import Method
 from TumorQueryLib.estimates.estimate import Estimate
@@ -56,7 +57,9 @@ def made_up_result(patient, *, chosen="refined", thresholds=(0.6, 0.2), warnings
         "patient": patient,
         "method": Method(),
         "database": DatabaseIdentity("0" * 64, 5000, "SRI24", "1" * 64, *thresholds),
-        "registration": Registration(space.patient_to_atlas, space.atlas_to_patient, "none", QUALITY, "stripped", ()),
+        "registration": Registration(space.patient_to_atlas, space.atlas_to_patient, "none", QUALITY, ()),
+        "alignment": None,
+        "brain": PatientBrain("stripped"),
         "query": observed,
         "matches": (Match(entry=3, dice_core=0.5, dice_whole=0.75, score=1.25), Match(4, 0.5, 0.5, 1.0)),
         "matched_parameters": (MATCHED, MATCHED),

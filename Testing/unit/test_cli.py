@@ -1,5 +1,6 @@
 """The command line as users and scripts meet it: exit status, one or two lines, nothing half-written."""
 
+import csv
 import json
 import os
 import shutil
@@ -251,7 +252,9 @@ def test_the_result_holds_what_the_contract_says(results, world):
             assert found["rho_t"] == pytest.approx(found["proliferation_per_day"] * found["duration_days"])
     assert 1 <= result["refinement"]["solves"] <= 6
     assert result["refinement"]["stopped"] == "budget"
-    assert set(result["timings_s"]) == {*("load", "registration", "query", "match", "refinement", "total")}
+    assert set(result["timings_s"]) == {
+        *("load", "alignment", "brain", "registration", "query", "match", "refinement", "total")
+    }
     assert {path.name for path in folder.iterdir()} == {*result["outputs"].values(), "result.json"}
 
 
@@ -452,8 +455,6 @@ def test_cancelling_leaves_nothing(tmp_path, sample):
 
 @pytest.mark.slow
 def test_a_cohort_goes_on_after_a_failure(tmp_path, capsys, world, world_files):
-    import csv
-
     files = dict(zip(world_files[::2], world_files[1::2]))
     cohort = tmp_path / "cohort.csv"
     with open(cohort, "w", newline="", encoding="utf-8") as file:
@@ -505,3 +506,56 @@ def test_a_database_of_an_atlas_that_is_not_bundled_is_evaluated(capsys, tmp_pat
     assert "small brain" in capsys.readouterr().out
     assert main([*call, "--atlas", "SRI24", "--cross-anatomy", "1"]) == 2
     assert "--atlas is not for --cross-anatomy" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--mass-effect"], "--mass-effect is of the tumours of --cross-anatomy"),
+        (["--registration", "affine"], "--registration is of the patients of --cohort"),
+        (["--random-seed", "-1"], "--random-seed is a whole number from 0, not -1"),
+        *(
+            (["--cross-anatomy", "1", f"--{name}", value], f"--{name} is not for --cross-anatomy")
+            for name, value in (
+                ("cohort", "a.csv"),
+                ("strategies", "ds32"),
+                ("synthetic", "5"),
+                ("registration", "affine"),
+            )
+        ),
+    ],
+)
+def test_options_of_an_evaluation_without_effect_are_refused(capsys, tmp_path, world, options, words):
+    status, said = called(capsys, "evaluate", world.database, "--out", tmp_path / "out", *options)
+    assert status == 2
+    assert words in said
+    assert len(said.splitlines()) == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_random_seed_of_an_evaluation_draws_other_queries(capsys, tmp_path, world):
+    call = ("evaluate", world.database, "--atlas", world.atlas_folder, "--synthetic", 2, "--strategies", "direct")
+    for folder, options in (("default", ()), ("2022", ("--random-seed", 2022)), ("7", ("--random-seed", 7))):
+        status, said = called(capsys, *call, *options, "--out", tmp_path / folder)
+        assert status == 0, said
+    read = {name: (tmp_path / name / "cases.csv").read_text("utf-8") for name in ("default", "2022", "7")}
+    volumes = {name: [row["whole_ml"] for row in csv.DictReader(text.splitlines())] for name, text in read.items()}
+    assert volumes["default"] == volumes["2022"] != volumes["7"]
+    assert json.loads((tmp_path / "7" / "results.json").read_text("utf-8"))["synthetic_seed"] == 7
+
+
+def test_a_cohort_takes_workers_or_a_cluster(capsys, tmp_path):
+    call = ("cohort", "a.csv", "--out", tmp_path / "out", "--workers", 2, "--dask", "tcp://127.0.0.1:9")
+    status, said = called(capsys, *call)
+    assert status == 2
+    assert "not allowed with argument --workers" in said
+
+
+def test_images_are_aligned_unless_that_is_declined():
+    call = ["infer", "--t1gd", "t1gd.nii", "--segmentation", "seg.nii", "--out", "out"]
+    usual = make_parser().parse_args(call)
+    assert method_of(usual).align is True
+    assert usual.segmentation_on is None
+    left = make_parser().parse_args([*call, "--no-align", "--segmentation-on", "flair"])
+    assert method_of(left).align is False
+    assert left.segmentation_on == "flair"

@@ -4,7 +4,10 @@ import csv
 import json
 import os
 import signal
+import sys
+import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -55,6 +58,14 @@ def check_rows(rows, out):
     assert read == [{name: str(row.get(name, "")) for name in SUMMARY_COLUMNS} for row in rows]
 
 
+def dask_workers(cluster):
+    """Process ids of a Dask cluster's workers, and the tasks that they do now."""
+    import distributed
+
+    with distributed.Client(cluster, set_as_default=False) as client:
+        return list(client.run(os.getpid).values()), [task for tasks in client.processing().values() for task in tasks]
+
+
 def test_several_patients_at_a_time(tmp_path, cohort_file, world):
     said = []
     rows = run_cohort(
@@ -70,14 +81,79 @@ def test_several_patients_at_a_time(tmp_path, cohort_file, world):
     assert [value for value, _ in said] == sorted(value for value, _ in said)
 
 
-def test_on_a_dask_cluster(tmp_path, cohort_file, world):
+@pytest.fixture(scope="module")
+def dask_cluster():
+    """A Dask cluster of one worker process, which has a working folder of its own: this one."""
     distributed = pytest.importorskip("distributed")
-    cluster = {"n_workers": 1, "threads_per_worker": 1, "processes": False, "dashboard_address": None}
-    with distributed.LocalCluster(**cluster) as started:
-        rows = run_cohort(
-            cohort_file, tmp_path / "out", method=world.method(refine="none"), dask=started.scheduler_address
-        )
+    with distributed.LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None) as started:
+        yield started
+
+
+def test_on_a_dask_cluster(tmp_path, cohort_file, world, dask_cluster, monkeypatch):
+    """Paths are relative to this process's folder, not to the worker's."""
+    monkeypatch.chdir(tmp_path)
+    database, atlas = (os.path.relpath(path, tmp_path) for path in (world.database, world.atlas_folder))
+    method = world.method(refine="none", database=database, atlas=atlas)
+    said = []
+    rows = run_cohort(
+        os.path.relpath(cohort_file, tmp_path),
+        "out",
+        method=method,
+        dask=dask_cluster.scheduler_address,
+        progress=lambda value, message: said.append((value, message)),
+    )
     check_rows(rows, tmp_path / "out")
+    assert [message[0] for _, message in said] == sorted(message[0] for _, message in said)
+    assert len(said) > 10, "often enough to end it"
+
+
+def test_a_model_is_found_from_the_folder_of_a_dask_worker(tmp_path, cohort_file, world, dask_cluster, monkeypatch):
+    pytest.importorskip("torch")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my.safetensors").write_bytes(b"no model")
+    lines = cohort_file.read_text(encoding="utf-8").splitlines()[:2]
+    (tmp_path / "cohort.csv").write_text("\n".join(lines).replace("Ärla/", f"{cohort_file.parent}/Ärla/"), "utf-8")
+    method = world.method(strategy="ae", strategy_options={"model": "my.safetensors"})
+    rows = run_cohort(tmp_path / "cohort.csv", tmp_path / "out", method=method, dask=dask_cluster.scheduler_address)
+    assert f"{tmp_path / 'my.safetensors'} is not a model" in rows[0]["error"]
+
+
+def test_two_cohorts_on_one_scheduler_keep_their_patients_apart(tmp_path, world, dask_cluster):
+    """Both have a patient A, at the same time."""
+    for name in ("one", "two"):
+        (tmp_path / f"{name}.csv").write_text(f"patient,t1gd,whole\nA,{name}.nii.gz,w.nii.gz\n", encoding="utf-8")
+
+    def run(name):
+        address = dask_cluster.scheduler_address
+        return run_cohort(tmp_path / f"{name}.csv", tmp_path / name, method=world.method(), dask=address)
+
+    with ThreadPoolExecutor(2) as pool:
+        for name, (row,) in zip(("one", "two"), pool.map(run, ("one", "two"))):
+            assert f"{name}.nii.gz" in row["error"]
+
+
+@pytest.mark.parametrize("error", [Cancelled, KeyboardInterrupt])
+def test_an_end_on_a_dask_cluster_leaves_its_worker_and_nothing_else(tmp_path, cohort_file, world, dask_cluster, error):
+    psutil = pytest.importorskip("psutil")
+    began = []
+
+    def jobs():
+        family = psutil.Process().children(recursive=True)
+        return [one for one in family if one.is_running() and "TumorQueryLib.worker" in one.cmdline()]
+
+    def stop(value, message):
+        if jobs() and list((tmp_path / "out").glob("*/.*")):
+            began.append(time.monotonic())
+            raise error
+
+    before, _ = dask_workers(dask_cluster)
+    method = world.method(refine_solves=10_000)
+    with pytest.raises(error):
+        run_cohort(cohort_file, tmp_path / "out", method=method, dask=dask_cluster.scheduler_address, progress=stop)
+    assert time.monotonic() - began[0] < 15, "a bound against waiting for a patient's end, not a speed"
+    assert jobs() == []
+    assert list((tmp_path / "out").iterdir()) == []
+    assert dask_workers(dask_cluster) == (before, []), "the Dask worker lives on, and has nothing to do"
 
 
 def test_a_scheduler_that_is_not_there_is_said(tmp_path, cohort_file, world):
@@ -156,6 +232,29 @@ def test_an_end_halfway_is_immediate_and_leaves_neither_processes_nor_files(
     (row,) = summary(tmp_path / "out")
     left = sorted(path.name for path in (tmp_path / "out").iterdir())
     assert left == sorted([*([row["patient"]] if row["status"] == "done" else []), "summary.csv"])
+
+
+def test_a_number_of_workers_that_is_none_is_refused(tmp_path, cohort_file, world):
+    for number in (0, -1, True, 1.5):
+        with pytest.raises(InputError, match=f"whole number from 1, not {number}"):
+            run_cohort(cohort_file, tmp_path / "out", method=world.method(), workers=number)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_strategy_that_is_none_is_refused_before_the_work(tmp_path, cohort_file, world):
+    with pytest.raises(InputError, match="no option 'rerank'"):
+        run_cohort(cohort_file, tmp_path / "out", method=world.method(strategy_options={"rerank": 3}))
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_process_that_cannot_be_started_is_a_row_and_leaves_nothing(tmp_path, cohort_file, world, monkeypatch):
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "no python"))
+    rows = run_cohort(cohort_file, tmp_path / "out", method=world.method())
+    assert [row["status"] for row in rows] == ["failed"] * 3
+    assert "cannot be started" in rows[0]["error"]
+    assert list((tmp_path / "temporary").iterdir()) == []
 
 
 def test_a_summary_is_never_written_over_another_file(tmp_path, cohort_file, world):

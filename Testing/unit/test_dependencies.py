@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-RUN_TIME = ("dependencies", "learned", "distributed")
+RUN_TIME = ("dependencies", "learned", "distributed", "dicom")
 
 
 def bounds() -> dict[str, str]:

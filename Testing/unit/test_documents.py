@@ -16,7 +16,9 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from made_up_studies import MadeUpStudy, write_studies
 
+from TumorQueryLib.geometry.grid import read_volume
 from TumorQueryLib.studies.sample import sample_files
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -36,6 +38,7 @@ SMALLER = [
     ("--refine atlas", "--refine atlas --refine-solves 6", "seconds instead of minutes"),
     ("--synthetic 1000", "--synthetic 12 --strategies direct,ds32 --registration affine", "an hour"),
     ("cohort patients.csv", "cohort patients.csv --registration affine --refine-solves 6", "a minute"),
+    ("infer --study export/", "infer --study export/ --registration affine --refine none", "half a minute"),
     ("cohort FILE.csv", "cohort FILE.csv --registration affine --refine-solves 6", "a minute"),
     ("--cross-anatomy N", "--cross-anatomy 1", "N"),
     ("--cross-anatomy 50", "--cross-anatomy 1", "an hour"),
@@ -50,6 +53,7 @@ NOT_RUN = {
     "docs/slicer-module.md": "needs Slicer; Testing/slicer/test_sample_run.py makes the same call",
     "python scripts/make_evaluation_page.py": "writes into docs/ what hours of `tumorquery evaluate` have measured",
     "python scripts/make_query_page.py": "writes into docs/ what minutes of `tumorquery bench query` have measured",
+    "tumorquery cohort results/cohort.csv": "Testing/unit/test_study_command.py runs what it found in folders",
     "tumorquery train": "trains for minutes on any database; Testing/unit/strategies/test_learned.py trains",
     "tumorquery bench query": "minutes on any database; Testing/unit/studies/test_benchmark_query.py runs its parts",
     "dask ": "a cluster of several machines; the commands that use one are run on the test's own",
@@ -161,6 +165,16 @@ def named_files(tmp_path_factory, small_database):
     row = "patient,t1gd,flair,segmentation,labels\none,t1gd.nii.gz,flair.nii.gz,seg.nii.gz,brats2023\n"
     for name in ("cohort.csv", "patients.csv", "FILE.csv"):
         (folder / name).write_text(row, encoding="utf-8")
+    study = MadeUpStudy()
+    for name, times, role in (("AX T1 POST GAD", "t1 spin echo", "t1gd"), ("AX FLAIR", "flair", "flair")):
+        volume = read_volume(sample[role])
+        array = np.clip(np.rint(volume.array), 0, 65535).astype(np.uint16)
+        study.add(name, times, array=array, affine=volume.grid.affine)
+    write_studies(folder / "export", study, layout="numbers")
+    for role, path in {"t1c": sample["t1gd"], "t2f": sample["flair"], "seg": folder / "seg.nii.gz"}.items():
+        patient = folder / "patients" / "BraTS-GLI-00001-000"
+        patient.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, patient / f"{patient.name}-{role}.nii.gz")
     for name in ("DB.h5", "large.h5", "starter.h5"):
         shutil.copyfile(small_database.path, folder / name)
     return folder

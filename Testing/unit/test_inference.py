@@ -8,14 +8,17 @@ import SimpleITK as sitk
 from small_world import patient_of_masks, world_patient
 
 from TumorQueryLib.base.errors import Cancelled, DatabaseError
+from TumorQueryLib.base.method import Method
 from TumorQueryLib.database import TumorDatabase
 from TumorQueryLib.estimates.refine import Refinement
 from TumorQueryLib.estimates.search import Solve
-from TumorQueryLib.geometry.grid import Grid, Volume
-from TumorQueryLib.geometry.regions import TumorMasks
+from TumorQueryLib.geometry.grid import Grid, Volume, volume_from_image
+from TumorQueryLib.geometry.regions import TumorMasks, dice
 from TumorQueryLib.geometry.transforms import SpaceMap
 from TumorQueryLib.growth import simulate
 from TumorQueryLib.inference import (
+    alignment_warnings,
+    find_patient_brain,
     fit_warnings,
     infer,
     missed_warnings,
@@ -23,7 +26,10 @@ from TumorQueryLib.inference import (
     refine_match,
     refinement_warnings,
 )
+from TumorQueryLib.inputs.patient import Patient
+from TumorQueryLib.registration import Alignment
 from TumorQueryLib.strategies.direct import Direct
+from TumorQueryLib.studies.phantom import head_with_skull
 
 
 @pytest.fixture(scope="module")
@@ -262,3 +268,109 @@ def test_a_tumour_of_which_the_anatomy_has_nothing_is_not_refined(world, refined
         (0.6, 0.2),
     )
     assert found is None
+
+
+def with_moved_flair(matrix, **changes):
+    """The small world's patient, whose FLAIR's header says that it lies elsewhere."""
+    patient = world_patient()
+    volumes = {role: getattr(patient, role) for role in ("t1gd", "flair", "core", "whole")} | changes
+    return Patient(**volumes | {"flair": Volume(patient.flair.array, patient.flair.grid.moved(matrix))})
+
+
+def shifted(x, y, z):
+    matrix = np.eye(4)
+    matrix[:3, 3] = x, y, z
+    return matrix
+
+
+def test_a_moved_flair_is_moved_back_and_said_with_the_figures(world):
+    result = infer(with_moved_flair(shifted(9.0, 5.0, -4.0)), world.method(refine="none"))
+    found = result.to_json()["alignment"]["flair"]
+    assert found["moved"] is True
+    assert found["shift_mm"] == pytest.approx(np.sqrt(122), abs=0.5)
+    (said,) = (warning for warning in result.warnings if "off the T1Gd" in warning)
+    assert said.startswith(f"The FLAIR lies {found['shift_mm']:.1f} mm and {found['angle_degrees']:.1f} degrees off")
+    assert "the segmentation" not in said
+    moved = np.array(found["matrix"]) @ with_moved_flair(shifted(9.0, 5.0, -4.0)).flair.grid.affine
+    np.testing.assert_allclose(result.patient.flair.grid.affine, moved)
+    assert not any("overlap by only" in warning for warning in result.warnings)
+    assert "alignment" in result.timings
+    assert "brain" in result.timings
+    assert result.to_json()["brain"]["source"] == "stripped"
+
+
+def test_a_segmentation_drawn_on_a_moved_flair_moves_with_it(world):
+    matrix, straight = shifted(9.0, 5.0, -4.0), world_patient()
+    masks = {
+        role: Volume(getattr(straight, role).array, straight.whole.grid.moved(matrix)) for role in ("core", "whole")
+    }
+    result = infer(with_moved_flair(matrix, **masks), world.method(refine="none"))
+    (said,) = (warning for warning in result.warnings if "off the T1Gd" in warning)
+    assert "with it the core and the whole tumour drawn on it" in said
+    for found, expected in ((result.patient.core, straight.core), (result.patient.whole, straight.whole)):
+        centres = [v.grid.to_ras(np.argwhere(v.array)).mean(axis=0) for v in (found, expected)]
+        assert np.linalg.norm(centres[0] - centres[1]) < 0.7
+    left = infer(with_moved_flair(matrix, **masks), world.method(refine="none", align=False))
+    assert left.to_json()["alignment"] is None
+    assert left.patient.whole.grid == masks["whole"].grid
+    assert not any("off the T1Gd" in warning for warning in left.warnings)
+
+
+def test_images_that_lie_right_stay_the_very_same(world):
+    patient = world_patient()
+    aligned = infer(patient, world.method(refine="none"))
+    left = infer(patient, world.method(refine="none", align=False))
+    assert aligned.patient is patient
+    assert aligned.to_json()["alignment"]["flair"]["moved"] is False
+    np.testing.assert_array_equal(aligned.density.array, left.density.array)
+    assert left.warnings == aligned.warnings
+
+
+def test_an_alignment_that_is_doubted_is_said():
+    doubted = Alignment(np.eye(4), 3.24, 2.0, moved=False, doubtful=True)
+    right = Alignment(np.eye(4), 0.2, 0.1, moved=False, doubtful=False)
+    (said,) = alignment_warnings({"flair": doubted, "t1": right}, {"core": "t1gd", "whole": "t1gd"})
+    assert "The FLAIR seems to lie 3.2 mm and 2.0 degrees off the T1Gd" in said
+    assert "it was left where it is" in said
+
+
+def test_a_given_brain_mask_wins_and_moves_with_its_image():
+    patient = world_patient()
+    mask = Volume(patient.t1gd.array > 0, patient.t1gd.grid)
+    brain = find_patient_brain(world_patient(brain_mask=mask))
+    assert brain.source == "given"
+    assert brain.mask is mask
+
+
+@pytest.fixture(scope="module")
+def with_skull(atlas):
+    """A head with skull in the atlas's place, whose tumour reaches beyond the brain, and what is found of it."""
+    image, _ = head_with_skull(atlas)
+    points = image.grid.to_ras(np.moveaxis(np.indices(image.grid.shape), 0, -1))
+    distance = np.linalg.norm(points - atlas.t1.grid.centre - (55.0, 0.0, 25.0), axis=-1)
+    core, whole = (Volume(distance < radius, image.grid) for radius in (9.0, 20.0))
+    patient = Patient(t1gd=image, core=core, whole=whole)
+    return infer(patient, Method(registration="none", refine="none"), atlas=atlas)
+
+
+@pytest.mark.slow
+def test_the_brain_of_a_head_is_extracted_and_holds_the_whole_tumour(with_skull, atlas, tmp_path):
+    content = with_skull.to_json()
+    assert content["brain"]["source"] == "extracted"
+    assert not any("seems to contain the skull" in warning for warning in with_skull.warnings)
+    assert (with_skull.brain.mask.array >= with_skull.patient.whole.array).all()
+    _, brain = head_with_skull(atlas)
+    assert dice(with_skull.brain.mask.array, brain.array) > 0.85
+    with_skull.write(tmp_path)
+    written = sitk.ReadImage(str(tmp_path / content["outputs"]["brain"]))
+    assert written.GetPixelID() == sitk.sitkUInt8
+    mask = volume_from_image(written)
+    assert mask.grid.matches(with_skull.patient.t1gd.grid)
+    np.testing.assert_array_equal(mask.array != 0, with_skull.brain.mask.array)
+
+
+@pytest.mark.slow
+def test_a_tumour_beyond_the_extracted_brain_is_said(with_skull):
+    added = with_skull.brain.added_share
+    assert added > 0.02
+    assert any(f"{added:.0%} of the segmented tumour" in warning for warning in with_skull.warnings)

@@ -39,7 +39,7 @@ def test_the_folder_holds_the_result(inferred):
 
 def test_reading_the_files_is_in_the_times(inferred):
     timings = inferred[1].timings
-    assert set(timings) == {"load", "registration", "query", "match", "total"}
+    assert set(timings) == {"load", "alignment", "brain", "registration", "query", "match", "total"}
     assert timings["total"] == pytest.approx(sum(seconds for name, seconds in timings.items() if name != "total"))
 
 

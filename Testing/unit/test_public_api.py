@@ -48,9 +48,13 @@ SIGNATURES = {
     "Volume": "(array, grid)",
     "Atlas": "(name, grid, white_matter, grey_matter, csf, t1, licence, attribution)",
     "Atlas.load": "(name='SRI24')",
-    "Patient": "(*, t1gd, core, whole, flair=None, t1=None, brain_mask=None, labels=None, inputs=(), warnings=())",
+    "Patient": (
+        "(*, t1gd, core, whole, flair=None, t1=None, brain_mask=None, labels=None, inputs=(), warnings=(), "
+        "segmentation_on=None, aligned=False)"
+    ),
     "Patient.load": (
-        "(t1gd, flair=None, t1=None, *, segmentation=None, core=None, whole=None, labels=None, brain_mask=None)"
+        "(t1gd=None, flair=None, t1=None, *, segmentation=None, core=None, whole=None, labels=None, brain_mask=None, "
+        "study=None, segmentation_on=None)"
     ),
     "GrowthParameters": "(seed, diffusivity, proliferation, duration)",
     "Match": "(entry, dice_core, dice_whole, score)",
@@ -59,7 +63,7 @@ SIGNATURES = {
     "TumorDatabase.close": "(self)",
     "Method": (
         "(database='starter', atlas=None, strategy='direct', strategy_options=<factory>, registration='deformable', "
-        "top=15, refine='patient', refine_solves=120, refine_seconds=None, foci='auto')"
+        "top=15, refine='patient', refine_solves=120, refine_seconds=None, foci='auto', align=True)"
     ),
     "Method.from_json": "(choices)",
     "Method.as_json": "(self)",
@@ -80,16 +84,19 @@ SIGNATURES = {
 #: What a user may read from what the library returns.
 ATTRIBUTES = {
     "Grid": (
-        "affine around centre cropped isotropic isotropic_like matches shape spacing to_index to_ras voxel_volume_ml"
+        "affine around centre cropped isotropic isotropic_like matches moved shape shares_lattice spacing to_index "
+        "to_ras voxel_volume_ml"
     ),
     "Volume": "array grid",
     "Match": "dice_core dice_sum dice_whole entry score",
     "GrowthParameters": "diffusivity duration from_identifiable infiltration_length proliferation rho_t seed",
-    "Estimate": ("anatomy as_json density fit fit_in_anatomy in_patient infiltration_lengths_mm name of parameters"),
+    "Estimate": (
+        "anatomy as_json density fit fit_in_anatomy in_patient infiltration_lengths_mm name of or_better parameters"
+    ),
     "Fit": "as_json dice_core dice_sum dice_whole from_json observed_ml of predicted_ml quality",
     "Result": (
-        "chosen core database density estimate estimates matched_parameters matches method patient query refinement "
-        "regions registration timings to_json warnings whole write"
+        "alignment brain chosen core database density estimate estimates matched_parameters matches method patient "
+        "query refinement regions registration timings to_json warnings whole write"
     ),
     "SavedResult": "chosen content core density density_of folder matched_parameters matches space warnings whole",
 }

@@ -41,7 +41,9 @@ def test_the_wheel_holds_the_library_and_its_data(wheel):
     names = set(zipfile.ZipFile(wheel).namelist())
     for folder in (ROOT / "TumorQueryLib", ROOT / "Resources"):
         for name in filter(None, run("git", "ls-files", "-z", folder, cwd=ROOT).split("\0")):
-            shipped = name.endswith((".py", ".h5", ".nrrd", ".nii.gz", ".json", ".txt", ".safetensors", "SHA256SUMS"))
+            shipped = name.endswith(
+                (".py", ".h5", ".nrrd", ".nii.gz", ".json", ".txt", ".safetensors", ".npz", "SHA256SUMS")
+            )
             if not shipped or name.startswith("Resources/Screenshots") or name.endswith("CMakeLists.txt"):
                 continue
             place = name if name.startswith("TumorQueryLib/") else f"TumorQueryLib/{name}"

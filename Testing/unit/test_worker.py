@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -130,6 +131,34 @@ def test_cancelling_ends_the_process_and_leaves_no_result(tmp_path, how):
     # Generous: it asks for at most the grace of two seconds, on a machine that may be loaded.
     assert time.monotonic() - before < 30
     assert not (tmp_path / "dåta" / "db.h5").exists()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="an open log cannot be removed there")
+@pytest.mark.slow
+def test_a_killed_parent_leaves_no_job_that_names_a_patients_files(tmp_path):
+    (tmp_path / "temporary").mkdir()
+    script = (
+        "import os, signal, sys\n"
+        "from TumorQueryLib.base.child import Child\n"
+        "def die(value, message):\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+        "arguments = {'path': sys.argv[1], 'entries': 5000, 'workers': 1}\n"
+        "Child({'command': 'build', 'arguments': arguments}).wait(progress=die)\n"
+    )
+    environment = os.environ | {"TMPDIR": str(tmp_path / "temporary")}
+    ran = subprocess.run([sys.executable, "-c", script, str(tmp_path / "db.h5")], env=environment, timeout=120)
+    assert ran.returncode == -signal.SIGKILL
+    before = time.monotonic()
+    while list((tmp_path / "temporary").glob("tumorquery-job-*")) and time.monotonic() - before < 60:
+        time.sleep(0.1)
+    assert list((tmp_path / "temporary").glob("tumorquery-job-*")) == []
+
+
+def test_a_job_that_is_removed_takes_nothing_else_along(tmp_path):
+    path = write_job(tmp_path, command="info", out=str(tmp_path), arguments={"database": "nowhere.h5"}, remove_job=True)
+    (tmp_path / "other").write_text("mine")
+    start(path).communicate(timeout=120)
+    assert [one.name for one in tmp_path.iterdir()] == ["other"]
 
 
 def test_printing_never_mixes_with_events(tmp_path):

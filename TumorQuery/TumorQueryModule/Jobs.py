@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import slicer
 from slicer.i18n import tr as _
 
@@ -46,6 +47,7 @@ class Method:
     :param refine_seconds: the most seconds of a refinement; None leaves it to the library.
     :param foci: "auto", "1" or "2": how many foci a refinement has.
     :param top: number of ranked matches.
+    :param align: whether T1 and FLAIR are moved onto the T1Gd where the patient moved between them.
     """
 
     database: str = BUNDLED_DATABASE
@@ -57,6 +59,7 @@ class Method:
     refine_seconds: float | None = None
     foci: str = "auto"
     top: int = 15
+    align: bool = True
 
     def arguments(self) -> dict[str, Any]:
         """The method's part of the worker's job."""
@@ -168,7 +171,7 @@ class RowJob:
 
     def collect(self, resultPath: Path) -> Iterator[tuple[PatientNodes, ResultNodes] | None]:
         """Show the patient as the library read it, and the result."""
-        read = self.row.load()
+        read = asInferred(self.row.load(), json.loads(resultPath.read_text(encoding="utf-8")))
         yield None
         patient, nodes = addPatient(read, self.row.patient), None
         try:
@@ -180,6 +183,14 @@ class RowJob:
                 for node in patient.nodes:
                     slicer.mrmlScene.RemoveNode(node)
         yield patient, nodes
+
+
+def asInferred(patient: Any, content: dict[str, Any]) -> Any:
+    """The library's `Patient` with its images where the inference moved them, by the content of result.json."""
+    alignment = content["alignment"]
+    if alignment is None:
+        return patient
+    return patient.moved({role: np.array(found["matrix"]) for role, found in alignment.items() if found["moved"]})
 
 
 @dataclass(frozen=True)

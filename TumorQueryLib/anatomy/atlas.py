@@ -60,8 +60,8 @@ class Atlas:
         Raises
         ------
         InputError
-            When there is no such atlas, a file is missing or unreadable, or the
-            maps' grids differ.
+            When there is no such atlas, a file is missing or unreadable, the
+            maps' grids differ, or the T1 shows no brain.
         """
         folder = find_atlas_folder(name)
         missing = [file for file in ("atlas.json", *ATLAS_FILES) if not (folder / file).is_file()]
@@ -89,6 +89,12 @@ class Atlas:
         maps = [volume.array.astype(np.float32) / np.float32(255) for volume in volumes[:3]]
         total = np.maximum(maps[0] + maps[1] + maps[2], np.float32(1))
         white_matter, grey_matter, csf = (m / total for m in maps)
+        # Written so that NaN counts as nothing too.
+        if not (volumes[3].array > 0).any():
+            raise InputError(
+                f"t1.nii.gz of the atlas in {folder} is nowhere above 0, so it shows no brain; it is the "
+                "skull-stripped T1, 0 outside the brain."
+            )
         t1 = Volume(volumes[3].array.astype(np.float32), volumes[3].grid)
         return cls(
             grid=volumes[0].grid, white_matter=white_matter, grey_matter=grey_matter, csf=csf, t1=t1, **described

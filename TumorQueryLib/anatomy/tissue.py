@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from TumorQueryLib.anatomy.atlas import Atlas
 from TumorQueryLib.base.errors import InputError
 from TumorQueryLib.geometry.grid import Grid
+from TumorQueryLib.geometry.regions import bounding_box
 
 #: A cell is tissue where white and grey matter together reach this share of it.
 TISSUE_THRESHOLD = 0.5
@@ -132,8 +133,7 @@ class Tissue:
     @cached_property
     def bounds(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """First index and last index + 1 of the tissue along i, j, k."""
-        where = [np.flatnonzero(self.mask.any(axis=tuple({0, 1, 2} - {axis}))) for axis in range(3)]
-        return np.array([w[0] for w in where]), np.array([w[-1] + 1 for w in where])
+        return bounding_box(self.mask)
 
     def seed_index(self, seed: tuple[float, float, float]) -> NDArray[np.float64]:
         """A seed (RAS mm) as fractional indices of the grid, shape (3,).

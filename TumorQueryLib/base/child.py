@@ -19,11 +19,30 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from TumorQueryLib.base.errors import InputError, OutputError
 from TumorQueryLib.base.progress import Progress, no_progress
 
 #: Seconds that a child has to end by itself once it was asked to.
 PATIENCE = 1.0
+#: In the folder of a job: what the worker reads, and what it and its libraries print.
+JOB_FILE, LOG_FILE = "job.json", "log"
 _WINDOWS = sys.platform == "win32"
+
+
+def library_environment() -> dict[str, str]:
+    """The environment of a process of Python that has to find this library, wherever it is started."""
+    library = str(Path(__file__).resolve().parents[2])
+    paths = os.pathsep.join(filter(None, [library, os.environ.get("PYTHONPATH")]))
+    return os.environ | {"PYTHONPATH": paths}
+
+
+def remove_job(path: Path) -> None:
+    """Remove a job's file, its log and, where nothing else lies in it, its folder."""
+    for file in (path, path.with_name(LOG_FILE)):
+        with suppress(OSError):
+            file.unlink()
+    with suppress(OSError):
+        path.parent.rmdir()
 
 
 class Child:
@@ -33,30 +52,53 @@ class Child:
     ----------
     job : mapping
         What the worker reads: `command`, `arguments`, `out`; JSON-ready.
+
+    Raises
+    ------
+    InputError
+        When the job holds what JSON cannot.
+    OutputError
+        When the job's file cannot be written, or no process started.
     """
 
     def __init__(self, job: Mapping[str, Any]) -> None:
-        # Only this user reads it: it names a patient's files.
-        self._folder = Path(tempfile.mkdtemp(prefix="tumorquery-job-"))
-        path = self._folder / "job.json"
-        path.write_text(json.dumps({**job, "watch_stdin": True}), encoding="utf-8")
-        self._log = open(self._folder / "log", "w+b")  # noqa: SIM115
-        library = str(Path(__file__).resolve().parents[2])
-        paths = os.pathsep.join(filter(None, [library, os.environ.get("PYTHONPATH")]))
+        self._ended = threading.Lock()
+        try:
+            text = json.dumps({**job, "watch_stdin": True, "remove_job": True})
+        except (TypeError, ValueError) as error:
+            raise InputError(f"The job cannot be handed to a process: {error}; give texts and numbers.") from error
+        try:
+            # Only this user reads it: it names a patient's files.
+            self._folder = Path(tempfile.mkdtemp(prefix="tumorquery-job-"))
+            try:
+                self._start(text)
+            except BaseException:
+                shutil.rmtree(self._folder, ignore_errors=True)
+                raise
+        except OSError as error:
+            raise OutputError(
+                f"A process for the job cannot be started ({error}); see to the temporary folder and to the machine's "
+                "memory, and try again."
+            ) from error
+
+    def _start(self, job: str) -> None:
+        """Write the job's file and start the worker on it."""
+        path = self._folder / JOB_FILE
+        path.write_text(job, encoding="utf-8")
         group: dict[str, Any] = (
             {"creationflags": getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)}
             if _WINDOWS
             else {"start_new_session": True}
         )
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "TumorQueryLib.worker", str(path)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._log,
-            env=os.environ | {"PYTHONPATH": paths},
-            **group,
-        )
-        self._ended = threading.Lock()
+        with open(self._folder / LOG_FILE, "wb") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "TumorQueryLib.worker", str(path)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                env=library_environment(),
+                **group,
+            )
 
     def wait(self, *, progress: Progress = no_progress) -> dict[str, Any]:
         """Wait for the job's end.
@@ -107,7 +149,7 @@ class Child:
     def close(self) -> None:
         """End the worker if it runs, and remove what it needed."""
         self.end()
-        for stream in (self._process.stdin, self._process.stdout, self._log):
+        for stream in (self._process.stdin, self._process.stdout):
             with suppress(OSError):
                 if stream is not None:
                     stream.close()

@@ -9,9 +9,10 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
+from numbers import Integral, Real
 from typing import Any
 
-from TumorQueryLib.base.errors import InputError
+from TumorQueryLib.base.errors import InputError, shown
 
 REGISTRATIONS = ("none", "affine", "deformable")
 REFINEMENTS = ("none", "atlas", "patient")
@@ -32,7 +33,7 @@ class Method:
     strategy : str
         Name of a query strategy; "direct" is exact.
     strategy_options : dict
-        Options of that strategy by name, as text or as values.
+        Options of that strategy by name: text, a path, true or false, or a number.
     registration : {"deformable", "affine", "none"}
         How the patient is mapped to the atlas; "none" where the images are in the atlas space already.
     top : int
@@ -44,7 +45,9 @@ class Method:
     refine_seconds : float, optional
         Seconds after which the refinement ends with the best so far.
     foci : {"auto", "1", "2"}
-        Whether two tumours are tried: "auto" where the core has two components of at least 1 ml.
+        Or the number 1 or 2. Whether two tumours are tried: "auto" where the core has two components of at least 1 ml.
+    align : bool
+        Move T1 and FLAIR, and what was drawn on them, onto the T1Gd where the patient moved between them.
 
     Raises
     ------
@@ -62,6 +65,7 @@ class Method:
     refine_solves: int = DEFAULT_SOLVES
     refine_seconds: float | None = None
     foci: str = "auto"
+    align: bool = True
 
     def __post_init__(self) -> None:
         for name in ("database", "atlas"):
@@ -72,19 +76,28 @@ class Method:
                 raise InputError(f"{name} is a name or a path, not {value!r}.")
         if not isinstance(self.strategy, str):
             raise InputError(f"strategy is the name of a query strategy, not {self.strategy!r}.")
+        if _is_number(self.foci, Integral):
+            object.__setattr__(self, "foci", str(self.foci))
         for name, accepted in (("registration", REGISTRATIONS), ("refine", REFINEMENTS), ("foci", FOCI)):
             value = getattr(self, name)
             if value not in accepted:
                 raise InputError(f"There is no {name} {value!r}; choose one of {', '.join(accepted)}.")
+        if not isinstance(self.align, bool):
+            raise InputError(f"align is true or false, not {self.align!r}.")
         for name in ("top", "refine_solves"):
             value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            if not _is_number(value, Integral) or value < 1:
                 raise InputError(f"{name} is a whole number from 1, not {value!r}.")
+            object.__setattr__(self, name, int(value))
         seconds = self.refine_seconds
-        if seconds is not None and (not isinstance(seconds, int | float) or not 0 < seconds < float("inf")):
-            raise InputError(f"refine_seconds is a number of seconds above 0, not {seconds!r}.")
+        if seconds is not None:
+            if not _is_number(seconds, Real) or not 0 < seconds < float("inf"):
+                raise InputError(f"refine_seconds is a number of seconds above 0, not {seconds!r}.")
+            object.__setattr__(self, "refine_seconds", _plain(seconds))
         if not isinstance(self.strategy_options, Mapping):
             raise InputError(f"strategy_options are values by name, not {self.strategy_options!r}.")
+        options = {_option_name(name): _option_value(name, value) for name, value in self.strategy_options.items()}
+        object.__setattr__(self, "strategy_options", options)
 
     @classmethod
     def from_json(cls, choices: Mapping[str, Any]) -> Method:
@@ -104,3 +117,32 @@ class Method:
     def as_json(self) -> dict[str, Any]:
         """All choices by name, JSON-ready."""
         return asdict(self)
+
+
+def _is_number(value: object, kind: type[Integral] | type[Real]) -> bool:
+    """Whether a value is a number of that kind, NumPy's too; True and False are none."""
+    return isinstance(value, kind) and not isinstance(value, bool)
+
+
+def _plain(value: Any) -> int | float:
+    """A number as Python's own, which JSON can hold."""
+    return int(value) if isinstance(value, Integral) else float(value)
+
+
+def _option_name(name: object) -> str:
+    if not isinstance(name, str):
+        raise InputError(f"The options of a strategy have texts for names, not {shown(name)}.")
+    return name
+
+
+def _option_value(name: str, value: object) -> bool | int | float | str:
+    """The value of a strategy's option as JSON can hold it."""
+    if isinstance(value, os.PathLike):
+        value = os.fspath(value)
+    if isinstance(value, bool | str):
+        return value
+    if _is_number(value, Real):
+        return _plain(value)
+    raise InputError(
+        f"The option {name} of the strategy is a text, a path, true or false, or a number, not {shown(value)}."
+    )

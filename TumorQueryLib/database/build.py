@@ -105,8 +105,10 @@ def build_database(
         return path
     pieces = -(-prior.solves // SOLVES_PER_PIECE)
     with SideFile.open(path, plan, resume=resume) as side:
+        # Another build of the same file may have ended between the question above and the lock.
+        finished_by_another = path.exists()
         missing = [number for number in range(pieces) if number not in side.pieces]
-        if missing:
+        if missing and not finished_by_another:
             report = _report(part(progress, 0.0, 0.95), side, pieces)
             source = (
                 _grow_in_threads(workers or available_cores(), prior, tissue, missing, report)
@@ -115,8 +117,11 @@ def build_database(
             )
             for piece in source:
                 side.append(piece)
-        _write(path, attributes, side, pieces, part(progress, 0.95, 1.0))
+        if not finished_by_another:
+            _write(path, attributes, side, pieces, part(progress, 0.95, 1.0))
     side.remove()
+    if finished_by_another:
+        _check_existing(path, attributes, entries, resume)
     progress(1.0, "The database is finished")
     return path
 

@@ -46,8 +46,9 @@ def open_masks(
     masks = {}
     for region, group in REGIONS.items():
         offsets, volume = (read_table(path, tables[f"masks/{group}/{name}"]) for name in ("offsets", "volume"))
-        reader = RunReader(path, tables[f"masks/{group}/starts"], tables[f"masks/{group}/lengths"], grid_shape)
-        check_offsets(path, offsets, reader.size)
+        starts, lengths = (tables[f"masks/{group}/{name}"] for name in ("starts", "lengths"))
+        check_offsets(path, offsets, len(starts))
+        reader = RunReader(path, starts, lengths, offsets, grid_shape)
         check_volumes(path, volume, offsets, grid_shape)
         source = LazyRuns(offsets, reader) if resident else StreamedRuns(offsets, reader, limit // len(REGIONS))
         masks[region] = RunLengthMasks(grid_shape, offsets, volume, source)
@@ -58,21 +59,31 @@ class RunReader:
     """Reads the runs of one region from the file, page by page, and checks them."""
 
     def __init__(
-        self, path: Path, starts: h5py.Dataset, lengths: h5py.Dataset, grid_shape: tuple[int, int, int]
+        self,
+        path: Path,
+        starts: h5py.Dataset,
+        lengths: h5py.Dataset,
+        offsets: NDArray[np.int64],
+        grid_shape: tuple[int, int, int],
     ) -> None:
         self.path = path
-        self.starts, self.lengths = starts, lengths
+        self.starts, self.lengths, self.offsets = starts, lengths, offsets
         self.size = len(starts)
         self.grid_shape = grid_shape
 
     def read(self, first: int, starts: NDArray[np.uint32], lengths: NDArray[np.uint8]) -> None:
         """Fill the arrays with the runs from number `first` on; DatabaseError where they are damaged."""
         piece = np.s_[first : first + len(starts)]
+        begins_within_a_mask = self.offsets[np.searchsorted(self.offsets, first)] != first
+        before = 0
         with reading(self.path):
             self.starts.read_direct(starts, piece)
             self.lengths.read_direct(lengths, piece)
-        if not _runs_are_valid(starts, lengths, int(np.prod(self.grid_shape)), self.grid_shape[2]):
-            raise damaged(self.path, "a mask leaves its grid")
+            if begins_within_a_mask:
+                before = int(self.starts[first - 1]) + int(self.lengths[first - 1])
+        size, size_k = int(np.prod(self.grid_shape)), self.grid_shape[2]
+        if not _runs_are_valid(starts, lengths, self.offsets, first, before, size, size_k):
+            raise damaged(self.path, "a mask leaves its grid, or holds a voxel twice")
 
 
 class LazyRuns:
@@ -167,10 +178,17 @@ def _mark_pages(entries, offsets, page, marked):
 
 
 @njit(cache=True, nogil=True)
-def _runs_are_valid(starts, lengths, size, size_k):
+def _runs_are_valid(starts, lengths, offsets, first, before, size, size_k):
+    # A voxel that is there twice would count twice, and a Dice exceed 1: within a mask, runs ascend.
+    mask = np.searchsorted(offsets, first, side="right")
+    end = np.int64(before)
     for run in range(starts.size):
+        while mask < offsets.size and offsets[mask] <= first + run:
+            mask += 1
+            end = np.int64(0)
         start = np.int64(starts[run])
         length = np.int64(lengths[run])
-        if length == 0 or start + length > size or start % size_k + length > size_k:
+        if length == 0 or start < end or start + length > size or start % size_k + length > size_k:
             return False
+        end = start + length
     return True

@@ -218,9 +218,7 @@ def find_database(name_or_path: str | os.PathLike) -> Path:
     DatabaseError
         Naming the bundled databases where there is no such file.
     """
-    path = Path(name_or_path)
-    folder = resources_folder() / "Databases"
-    bundled = {file.stem: file for file in sorted(folder.glob("*.h5"))}
+    path, bundled = Path(name_or_path), bundled_databases()
     if str(name_or_path) in bundled:
         return bundled[str(name_or_path)]
     if os.path.isfile(path):
@@ -229,6 +227,11 @@ def find_database(name_or_path: str | os.PathLike) -> Path:
     unfinished = os.path.exists(f"{path}.partial")
     hint = " Its build was not finished: build it with --resume." if unfinished else ""
     raise DatabaseError(f"There is no database {name_or_path}.{hint} Bundled: {names}; or give the path of a file.")
+
+
+def bundled_databases() -> dict[str, Path]:
+    """The files of the bundled databases by name."""
+    return {file.stem: file for file in sorted((resources_folder() / "Databases").glob("*.h5"))}
 
 
 def describe_database(

@@ -124,6 +124,15 @@ class Grid:
         corners = np.array(np.meshgrid(*[(0, n - 1) for n in self.shape], indexing="ij")).reshape(3, -1).T
         return bool(np.abs(self.to_ras(corners) - other.to_ras(corners)).max() <= tolerance)
 
+    def shares_lattice(self, other: Grid, tolerance: float = 1e-2) -> bool:
+        """Whether every voxel lies within `tolerance` mm of a voxel of the other grid, were both without end."""
+        start = np.rint(other.to_index(self.affine[:3, 3]))
+        return self.matches(other.cropped(start, start + self.shape), tolerance)
+
+    def moved(self, matrix: ArrayLike) -> Grid:
+        """The grid after a map of its points by a matrix (4, 4; RAS mm)."""
+        return Grid(self.shape, np.asarray(matrix, dtype=float) @ self.affine)
+
     def cropped(self, start: Sequence[int] | NDArray[Any], stop: Sequence[int] | NDArray[Any]) -> Grid:
         """The grid of the voxels start <= index < stop; a negative start pads."""
         affine = self.affine.copy()

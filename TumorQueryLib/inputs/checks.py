@@ -26,9 +26,28 @@ EXTENT_RANGE = (20.0, 1000.0)
 LARGEST_HEADER = 4_000_000
 
 ACCEPTED_FORMATS = (
-    "NIfTI (.nii, .nii.gz, .hdr with .img), NRRD (.nrrd, .seg.nrrd, .nhdr), MetaImage (.mha, .mhd) and a folder with "
-    "one DICOM series"
+    "NIfTI (.nii, .nii.gz, .hdr with .img), NRRD (.nrrd, .seg.nrrd, .nhdr), MetaImage (.mha, .mhd), a folder with "
+    "one DICOM series and, for the tumour, a DICOM segmentation (SEG) or contours (RTSTRUCT)"
 )
+
+
+@dataclass(frozen=True, eq=False)
+class Segment:
+    """One structure of a segmentation that has several.
+
+    Parameters
+    ----------
+    name : str
+    mask : ndarray of bool
+        On the grid of the file's volume.
+    code : str
+        What it is by a terminology, scheme and value, such as "SCT 86049000"; empty
+        where the file does not say.
+    """
+
+    name: str
+    mask: NDArray[np.bool_]
+    code: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,20 +57,29 @@ class ImageFile:
     Parameters
     ----------
     volume : Volume
-        The voxels; of a segmentation with several layers, the first layer.
+        The voxels; of a segmentation with several layers, the first layer; of a DICOM
+        segmentation or of contours, the voxels of any segment.
     sha256 : str
         SHA-256 of the file; of several files (header and voxels, a DICOM series), of
         their sums in sorted order.
-    segments : tuple of (name, mask)
-        The segments of a Slicer segmentation, boolean arrays on the volume's grid;
-        empty for any other file.
+    segments : tuple of Segment
+        Of a Slicer segmentation, a DICOM segmentation or contours; empty for any other
+        file.
     warnings : tuple of str
+    frame_of_reference, series : str, optional
+        DICOM's UIDs of the space that the voxels lie in and of the series that this
+        is; None for any other file. They stand in no result.
+    drawn_on : str, optional
+        UID of the series that a DICOM segmentation or contours say they were drawn on.
     """
 
     volume: Volume
     sha256: str
-    segments: tuple[tuple[str, NDArray[np.bool_]], ...] = ()
+    segments: tuple[Segment, ...] = ()
     warnings: tuple[str, ...] = ()
+    frame_of_reference: str | None = None
+    series: str | None = None
+    drawn_on: str | None = None
 
 
 def check_plausible_grid(grid: Grid, role: str, *, is_mask: bool = False) -> None:

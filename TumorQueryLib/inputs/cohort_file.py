@@ -1,8 +1,9 @@
 """The cohort file: a CSV file with a row for each patient.
 
-Columns: `patient` (a name, unique, also the name of the output folder), `t1gd`, and
-as far as they apply `flair`, `t1`, `segmentation`, `core`, `whole`, `labels`,
-`brain_mask`. Paths are relative to the CSV file. What spreadsheets make of such a
+Columns: `patient` (a name, unique, also the name of the output folder), `t1gd` or
+`study` (a DICOM folder), and as far as they apply `flair`, `t1`, `segmentation`, `core`,
+`whole`, `labels`, `brain_mask`, `segmentation_on`. Paths are relative to the CSV file;
+beside a study an image may be the UID or number of one of its series. What spreadsheets make of such a
 file is read too: semicolons or tabs, headings with capitals or spaces, empty rows and
 columns, UTF-16.
 """
@@ -13,19 +14,23 @@ import codecs
 import csv
 import io
 import os
+import re
 import unicodedata
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from TumorQueryLib.base.errors import InputError
 from TumorQueryLib.inputs.patient import Patient
 
-FILE_COLUMNS = ("t1gd", "flair", "t1", "segmentation", "core", "whole", "brain_mask")
-COLUMNS = ("patient", *FILE_COLUMNS, "labels")
+FILE_COLUMNS = ("t1gd", "flair", "t1", "segmentation", "core", "whole", "brain_mask", "study")
+COLUMNS = ("patient", *FILE_COLUMNS, "labels", "segmentation_on")
 DELIMITERS = ",;\t"
 
+#: What a cohort found in a folder is written to.
+COHORT_FILE = "cohort.csv"
 #: Files that a cohort writes beside the patients' folders.
-RESERVED_NAMES = ("summary.csv", "summary.csv.partial")
+RESERVED_NAMES = ("summary.csv", "summary.csv.partial", COHORT_FILE)
 #: Names that Windows keeps for devices.
 DEVICES = {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10))}
 #: A row needs no more than this; without a limit a stray quotation mark makes one cell of the whole file.
@@ -41,7 +46,7 @@ class CohortRow:
     ----------
     patient : str
     files : dict
-        Arguments of `Patient.load`: paths as strings, and `labels`.
+        Arguments of `Patient.load`: paths as strings, `labels` and `segmentation_on`.
     """
 
     patient: str
@@ -51,6 +56,24 @@ class CohortRow:
         """The patient, read and checked (see `Patient.load` for what it raises)."""
         return Patient.load(**self.files)
 
+    def with_paths(self, changed: Callable[[str], str]) -> CohortRow:
+        """The same row with its paths changed; the names of a study's series and words stay."""
+        return CohortRow(
+            self.patient,
+            {
+                column: changed(value) if column in FILE_COLUMNS and not self._is_series(column) else value
+                for column, value in self.files.items()
+            },
+        )
+
+    def _is_series(self, column: str) -> bool:
+        """Whether a value is the UID or the number of a series of the row's study, or says that none is wanted."""
+        return (
+            "study" in self.files
+            and column in ("t1gd", "flair", "t1", "segmentation")
+            and re.fullmatch(r"\d+(\.\d+)*|none", self.files[column]) is not None
+        )
+
 
 def read_cohort(path: str | os.PathLike) -> list[CohortRow]:
     """Read a cohort file.
@@ -58,7 +81,7 @@ def read_cohort(path: str | os.PathLike) -> list[CohortRow]:
     Raises
     ------
     InputError
-        When the file cannot be read, has unknown columns or no `patient` and `t1gd`, no
+        When the file cannot be read, has unknown columns or no `patient` and `t1gd` or `study`, no
         rows, cells beyond its columns, a name that cannot be a folder's, or a patient
         twice. Files that it names are not looked at here.
     """
@@ -70,12 +93,12 @@ def read_cohort(path: str | os.PathLike) -> list[CohortRow]:
     columns = [_column(cell) for cell in heading]
     unknown = [cell.strip() for cell, column in zip(heading, columns) if column and column not in COLUMNS]
     twice = sorted({column for column in columns if column and columns.count(column) > 1})
-    if unknown or twice or not {"patient", "t1gd"} <= set(columns):
+    if unknown or twice or "patient" not in columns or not {"t1gd", "study"} & set(columns):
         wrong = f"; {', '.join(unknown or twice)[:200]} is {'unknown' if unknown else 'there twice'}"
         said = ", ".join(filter(None, columns))[:200] or "(none)"
         raise InputError(
             f"The cohort file {path} has the columns {said}{wrong if unknown or twice else ''}; accepted are "
-            f"{', '.join(COLUMNS)}, of which patient and t1gd are needed."
+            f"{', '.join(COLUMNS)}, of which patient and t1gd (or study) are needed."
         )
     patients = [_patient(line, cells, columns, path) for line, cells in rows[1:]]
     names = [_folded(row.patient) for row in patients]
@@ -166,12 +189,9 @@ def _patient(line: int, cells: list[str], columns: list[str], path: Path) -> Coh
     values = {column: cell.strip() for column, cell in zip(columns, cells) if column and cell.strip()}
     name = values.pop("patient", "")
     _check_name(name, line, path)
-    if "t1gd" not in values:
-        raise InputError(f"Line {line} of {path} (patient {name}) names no t1gd file.")
-    for column in FILE_COLUMNS:
-        if column in values:
-            values[column] = str(path.parent / values[column])
-    return CohortRow(name, values)
+    if not {"t1gd", "study"} & set(values):
+        raise InputError(f"Line {line} of {path} (patient {name}) names no t1gd file and no study.")
+    return CohortRow(name, values).with_paths(lambda value: str(path.parent / value))
 
 
 def _check_name(name: str, line: int, path: Path) -> None:

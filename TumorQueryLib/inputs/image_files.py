@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Sequence
 from pathlib import Path
 
 from TumorQueryLib.base.errors import InputError
 from TumorQueryLib.inputs.checks import ACCEPTED_FORMATS, ImageFile, check_plausible_grid, head_of
-from TumorQueryLib.inputs.dicom import is_dicom, read_dicom
+from TumorQueryLib.inputs.dicom.series import is_dicom, read_dicom, read_series
 from TumorQueryLib.inputs.metaimage import is_metaimage, read_metaimage
 from TumorQueryLib.inputs.nifti import is_nifti, read_nifti
 from TumorQueryLib.inputs.nrrd import is_nrrd, read_nrrd
@@ -30,26 +31,37 @@ OTHER_FILES = {
 }
 
 
-def read_image_file(path: str | Path, role: str, *, is_mask: bool = False) -> ImageFile:
-    """Read an image: NIfTI, NRRD, MetaImage, one file or a folder of a DICOM series.
+def read_image_file(
+    path: str | Path | tuple[Path, ...], role: str, *, is_mask: bool = False, references: Sequence[ImageFile] = ()
+) -> ImageFile:
+    """Read an image: NIfTI, NRRD, MetaImage, one file or a folder of a DICOM series, a mask from SEG or RTSTRUCT too.
 
     Of a folder that holds several DICOM series, one is chosen by naming any one of
     its files instead of the folder.
 
     Parameters
     ----------
-    path : str or Path
+    path : str or Path, or tuple of Path
+        A tuple holds the files of one DICOM series.
     role : str
         What the file is for, such as "T1Gd"; errors name it.
     is_mask : bool
-        Whether the file is a segmentation or mask, which may be cropped to the tumour.
+        Whether the file is a segmentation or mask, which may be cropped to the tumour
+        and may be a DICOM segmentation or contours.
+    references : sequence of ImageFile
+        Images that it may be drawn on: contours are filled on the slices of the one
+        they were drawn on.
 
     Raises
     ------
     InputError
         When the file is missing, unreadable, truncated, not one three-dimensional
         volume, or of an implausible size.
+    MissingDependencyError
+        When it is a DICOM segmentation and highdicom is not installed.
     """
+    if isinstance(path, tuple):
+        return _read_series(path, role, is_mask)
     path = Path(path)
     try:
         os.fsencode(path).decode("utf-8")
@@ -64,7 +76,7 @@ def read_image_file(path: str | Path, role: str, *, is_mask: bool = False) -> Im
     if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
         raise InputError(f"The {role} {path} is no file (a pipe or a device); accepted are {ACCEPTED_FORMATS}.")
     try:
-        file = _read(path, role, is_mask)
+        file = _read(path, role, is_mask, references)
     except PermissionError as error:
         raise InputError(f"The {role} file {path} may not be read: permission denied.") from error
     except OSError as error:
@@ -73,10 +85,20 @@ def read_image_file(path: str | Path, role: str, *, is_mask: bool = False) -> Im
     return file
 
 
-def _read(path: Path, role: str, is_mask: bool) -> ImageFile:
+def _read_series(paths: tuple[Path, ...], role: str, is_mask: bool) -> ImageFile:
+    """The files of one DICOM series."""
+    try:
+        return read_series(paths, role, is_mask=is_mask)
+    except OSError as error:
+        raise InputError(
+            f"The {role} file {error.filename or paths[0]} cannot be read: {error.strerror or error}."
+        ) from error
+
+
+def _read(path: Path, role: str, is_mask: bool, references: Sequence[ImageFile]) -> ImageFile:
     """The file by the reader of its kind."""
     if path.is_dir() or is_dicom(path):
-        return read_dicom(path, role, is_mask=is_mask)
+        return read_dicom(path, role, is_mask=is_mask, references=references)
     head = head_of(path)
     if is_nifti(head):
         return read_nifti(path, role)

@@ -1,8 +1,9 @@
 """What the labels of a tumour segmentation mean.
 
 The same numbers mean different tissue in different data sets, and no set of them
-belongs to one alone, so a convention is always named by the user. Only the names of
-a segmentation's own segments can say what they are.
+belongs to one alone, so a convention is always named by the user. Only a segmentation's
+own segments can say what they are: first by a name that says core or whole, then by
+terminology codes, then by the names of a tumour's parts.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from TumorQueryLib.base.errors import InputError
+from TumorQueryLib.inputs.checks import Segment
 
 
 def _plain(name: str) -> str:
@@ -61,11 +63,12 @@ class LabelConvention:
 
 @dataclass(frozen=True, eq=False)
 class Regions:
-    """Core and whole tumour, boolean arrays, and the convention by which they were read."""
+    """Core and whole tumour, boolean arrays, the convention by which they were read, and what is odd about it."""
 
     core: NDArray[np.bool_]
     whole: NDArray[np.bool_]
     labels: str
+    warnings: tuple[str, ...] = ()
 
 
 #: BraTS 2012-2016, 2017-2021, 2023, 2024 (post-treatment) and of children, Medical Segmentation Decathlon.
@@ -108,11 +111,30 @@ ACCEPTED_LABELS = f"{', '.join(CONVENTIONS)}, or spelled out like {SPELLED_OUT}"
 #: Segment names that say what they are, letters only, in lower case.
 CORE_NAMES = frozenset({"core", "tumorcore", "tumourcore", "tc"})
 WHOLE_NAMES = frozenset({"whole", "wholetumor", "wholetumour", "wt"})
-CORE_PART_NAMES = frozenset(
-    {"enhancing", "enhancingtumor", "enhancingtumour", "et", "necrosis", "necrotic", "necroticcore", "ncr", "net"}
-    | {"nonenhancing", "nonenhancingtumor", "nonenhancingtumour", "nonenhancingcore"}
+NECROSIS_NAMES = frozenset({"necrosis", "necrotic", "necroticcore", "ncr", "necrosisinnecrosis"})
+#: BraTS' terms (NETC, ET), Slicer's, and those by which MONAIAuto3DSeg shows its segments.
+CORE_PART_NAMES = NECROSIS_NAMES | frozenset(
+    {"enhancing", "enhancingtumor", "enhancingtumour", "enhancinglesion", "et"}
+    | {"nonenhancing", "nonenhancingtumor", "nonenhancingtumour", "nonenhancingcore", "net", "netc"}
+    | {"neoplasm", "neoplasmprimary", "neoplasmprimaryinneoplasmprimary"}
 )
-EDEMA_NAMES = frozenset({"edema", "oedema", "ed", "peritumoraledema", "peritumouraloedema"})
+EDEMA_NAMES = frozenset(
+    {"edema", "oedema", "ed", "peritumoraledema", "peritumouraloedema", "edemainedema", "snfh"}
+    | {"edemaperitumoral", "oedemaperitumoural"}
+)
+#: What names of a tumour hold that do not say which part of it is meant.
+NEOPLASM_WORDS = ("neoplasm", "tumor", "tumour", "gtv", "mass", "lesion", "glioma")
+#: What segmentations of a tumour hold beside it (BraTS 2024: RC).
+NO_TUMOUR_NAMES = frozenset({"rc", "resectioncavity"})
+
+#: Meanings that a name gives and no code takes away.
+SAID_BY_NAME = ("core", "whole", "none")
+
+#: SNOMED CT (and as it was coded before, SRT) and NCI Thesaurus, in lower case: necrosis, neoplasm, enhancing lesion;
+#: oedema.
+NECROSIS_CODES = frozenset({"sct 6574001", "srt m-54000"})
+CORE_CODES = NECROSIS_CODES | {"sct 86049000", "srt m-80003", "ncit c113842"}
+EDEMA_CODES = frozenset({"sct 79654002", "srt m-36300"})
 
 
 def parse_labels(text: str) -> LabelConvention:
@@ -191,10 +213,9 @@ def suggested_meaning(name: str) -> str | None:
         The core or a part of it; oedema; the whole tumour; tumour of which the name does
         not say which part; None for anything else, such as a cavity or "No tumour".
     """
-    letters = "".join(c for c in _plain(name) if c.isalpha())
-    for meaning, table in (("core", CORE_NAMES | CORE_PART_NAMES), ("whole", WHOLE_NAMES), ("oedema", EDEMA_NAMES)):
-        if letters in table:
-            return meaning
+    known_as = _meaning_of_name(name)
+    if known_as is not None:
+        return {"part": "core", "none": None}.get(known_as, known_as)
     said: set[str] = set()
     negated = False
     words = _words(name)
@@ -289,17 +310,18 @@ def _whole_numbers(array: NDArray) -> NDArray[np.uint8]:
     return numbers.astype(np.uint8)
 
 
-def regions_from_segments(segments: Sequence[tuple[str, NDArray[np.bool_]]], labels: str | None) -> Regions:
-    """Core and whole tumour of a Slicer segmentation, by the names of its segments.
+def regions_from_segments(segments: Sequence[Segment], labels: str | None) -> Regions:
+    """Core and whole tumour of a segmentation in segments (Slicer's, DICOM SEG, RTSTRUCT).
 
     Parameters
     ----------
-    segments : sequence of (name, mask)
-        Masks are boolean arrays of one shape.
+    segments : sequence of Segment
+        Masks of one shape.
     labels : str or None
         `core=NAME,.../whole=NAME,...` (upper and lower case and ways to write an accent
-        alike); None recognises names that say what they are, such as "core" and "whole
-        tumour", or "necrosis", "enhancing" and "edema".
+        alike). None takes what the segments say themselves: names such as "core" and
+        "whole tumour"; then terminology codes, where the segments carry different
+        ones; then names of parts, such as "necrosis", "enhancing" and "edema".
 
     Returns
     -------
@@ -308,10 +330,10 @@ def regions_from_segments(segments: Sequence[tuple[str, NDArray[np.bool_]]], lab
     Raises
     ------
     InputError
-        When the names do not tell which segments are the core and the whole tumour,
-        or a named segment is not there.
+        When nothing tells which segments are the core and the whole tumour, or a named
+        segment is not there.
     """
-    names = [name for name, _ in segments]
+    names = [segment.name for segment in segments]
     listed = ", ".join(repr(name) for name in names)
     if not segments:
         raise InputError("The segmentation holds no segments.")
@@ -320,6 +342,7 @@ def regions_from_segments(segments: Sequence[tuple[str, NDArray[np.bool_]]], lab
             f"This segmentation is read by segment name (it holds {listed}), and {labels} speaks of label numbers; "
             "use the form core=NAME,.../whole=NAME,..."
         )
+    warnings: list[str] = []
     if labels is not None:
         convention = parse_labels(labels)
         there = {_plain(name) for name in names}
@@ -334,29 +357,112 @@ def regions_from_segments(segments: Sequence[tuple[str, NDArray[np.bool_]]], lab
         is_whole = [_plain(name) in whole_names for name in names]
         said = labels.strip()
     else:
-        plain = ["".join(c for c in _plain(name) if c.isalpha()) for name in names]
-        is_core = [name in CORE_NAMES | CORE_PART_NAMES for name in plain]
-        is_whole = [core or name in WHOLE_NAMES | EDEMA_NAMES for core, name in zip(is_core, plain)]
-        whole_is_named = any(name in WHOLE_NAMES for name in plain)
-        core_is_named = any(name in CORE_NAMES for name in plain)
-        complete = whole_is_named or any(name in EDEMA_NAMES for name in plain)
-        # A segment of unknown meaning is left out only where nothing can be missing without it.
-        if not complete or not (all(is_whole) or (whole_is_named and core_is_named)):
-            raise InputError(
-                f"The names of the segments {listed} do not tell what is core and what is the whole tumour; "
-                "name them with labels (--labels), as core=NAME,.../whole=NAME,... (a name with a comma in quotes)."
-            )
-        core, whole = (
-            ",".join(f'"{name}"' if "," in name else name for name, chosen in zip(names, part) if chosen)
-            for part in (is_core, is_whole)
-        )
-        said = f"segment names: core={core}/whole={whole}"
-    empty = np.zeros(segments[0][1].shape, dtype=bool)
-    masks = [mask for _, mask in segments]
+        is_core, is_whole, said = _by_what_they_say(segments, warnings)
+    empty = np.zeros(segments[0].mask.shape, dtype=bool)
     return Regions(
-        np.logical_or.reduce([empty, *(mask for mask, chosen in zip(masks, is_core) if chosen)]),
-        np.logical_or.reduce([empty, *(mask for mask, chosen in zip(masks, is_whole) if chosen)]),
+        np.logical_or.reduce([empty, *(segment.mask for segment, chosen in zip(segments, is_core) if chosen)]),
+        np.logical_or.reduce([empty, *(segment.mask for segment, chosen in zip(segments, is_whole) if chosen)]),
         said,
+        tuple(warnings),
+    )
+
+
+def _by_what_they_say(segments: Sequence[Segment], warnings: list[str]) -> tuple[list[bool], list[bool], str]:
+    """Which segments are core, which are whole tumour, and by what that was read.
+
+    Raises `InputError` where they do not say; adds to `warnings`.
+    """
+    names = [segment.name for segment in segments]
+    by_name = [_meaning_of_name(name) for name in names]
+    core_is_named, whole_is_named = "core" in by_name, "whole" in by_name
+    # Many tools give every segment the same code, which says nothing of one; names for both regions leave no question.
+    codes_count = len({segment.code for segment in segments} - {""}) > 1 and not (core_is_named and whole_is_named)
+    by_code = [_meaning_of_code(segment.code) if codes_count else None for segment in segments]
+    meanings = [name if name in SAID_BY_NAME or code is None else code for name, code in zip(by_name, by_code)]
+    # Beside a segment that is named the core, a code alone does not say whether another one belongs to it.
+    meanings = [
+        None if core_is_named and meaning == "part" and name is None else meaning
+        for meaning, name in zip(meanings, by_name)
+    ]
+    is_core = [meaning in ("core", "part") for meaning in meanings]
+    is_whole = [meaning in ("core", "part", "whole", "oedema") for meaning in meanings]
+    complete = whole_is_named or "oedema" in meanings
+    # A segment of unknown meaning is left out only where nothing can be missing without it.
+    told = complete and (None not in meanings or (whole_is_named and core_is_named))
+    necrosis_only = _core_is_necrosis_only(segments, meanings)
+    # Where the rest of the neoplasm lies in another segment, its core is not the necrosis alone.
+    neoplasm_elsewhere = any(
+        name in ("whole", "part") or (name is None and any(word in _letters(segment.name) for word in NEOPLASM_WORDS))
+        for segment, name, core in zip(segments, by_name, is_core)
+        if not core
+    )
+    if not told or (necrosis_only and neoplasm_elsewhere):
+        hint = ""
+        if told:
+            hint = ", since the necrosis alone is not the core"
+        elif any("gtv" in _plain(name) for name in names):
+            hint = " ('GTV' alone does not say core or whole tumour)"
+        raise InputError(
+            f"The names of the segments {', '.join(map(repr, names))} do not tell what is core and what is the whole "
+            f"tumour{hint}; name them with labels (--labels), as core=NAME,.../whole=NAME,... (a name with a comma in "
+            "quotes)."
+        )
+    for segment, name, code in zip(segments, by_name, by_code):
+        if {name, code} == {"part", "oedema"}:
+            warnings.append(
+                f"The segment {segment.name!r} is {'oedema' if name == 'oedema' else 'part of the core'} by its name "
+                f"and {'oedema' if code == 'oedema' else 'part of the core'} by its code ({segment.code}), which was "
+                "taken; name the segments with labels where that is wrong."
+            )
+    if necrosis_only:
+        warnings.append(
+            "The only segment of the core is the necrosis; is the tumour around it missing in the segmentation?"
+        )
+    sources = {
+        "segment names" if code is None or name in SAID_BY_NAME else "terminology codes"
+        for name, code, chosen in zip(by_name, by_code, is_whole)
+        if chosen
+    }
+    source = " and ".join(sorted(sources))
+    core, whole = (
+        ",".join(f'"{name}"' if "," in name else name for name, chosen in zip(names, part) if chosen)
+        for part in (is_core, is_whole)
+    )
+    return is_core, is_whole, f"{source}: core={core}/whole={whole}"
+
+
+def _letters(name: str) -> str:
+    """The letters of a name, in lower case."""
+    return "".join(c for c in _plain(name) if c.isalpha())
+
+
+def _meaning_of_name(name: str) -> str | None:
+    """What a name says: "core", "whole", "part" (of the core), "oedema", "none" of the tumour, or nothing (None)."""
+    letters = _letters(name)
+    tables = {
+        "core": CORE_NAMES,
+        "whole": WHOLE_NAMES,
+        "part": CORE_PART_NAMES,
+        "oedema": EDEMA_NAMES,
+        "none": NO_TUMOUR_NAMES,
+    }
+    return next((meaning for meaning, table in tables.items() if letters in table), None)
+
+
+def _meaning_of_code(code: str) -> str | None:
+    """What a terminology code says: "part" (of the core), "oedema", or nothing (None)."""
+    code = code.casefold()
+    return "part" if code in CORE_CODES else "oedema" if code in EDEMA_CODES else None
+
+
+def _core_is_necrosis_only(segments: Sequence[Segment], meanings: Sequence[str | None]) -> bool:
+    """Whether all that makes up the core is necrosis, by name or code."""
+    core = [segment for segment, meaning in zip(segments, meanings) if meaning in ("core", "part")]
+    return bool(core) and all(
+        segment.code.casefold() in NECROSIS_CODES
+        if _meaning_of_name(segment.name) is None
+        else _letters(segment.name) in NECROSIS_NAMES
+        for segment in core
     )
 
 
@@ -370,5 +476,5 @@ def _label_numbers(labels: Sequence[str]) -> list[int]:
     except ValueError as error:
         raise InputError(
             f"The labels {', '.join(labels)} are to be whole numbers for a label map; "
-            "names are for a Slicer segmentation (.seg.nrrd)."
+            "names are for a segmentation in segments (.seg.nrrd, DICOM SEG or RTSTRUCT)."
         ) from error

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from TumorQueryLib.base.errors import InputError
 from TumorQueryLib.geometry.grid import volume_from_image
@@ -18,6 +17,7 @@ from TumorQueryLib.inputs.checks import (
     ACCEPTED_FORMATS,
     LARGEST_HEADER,
     ImageFile,
+    Segment,
     check_voxel_count,
     file_beside,
     itk_name,
@@ -160,13 +160,25 @@ def _check_lines(text: bytes, path: Path, role: str) -> None:
             )
 
 
+def terminology_code(tags: str) -> str:
+    """The code of a segment's type, such as "SCT 86049000", in what Slicer stores as its tags; empty where none is.
+
+    The entry is a list's name, category, type, its modifier, and the same of the anatomy, each
+    "scheme^value^meaning", put between "~".
+    """
+    entry = re.search(r"(?:^|\|)\s*(?:Segmentation\.)?TerminologyEntry:([^|]*)", tags)
+    parts = entry[1].split("~") if entry else []
+    scheme, value = (*parts[2].split("^"), "", "")[:2] if len(parts) > 2 else ("", "")
+    return f"{scheme.strip()} {value.strip()}" if scheme.strip() and value.strip() else ""
+
+
 def _segment_numbers(header: Header) -> list[int]:
     """The numbers of the segments that a header describes, in order; a gap in them is none in the list."""
     found = (re.fullmatch(r"Segment(\d{1,6})_\w+", key) for key in header.pairs)
     return sorted({int(match[1]) for match in found if match})
 
 
-def _segments(image: Any, header: Header) -> tuple[tuple[str, NDArray[np.bool_]], ...]:
+def _segments(image: Any, header: Header) -> tuple[Segment, ...]:
     """Segments that a Slicer segmentation describes in its header, which have to account for every voxel."""
     import SimpleITK as sitk
 
@@ -175,7 +187,7 @@ def _segments(image: Any, header: Header) -> tuple[tuple[str, NDArray[np.bool_]]
         return ()
     array = sitk.GetArrayViewFromImage(image)
     layers = [array] if image.GetNumberOfComponentsPerPixel() == 1 else np.moveaxis(array, -1, 0)
-    segments: list[tuple[str, NDArray[np.bool_]]] = []
+    segments: list[Segment] = []
     taken: dict[tuple[int, int], str] = {}
     for position, number in enumerate(numbers):
         text = {
@@ -200,7 +212,8 @@ def _segments(image: Any, header: Header) -> tuple[tuple[str, NDArray[np.bool_]]
                 f"{value} in layer {layer}. Save it from Slicer again."
             )
         taken[layer, value] = name
-        segments.append((name, np.ascontiguousarray((layers[layer] == value).transpose(2, 1, 0))))
+        mask = np.ascontiguousarray((layers[layer] == value).transpose(2, 1, 0))
+        segments.append(Segment(name, mask, terminology_code(header.pairs.get(f"Segment{number}_Tags", ""))))
     for number, layer_array in enumerate(layers):
         nameless = set(np.unique(layer_array).tolist()) - {0} - {value for layer, value in taken if layer == number}
         if nameless:

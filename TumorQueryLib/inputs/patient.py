@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from TumorQueryLib.geometry.brain import find_background
 from TumorQueryLib.geometry.grid import Grid, Volume, resample, resample_mask
 from TumorQueryLib.geometry.regions import TumorMasks, bounding_box
 from TumorQueryLib.inputs.checks import ImageFile, check_plausible_grid
+from TumorQueryLib.inputs.dicom.study import Study, choose_series, read_study
+from TumorQueryLib.inputs.drawn_on import IMAGE_NAMES, image_drawn_on
 from TumorQueryLib.inputs.image_files import read_image_file
 from TumorQueryLib.inputs.labels import ROUNDING, regions_from_label_map, regions_from_segments
 
@@ -44,12 +47,19 @@ class Patient:
     brain_mask : Volume of bool, optional
     labels : str, optional
         The convention by which the segmentation was read: its name, the form
-        core=.../whole=..., or "segment names: core=.../whole=..." where those said it.
+        core=.../whole=..., or "segment names: core=.../whole=..." ("terminology codes:
+        ...", "segment names and terminology codes: ...") where those said it.
     inputs : tuple of dict
         What went in, as result.json holds it: role, SHA-256 and grid (affine to RAS
         mm), no name and no path. Made from the arrays where it is not given.
     warnings : tuple of str
         What a user has to know about this input; construction adds to it.
+    segmentation_on : {"t1gd", "flair", "t1"}, optional
+        The image on which core and whole tumour were drawn, and with which they move. By
+        default, for each mask by itself, the image whose grid it shares, else the T1Gd.
+    aligned : bool
+        Whether the images lie as they will be used. Before that, a mask that was drawn on
+        another image is not yet compared with the T1Gd, nor with a mask drawn on a third.
 
     Raises
     ------
@@ -60,7 +70,7 @@ class Patient:
     -----
     After construction images are float32 and finite; `core` and `whole` share one
     grid, the finer one of the two and grown where it does not hold both, and the core
-    lies within the whole tumour.
+    lies within the whole tumour. `drawn_on` names the image of each mask by role.
     """
 
     t1gd: Volume
@@ -72,11 +82,15 @@ class Patient:
     labels: str | None = None
     inputs: tuple[dict[str, Any], ...] = ()
     warnings: tuple[str, ...] = ()
+    segmentation_on: str | None = None
+    aligned: bool = False
+    drawn_on: dict[str, str] = field(init=False, repr=False)
+    _given: dict[str, Any] = field(init=False, repr=False)
 
     @classmethod
     def load(
         cls,
-        t1gd: str | Path,
+        t1gd: str | Path | None = None,
         flair: str | Path | None = None,
         t1: str | Path | None = None,
         *,
@@ -85,68 +99,52 @@ class Patient:
         whole: str | Path | None = None,
         labels: str | None = None,
         brain_mask: str | Path | None = None,
+        study: str | Path | Study | None = None,
+        segmentation_on: str | None = None,
     ) -> Patient:
-        """Read a patient from files: NIfTI, NRRD, MetaImage or DICOM series folders.
+        """Read a patient from files: NIfTI, NRRD, MetaImage or DICOM.
 
         Parameters
         ----------
         t1gd, flair, t1 : path
             Images; each may be on a grid of its own.
         segmentation : path
-            A label map, or a Slicer segmentation (.seg.nrrd) read by segment name.
+            A label map, or segments read by what they say they are: a Slicer
+            segmentation (.seg.nrrd), a DICOM segmentation (SEG) or contours (RTSTRUCT).
         core, whole : path
             Two masks instead of the segmentation; the core may be left out.
         labels : str, optional
             What the segmentation's labels mean: brats2013, brats2018, brats2023,
-            brats2024, brats-peds, decathlon, or `core=1,4/whole=1,2,4`; for a Slicer
-            segmentation `core=NAME,.../whole=NAME,...`. A label map always needs one;
-            segment names that say what they are need none.
+            brats2024, brats-peds, decathlon, or `core=1,4/whole=1,2,4`; for segments
+            `core=NAME,.../whole=NAME,...`. A label map always needs one; segments that
+            say what they are need none.
         brain_mask : path, optional
+        study : path or Study, optional
+            A DICOM folder to take images and segmentation from, where the choice is unambiguous; what
+            is taken although it is only likely stands in `warnings`. `t1gd`, `flair`, `t1` and
+            `segmentation` then choose a series by its UID, its number or a path.
+        segmentation_on : {"t1gd", "flair", "t1"}, optional
+            The image on which the segmentation was drawn (see `Patient`).
 
         Raises
         ------
         InputError
             When a file or the call is not accepted.
+        MissingDependencyError
+            For a DICOM segmentation, when highdicom is not installed.
         """
-        if segmentation is None and whole is None:
-            raise InputError("Give a segmentation, or masks of the core and of the whole tumour.")
-        if segmentation is not None and (core is not None or whole is not None):
-            raise InputError("Give either a segmentation or masks of the core and of the whole tumour, not both.")
-        if labels is not None and segmentation is None:
-            raise InputError("A label convention belongs to a segmentation; masks of core and whole tumour need none.")
-        images: dict[str, Volume] = {}
-        inputs: list[dict[str, Any]] = []
-        warnings: list[str] = []
-
-        def read(path: str | Path, role: str, name: str) -> ImageFile:
-            file = read_image_file(path, name, is_mask=role in ("segmentation", "core", "whole"))
-            inputs.append(_input_record(role, file.sha256, file.volume.grid))
-            warnings.extend(file.warnings)
-            return file
-
-        for role, name, path in (("t1gd", "T1Gd", t1gd), ("flair", "FLAIR", flair), ("t1", "T1", t1)):
-            if path is not None:
-                images[role] = read(path, role, name).volume
-        if segmentation is not None:
-            file = read(segmentation, "segmentation", "segmentation")
-            if file.segments:
-                regions = regions_from_segments(file.segments, labels)
-            else:
-                regions = regions_from_label_map(file.volume.array, labels)
-            labels = regions.labels
-            images["core"], images["whole"] = (Volume(m, file.volume.grid) for m in (regions.core, regions.whole))
-        for role, name, path in (
-            ("core", "core mask", core),
-            ("whole", "whole tumour mask", whole),
-            ("brain_mask", "brain mask", brain_mask),
-        ):
-            if path is not None:
-                volume = read(path, role, name).volume
-                images[role] = Volume(_mask_from_values(volume.array, name), volume.grid)
-        if "core" not in images:
-            grid = images["whole"].grid
-            images["core"] = Volume(np.zeros(grid.shape, dtype=bool), grid)
-        return cls(**images, labels=labels, inputs=tuple(inputs), warnings=tuple(warnings))
+        paths: dict[str, Any] = {"t1gd": t1gd, "flair": flair, "t1": t1, "segmentation": segmentation}
+        taken: tuple[str, ...] = ()
+        if study is not None:
+            study = study if isinstance(study, Study) else read_study(study)
+            choice = choose_series(study, **paths, needs_segmentation=core is None and whole is None)
+            paths = {role: choice.files.get(role) for role in paths}
+            taken = choice.warnings
+        paths |= {"core": core, "whole": whole, "brain_mask": brain_mask}
+        given = _read_files({role: path for role, path in paths.items() if path is not None}, labels, list(taken))
+        if segmentation_on is not None:
+            given["segmentation_on"] = segmentation_on
+        return cls(**given)
 
     def __post_init__(self) -> None:
         warnings = list(self.warnings)
@@ -155,7 +153,7 @@ class Patient:
             for role in ("t1gd", "flair", "t1", "core", "whole", "brain_mask")
             if (volume := getattr(self, role)) is not None
         )
-        for role, name in (("t1gd", "T1Gd"), ("flair", "FLAIR"), ("t1", "T1")):
+        for role, name in IMAGE_NAMES.items():
             volume = getattr(self, role)
             if volume is not None:
                 object.__setattr__(self, role, _checked_image(volume, name, warnings))
@@ -163,12 +161,75 @@ class Patient:
             volume = getattr(self, role)
             if volume is not None and volume.array.dtype != bool:
                 raise InputError(f"The {role} has to be a mask of truth values, it holds {volume.array.dtype}.")
-        core, whole = _checked_regions(self.core, self.whole, warnings)
+        object.__setattr__(self, "drawn_on", self._drawn_on())
+        object.__setattr__(self, "_given", {"core": self.core, "whole": self.whole, "warnings": tuple(warnings)})
+        together = self.aligned or self.drawn_on["core"] == self.drawn_on["whole"]
+        core, whole = _checked_regions(self.core, self.whole, warnings, together=together)
         object.__setattr__(self, "core", core)
         object.__setattr__(self, "whole", whole)
         self._check_places(warnings)
         object.__setattr__(self, "inputs", inputs)
         object.__setattr__(self, "warnings", tuple(dict.fromkeys(warnings)))
+
+    def moved(self, moves: Mapping[str, NDArray[np.float64]]) -> Patient:
+        """The patient with images moved, and the masks that were drawn on them; checked anew, as they lie then.
+
+        Parameters
+        ----------
+        moves : mapping of str to ndarray, shape (4, 4)
+            Rigid map of an image's points by its role, "flair" or "t1" (RAS mm); others stay. Nothing is resampled.
+
+        Raises
+        ------
+        InputError
+            When what was moved does not lie over one another.
+        """
+        if not moves and set(self.drawn_on.values()) == {"t1gd"}:
+            return self
+
+        def placed(volume: Volume, image: str) -> Volume:
+            return Volume(volume.array, volume.grid.moved(moves[image])) if image in moves else volume
+
+        def if_given(volume: Volume | None, image: str) -> Volume | None:
+            return None if volume is None else placed(volume, image)
+
+        return Patient(
+            t1gd=self.t1gd,
+            flair=if_given(self.flair, "flair"),
+            t1=if_given(self.t1, "t1"),
+            core=placed(self._given["core"], self.drawn_on["core"]),
+            whole=placed(self._given["whole"], self.drawn_on["whole"]),
+            brain_mask=if_given(self.brain_mask, self.drawn_on["brain_mask"]),
+            labels=self.labels,
+            inputs=self.inputs,
+            warnings=self._given["warnings"],
+            segmentation_on=self.segmentation_on,
+            aligned=True,
+        )
+
+    def _drawn_on(self) -> dict[str, str]:
+        """The image on which each mask was drawn, by role."""
+        named = self.segmentation_on
+        images = {role: volume for role in IMAGE_NAMES if (volume := getattr(self, role)) is not None}
+        if named is not None and named not in IMAGE_NAMES:
+            raise InputError(
+                f"There is no image {named!r} that a segmentation is drawn on; choose one of {', '.join(IMAGE_NAMES)}."
+            )
+        if named is not None and named not in images:
+            raise InputError(
+                f"The segmentation is said to be drawn on the {IMAGE_NAMES[named]}, which is not given; give it, or "
+                f"name one of {', '.join(images)}."
+            )
+        found = {}
+        for role in ("core", "whole", "brain_mask"):
+            mask = getattr(self, role)
+            same = [name for name, image in images.items() if mask and mask.grid.matches(image.grid)]
+            # Tools crop a mask to what it holds.
+            same += [name for name, image in images.items() if mask and mask.grid.shares_lattice(image.grid)]
+            found[role] = named if named is not None and role != "brain_mask" else (*same, "t1gd")[0]
+        if not self.core.array.any():
+            found["core"] = found["whole"]
+        return found
 
     @property
     def registration_image(self) -> Volume:
@@ -183,7 +244,8 @@ class Patient:
     def _check_places(self, warnings: list[str]) -> None:
         """Refuse images and masks that do not lie over one another."""
         points = self.whole.grid.to_ras(np.argwhere(self.whole.array))
-        for name, volume in (("T1Gd", self.t1gd), ("FLAIR", self.flair), ("T1", self.t1)):
+        for role, name in IMAGE_NAMES.items():
+            volume = getattr(self, role)
             if volume is None:
                 continue
             inside = _share_inside(points, volume.grid)
@@ -201,15 +263,18 @@ class Patient:
                     f"Head or brain in {name} and T1Gd overlap by only {overlap:.0%}: the patient moved between them; "
                     f"register the {name} to the T1Gd first."
                 )
-        if self.brain_mask is not None:
-            brain = resample_mask(self.brain_mask, self.t1gd.grid).array
-            if not brain.any():
-                raise InputError("The brain mask is empty, or lies elsewhere in space than the T1Gd.")
+        # Where the images may still move, the tumour is looked at on the one that it was drawn on.
+        role = "t1gd" if self.aligned else self.drawn_on["whole"]
+        image = getattr(self, role)
+        if self.brain_mask is not None and not resample_mask(self.brain_mask, self.t1gd.grid).array.any():
+            raise InputError("The brain mask is empty, or lies elsewhere in space than the T1Gd.")
+        if self.brain_mask is not None and (self.aligned or self.drawn_on["brain_mask"] == role):
+            brain = resample_mask(self.brain_mask, image.grid).array
             where = "the brain mask"
         else:
-            brain = find_background(self.t1gd.array).foreground
-            where = "the imaged tissue of the T1Gd"
-        tumour = self.regions_on_t1gd.whole
+            brain = find_background(image.array).foreground
+            where = f"the imaged tissue of the {IMAGE_NAMES[role]}"
+        tumour = self.regions_on_t1gd.whole if role == "t1gd" else resample_mask(self.whole, image.grid).array
         inside = float(brain[tumour].mean()) if tumour.any() else 0.0
         if inside < 0.5:
             raise InputError(
@@ -218,6 +283,69 @@ class Patient:
             )
         if inside < 0.95:
             warnings.append(f"{1 - inside:.0%} of the segmented tumour lies outside {where}.")
+
+
+#: What the files of a patient are called in sentences.
+FILE_NAMES = IMAGE_NAMES | {
+    "segmentation": "segmentation",
+    "core": "core mask",
+    "whole": "whole tumour mask",
+    "brain_mask": "brain mask",
+}
+
+
+def _read_files(paths: dict[str, Any], labels: str | None, warnings: list[str]) -> dict[str, Any]:
+    """Arguments of `Patient` from its files by role; `warnings` get what the reading says."""
+    if "t1gd" not in paths:
+        raise InputError("Give a T1Gd image, or a study folder to take it from.")
+    if "segmentation" not in paths and "whole" not in paths:
+        raise InputError("Give a segmentation, or masks of the core and of the whole tumour.")
+    if "segmentation" in paths and ("core" in paths or "whole" in paths):
+        raise InputError("Give either a segmentation or masks of the core and of the whole tumour, not both.")
+    if labels is not None and "segmentation" not in paths:
+        raise InputError("A label convention belongs to a segmentation; masks of core and whole tumour need none.")
+    given: dict[str, Any] = {}
+    images: dict[str, ImageFile] = {}
+    inputs, drawn_on = [], {}
+    for role, name in FILE_NAMES.items():
+        if role not in paths:
+            continue
+        is_mask = role not in IMAGE_NAMES
+        file = read_image_file(paths[role], name, is_mask=is_mask, references=tuple(images.values()))
+        inputs.append(_input_record(role, file.sha256, file.volume.grid))
+        warnings.extend(file.warnings)
+        if is_mask:
+            image = drawn_on[role] = image_drawn_on(file, images, name)
+            if image and images[image].frame_of_reference != images["t1gd"].frame_of_reference:
+                warnings.append(
+                    f"The {name} was drawn on the {IMAGE_NAMES[image]}, whose frame of reference (DICOM) is not the "
+                    f"T1Gd's; it moves with the {IMAGE_NAMES[image]}."
+                )
+        if role in IMAGE_NAMES:
+            images[role] = file
+            given[role] = file.volume
+        elif role == "segmentation":
+            if file.segments:
+                regions = regions_from_segments(file.segments, labels)
+            else:
+                regions = regions_from_label_map(file.volume.array, labels)
+            labels = regions.labels
+            warnings.extend(regions.warnings)
+            given["core"], given["whole"] = (Volume(m, file.volume.grid) for m in (regions.core, regions.whole))
+        else:
+            given[role] = _mask_of(file, name)
+    if "core" not in given:
+        grid = given["whole"].grid
+        given["core"] = Volume(np.zeros(grid.shape, dtype=bool), grid)
+    # What DICOM says of both regions alike; of one alone the grids speak.
+    said = {image for role, image in drawn_on.items() if role != "brain_mask"}
+    segmentation_on = next(iter(said)) if len(said) == 1 else None
+    return given | {
+        "labels": labels,
+        "segmentation_on": segmentation_on,
+        "inputs": tuple(inputs),
+        "warnings": tuple(warnings),
+    }
 
 
 def _input_record(role: str, sha256: str, grid: Grid) -> dict[str, Any]:
@@ -243,14 +371,18 @@ def _checked_image(volume: Volume, name: str, warnings: list[str]) -> Volume:
     return Volume(array, volume.grid)
 
 
-def _checked_regions(core: Volume, whole: Volume, warnings: list[str]) -> tuple[Volume, Volume]:
-    """Core and whole tumour on one grid, the core within the whole tumour."""
+def _checked_regions(core: Volume, whole: Volume, warnings: list[str], *, together: bool) -> tuple[Volume, Volume]:
+    """Core and whole tumour on one grid, the core within the whole tumour.
+
+    Where they do not yet lie together, because the images that they were drawn on may still move, a core that lies
+    elsewhere is no fault.
+    """
     check_plausible_grid(whole.grid, "segmentation", is_mask=True)
     if not whole.array.any():
         raise InputError("The segmentation is empty: there is no voxel of the whole tumour.")
     if not core.grid.matches(whole.grid):
         check_plausible_grid(core.grid, "core mask", is_mask=True)
-        if core.array.any() and _share_inside(core.grid.to_ras(np.argwhere(core.array)), whole.grid) < 0.5:
+        if together and core.array.any() and _share_inside(core.grid.to_ras(np.argwhere(core.array)), whole.grid) < 0.5:
             raise InputError(
                 "The core mask lies elsewhere in space than the whole tumour mask; draw both on one image."
             )
@@ -264,7 +396,7 @@ def _checked_regions(core: Volume, whole: Volume, warnings: list[str]) -> tuple[
             "Check the segmentation and its labels."
         )
     outside_ml = (core.array & ~whole.array).sum() * voxel
-    if core_ml > whole_ml or outside_ml > 0.5 * core_ml:
+    if core_ml > whole_ml or (together and outside_ml > 0.5 * core_ml):
         raise InputError(
             f"The core ({core_ml:.1f} ml, {outside_ml:.1f} ml of it outside the whole tumour) does not fit into "
             f"the whole tumour ({whole_ml:.1f} ml). The whole tumour is oedema and core together: are the two masks "
@@ -308,6 +440,21 @@ def _on_grid(mask: Volume, grid: Grid) -> Volume:
     # With a rim, since a mask cropped to what it holds ends there and does not go on.
     start, stop = np.array([-1, -1, -1]), np.array(mask.array.shape) + 1
     return resample_mask(Volume(np.pad(mask.array, 1), mask.grid.cropped(start, stop)), grid)
+
+
+def _mask_of(file: ImageFile, name: str) -> Volume:
+    """The one region in a file.
+
+    Raises `InputError` where there are several.
+    """
+    drawn = [segment for segment in file.segments if segment.mask.any()]
+    if len(drawn) > 1:
+        raise InputError(
+            f"The {name} holds several segments ({', '.join(repr(segment.name) for segment in drawn[:8])}); a mask is "
+            "one. Give the file as the segmentation (--segmentation), its segments named by labels."
+        )
+    array = drawn[0].mask if drawn else _mask_from_values(file.volume.array, name)
+    return Volume(array, file.volume.grid)
 
 
 def _mask_from_values(array: NDArray, name: str) -> NDArray[np.bool_]:

@@ -20,6 +20,7 @@ SPACING = 2.0  # mm; the grid on which images are compared
 PADDING = 24.0  # mm around the atlas brain: room for the velocity field to fall to zero
 RING = 12.0  # mm of background around the brain that the affine sees: without it the brain's outline has no say
 COST_RING = 6.0  # mm of background that the deformable part sees
+ROUNDING = 1e-3  # mm; lengths that differ by less are the same
 TUMOUR_MARGIN = 3.0  # mm by which the tumour is dilated before it is left out
 
 
@@ -113,11 +114,12 @@ def dilated(mask: Volume, margin: float) -> NDArray[np.bool_]:
     )
     dilated = np.zeros_like(mask.array)
     distance = ndimage.distance_transform_edt(~mask.array[box], sampling=mask.grid.spacing)
-    dilated[box] = distance <= margin
+    # Formats write a voxel's edge with different digits: those in the eighth must not decide.
+    dilated[box] = distance <= margin + ROUNDING
     return dilated
 
 
 def isotropic_around(brain: Volume) -> Grid:
     """A grid of 2 mm along the image's own axes around the brain and a ring of background."""
     box = brain.grid.cropped(*bounding_box(brain.array))
-    return box.isotropic_like(SPACING, np.ceil((box.spacing * box.shape + 2 * RING) / SPACING))
+    return box.isotropic_like(SPACING, np.ceil((box.spacing * box.shape + 2 * RING - ROUNDING) / SPACING))

@@ -18,7 +18,7 @@ from TumorQueryLib.base.method import REGISTRATIONS
 from TumorQueryLib.base.progress import Progress, no_progress, part
 from TumorQueryLib.geometry.grid import Volume
 from TumorQueryLib.geometry.transforms import SpaceMap, identity_transform
-from TumorQueryLib.registration.affine import affine_transform, angle_of, turned_orientations, usual_orientations
+from TumorQueryLib.registration.affine import angle_of, registered_affine, turned_orientations, usual_orientations
 from TumorQueryLib.registration.deformable import deformable_transforms
 from TumorQueryLib.registration.prepared import PreparedImage
 from TumorQueryLib.registration.quality import agreement, measure_quality, quality_warnings
@@ -40,19 +40,17 @@ class Registration(SpaceMap):
         See `SpaceMap`.
     mode : {"none", "affine", "deformable"}
     quality : dict of float
-        `brain_dice` (patient's brain, moved, against the atlas's), `correlation` (of the T1s in the brain, outside
+        `brain_dice` (patient's brain, moved, against the atlas's), `brain_dice_affine` (the same after the affine
+        transform alone, absent without one), `correlation` (of the T1s in the brain, outside
         the tumour), `inverse_error_median_mm`, `inverse_error_p95_mm`, `inverse_error_max_mm` (there and back, in
         the brain), `jacobian_min`, `jacobian_max`, `folded_share` (determinant of atlas_to_patient in the brain) and
         `brain_ml` (volume of the patient's brain).
-    brain_source : {"given", "stripped", "guessed"}
-        Where the patient's brain came from: a mask, an image without skull, or the atlas's brain laid over a head.
     warnings : tuple of str
         What a user should look at; empty when all is well.
     """
 
     mode: str
     quality: dict[str, float]
-    brain_source: str
     warnings: tuple[str, ...]
 
 
@@ -97,43 +95,44 @@ def register(
     progress(0.0, "Registration: preparing")
     patient = PreparedImage.of_patient(image, tumour, brain_mask)
     reference = PreparedImage.of_atlas(atlas)
-    turned_degrees = None
+    turned_degrees, of_affine = None, {}
     if mode == "none":
         forward, backward = identity_transform(), identity_transform()
     else:
         step = part(progress, 0.02, 0.95 if mode == "affine" else 0.5)
-        affine, turned_degrees = _affine(reference, patient, step)
+        affine, overlap, turned_degrees = _affine(reference, patient, step)
+        of_affine = {"brain_dice_affine": overlap}
         forward, backward = affine, affine.GetInverse()
         if patient.has_skull:
             patient = patient.stripped_by(reference, backward)
         if mode == "deformable":
             forward, backward = deformable_transforms(reference, patient, affine, progress=part(progress, 0.5, 0.95))
     progress(0.95, "Registration: measuring the quality")
-    quality = measure_quality(reference, patient, forward, backward)
+    quality = measure_quality(reference, patient, forward, backward) | of_affine
     progress(1.0, "Registration: done")
     return Registration(
         patient_to_atlas=backward,
         atlas_to_patient=forward,
         mode=mode,
         quality=quality,
-        brain_source="given" if brain_mask is not None else "guessed" if patient.has_skull else "stripped",
         warnings=quality_warnings(mode, quality, patient.has_skull, turned_degrees),
     )
 
 
 def _affine(
     reference: PreparedImage, patient: PreparedImage, progress: Progress
-) -> tuple[sitk.AffineTransform, float | None]:
-    """The affine transform from the atlas to the patient, and its angle where the head does not lie as it should.
+) -> tuple[sitk.AffineTransform, float, float | None]:
+    """The affine transform from the atlas to the patient, the overlap of the brains by it (Dice), and its angle where
+    the head does not lie as it should.
 
     Turned starts are tried only where the usual ones end poorly, and taken only where they end well.
     """
-    usual = affine_transform(reference, patient, usual_orientations(), progress=part(progress, 0.0, 0.6))
-    _, correlation = agreement(reference, patient, usual)
+    usual = registered_affine(reference, patient, usual_orientations(), progress=part(progress, 0.0, 0.6))
+    overlap, correlation = agreement(reference, patient, usual)
     if correlation >= POOR_CORRELATION:
-        return usual, None
-    turned = affine_transform(reference, patient, turned_orientations(), progress=part(progress, 0.6, 1.0))
-    _, of_turned = agreement(reference, patient, turned)
+        return usual, overlap, None
+    turned = registered_affine(reference, patient, turned_orientations(), progress=part(progress, 0.6, 1.0))
+    overlap_of_turned, of_turned = agreement(reference, patient, turned)
     if of_turned < max(POOR_CORRELATION, correlation + CLEARLY_BETTER):
-        return usual, None
-    return turned, angle_of(turned)
+        return usual, overlap, None
+    return turned, overlap_of_turned, angle_of(turned)

@@ -74,7 +74,7 @@ def register_by_velocity_field(
     """
     shape = tuple((n + 1) // 2 for n in fixed.shape)
     velocity = np.zeros((3, *shape), dtype=np.float32)
-    taper = _border_taper(shape)
+    taper = border_taper(shape, TAPER).astype(np.float32)
     total = sum(level.iterations for level in levels)
     done = 0
     with ThreadPoolExecutor(2) as pool:
@@ -184,12 +184,11 @@ def _scaled(update: NDArray[np.float32], step: float) -> NDArray[np.float32]:
     return update * np.float32(step / reach) if reach > 0 else update
 
 
-def _border_taper(shape: tuple[int, ...]) -> NDArray[np.float32]:
-    """1 inside, falling to 0 at the outermost voxels."""
-    taper = np.ones(shape, dtype=np.float32)
+def border_taper(shape: tuple[int, ...], width: int) -> NDArray[np.float64]:
+    """1 inside, falling over `width` voxels to 0 at the outermost ones, where ITK's displacement fields end."""
+    taper = np.ones(shape)
     for axis, n in enumerate(shape):
-        distance = np.minimum(np.arange(n), np.arange(n)[::-1])
-        ramp = np.clip(distance / TAPER, 0, 1).astype(np.float32)
+        ramp = np.clip(np.minimum(np.arange(n), np.arange(n)[::-1]) / width, 0, 1)
         taper *= np.expand_dims(ramp, [a for a in range(3) if a != axis])
     return taper
 

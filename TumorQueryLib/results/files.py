@@ -39,13 +39,15 @@ OUTPUTS = {
     "patient_to_atlas": "patient_to_atlas.h5",
     "atlas_to_patient": "atlas_to_patient.h5",
 }
+BRAIN_OUTPUTS = {"brain": "brain.nrrd"}
 REFINEMENT_OUTPUTS = {"refinement_table": "refinement.csv", "refinement_plot": "refinement.png"}
 
 
 def outputs_of(result: Result) -> dict[str, str]:
     """File names of a result by what they hold: `density` is the chosen estimate's, `density_NAME` another's."""
     others = {f"density_{name}": f"density_{name}.nrrd" for name in result.estimates if name != result.chosen}
-    return OUTPUTS | others | ({} if result.refinement is None else REFINEMENT_OUTPUTS)
+    brain = BRAIN_OUTPUTS if result.brain.source == "extracted" else {}
+    return OUTPUTS | others | brain | ({} if result.refinement is None else REFINEMENT_OUTPUTS)
 
 
 def write_result(result: Result, folder: str | os.PathLike, *, progress: Progress = no_progress) -> Path:
@@ -69,6 +71,8 @@ def write_result_files(result: Result, folder: Path, *, progress: Progress = no_
         write_volume(estimate.in_patient, folder / outputs["density" if name == result.chosen else f"density_{name}"])
     write_volume(result.core, folder / outputs["core"])
     write_volume(result.whole, folder / outputs["whole"])
+    if "brain" in outputs:
+        write_volume(result.brain.on(result.patient.t1gd.grid, result.patient.whole), folder / outputs["brain"])
     if result.refinement is not None:
         write_path(result.refinement, result.estimates["refined"].anatomy.name, folder)
     progress(0.3, "Writing the transforms")

@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from TumorQueryLib.anatomy.patient_brain import PatientBrain
 from TumorQueryLib.base.method import Method
 from TumorQueryLib.base.progress import Progress, no_progress
 from TumorQueryLib.base.version import __version__
@@ -19,7 +20,7 @@ from TumorQueryLib.geometry.grid import Volume
 from TumorQueryLib.geometry.regions import TumorMasks, threshold_density
 from TumorQueryLib.growth import GrowthParameters
 from TumorQueryLib.inputs.patient import Patient
-from TumorQueryLib.registration import Registration
+from TumorQueryLib.registration import Alignment, Registration
 from TumorQueryLib.results.files import RESULT_VERSION, outputs_of, write_result
 from TumorQueryLib.strategies import Match
 
@@ -71,8 +72,12 @@ class Result:
     Parameters
     ----------
     patient : Patient
+        As it was used: its images aligned, unless the method declines that.
     method : Method
     database : DatabaseIdentity
+    alignment : dict of str to Alignment, optional
+        How each image but the T1Gd lay to it, by role; None where that was not looked at.
+    brain : PatientBrain
     registration : Registration
     query : TumorMasks
         The patient's regions on the atlas grid.
@@ -94,6 +99,8 @@ class Result:
     patient: Patient
     method: Method
     database: DatabaseIdentity
+    alignment: dict[str, Alignment] | None
+    brain: PatientBrain
     registration: Registration
     query: TumorMasks
     matches: tuple[Match, ...]
@@ -139,7 +146,7 @@ class Result:
             "inputs": list(self.patient.inputs),
             "labels": self.patient.labels,
             "brain": {
-                "source": self.registration.brain_source,
+                "source": self.brain.source,
                 "volume_ml": round(self.registration.quality["brain_ml"], 1),
             },
             "database": asdict(self.database),
@@ -163,7 +170,9 @@ class Result:
             },
             "chosen": self.chosen,
             "refinement": self._describe_refinement(),
-            "alignment": None,
+            "alignment": None
+            if self.alignment is None
+            else {role: found.as_json() for role, found in self.alignment.items()},
             "tissue": None,
             "sensitivity": None,
             "uncertainty": None,

@@ -28,7 +28,7 @@ from TumorQueryLib.geometry.transforms import (
 )
 from TumorQueryLib.growth import GrowthParameters, simulate
 from TumorQueryLib.inputs.patient import Patient
-from TumorQueryLib.registration.velocity_field import exponential
+from TumorQueryLib.registration.velocity_field import border_taper, exponential
 
 SPACING = 1.25  # mm; of a grown phantom's images
 WARP = 6.0  # mm, the longest displacement; Gaussian of 25 mm
@@ -39,6 +39,7 @@ BIAS = 0.15
 #: With the mass effect, tissue lies this share of the tumour's radius further out than it grew.
 PUSH = 0.25
 LATTICE = 3.0  # mm; of the displacements
+BORDER = 6  # voxels of the lattice over which they fall to zero
 COARSE = 4.0  # mm; of bias fields and of displacements that need no inverse
 
 
@@ -193,7 +194,7 @@ def _random_map(
         away = np.indices(lattice.shape) - middle.reshape(3, 1, 1, 1)
         distance = np.linalg.norm(away, axis=0) / radius
         velocity -= push * away * np.exp(-(distance**2) / 2)
-    velocity *= _falls_to_zero(lattice.shape)
+    velocity *= border_taper(lattice.shape, BORDER)
     warp, unwarp = (displacement_transform(exponential(v.astype(np.float32)), lattice) for v in (velocity, -velocity))
     rotation = rotation_matrix(random.uniform(-TILT, TILT, 3))
     scaled = rotation * (1 + random.uniform(-SCALE, SCALE, 3))
@@ -218,15 +219,6 @@ def _bias(random: np.random.Generator, coarse: Grid, sigma: float, largest: floa
     """A bias field about 0 that varies over `sigma` mm and reaches `largest` at most."""
     bias = _smooth(random, coarse, sigma)
     return resample(Volume((largest * bias / np.abs(bias).max()).astype(np.float32), coarse), grid).array
-
-
-def _falls_to_zero(shape: tuple[int, int, int]) -> NDArray[np.float64]:
-    """1 inside, 0 at the border: ITK's displacement fields end there."""
-    window = np.ones(shape)
-    for axis, n in enumerate(shape):
-        ramp = np.clip(np.minimum(np.arange(n), np.arange(n)[::-1]) / 6, 0, 1)
-        window *= np.expand_dims(ramp, [a for a in range(3) if a != axis])
-    return window
 
 
 def _painted(head: Head, core: NDArray[np.bool_], whole: NDArray[np.bool_]) -> dict[str, NDArray[np.float32]]:

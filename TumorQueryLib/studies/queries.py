@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from TumorQueryLib.anatomy.atlas import Atlas
 from TumorQueryLib.base.errors import TumorQueryError
 from TumorQueryLib.base.progress import Progress, no_progress, part
 from TumorQueryLib.database import TumorDatabase, sample_synthetic
 from TumorQueryLib.geometry.regions import TumorMasks
-from TumorQueryLib.inference import register_patient
-from TumorQueryLib.inputs.cohort_file import read_cohort
+from TumorQueryLib.inference import place_patient
+from TumorQueryLib.inputs.cohort_file import CohortRow, read_cohort
 from TumorQueryLib.inputs.patient import Patient
 from TumorQueryLib.registration import Registration
 
 #: Random seed of the synthetic queries in the documentation's tables.
 SYNTHETIC_SEED = 2022
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +62,7 @@ class LeftOut:
 def cohort_cases(
     cohort: str | os.PathLike, atlas: Atlas, mode: str = "deformable", *, progress: Progress = no_progress
 ) -> Iterator[Case | LeftOut]:
-    """Patients of a cohort file, registered to the atlas, in the file's order.
+    """Patients of a cohort file, aligned and registered to the atlas, in the file's order.
 
     Parameters
     ----------
@@ -80,17 +83,40 @@ def cohort_cases(
     InputError
         When the cohort file is not what is accepted.
     """
-    rows = read_cohort(cohort)
+
+    def case_of(name: str, patient: Patient, report: Progress) -> Case:
+        placed = place_patient(patient, atlas, mode, progress=report)
+        return Case(name, placed.query, placed.patient, placed.registration)
+
+    return of_each_patient(read_cohort(cohort), case_of, progress=progress)
+
+
+def of_each_patient(
+    rows: Sequence[CohortRow], work: Callable[[str, Patient, Progress], Result], *, progress: Progress = no_progress
+) -> Iterator[Result | LeftOut]:
+    """What `work` makes of each patient of a cohort; one that cannot be read or used never stops the rest.
+
+    Parameters
+    ----------
+    rows : sequence of CohortRow
+    work : callable
+        Takes the patient's name, the patient, and a progress.
+    progress : Progress
+
+    Yields
+    ------
+    object or LeftOut
+        One for each row.
+    """
     for number, row in enumerate(rows):
         report = part(progress, number / len(rows), (number + 1) / len(rows))
         report(0.0, f"Registering {row.patient}")
         try:
-            patient = row.load()
-            registration, masks = register_patient(patient, atlas, mode, progress=report)
+            made = work(row.patient, row.load(), report)
         except TumorQueryError as error:
             yield LeftOut(row.patient, str(error))
         else:
-            yield Case(row.patient, masks, patient, registration)
+            yield made
 
 
 def synthetic_cases(

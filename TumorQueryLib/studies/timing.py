@@ -1,22 +1,11 @@
-"""Wall times of single calls, and what is said of many of them."""
+"""What is said of the wall times of many calls."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Sequence
-from typing import TypeVar
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-
-Result = TypeVar("Result")
-
-
-def timed(work: Callable[[], Result]) -> tuple[Result, float]:
-    """What a call returns, and the wall seconds that it took."""
-    started = time.perf_counter()
-    result = work()
-    return result, time.perf_counter() - started
 
 
 def milliseconds(seconds: Sequence[float] | NDArray[np.float64]) -> dict[str, float]:

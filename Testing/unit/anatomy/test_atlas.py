@@ -148,3 +148,11 @@ def test_a_broken_atlas_folder_is_refused(atlas_folder, breaking, said):
     breaking(atlas_folder)
     with pytest.raises(InputError, match=said):
         Atlas.load(atlas_folder)
+
+
+def test_a_t1_without_a_brain_is_refused(tmp_path, world):
+    folder = shutil.copytree(world.atlas_folder, tmp_path / "atlas")
+    dark = Volume(np.zeros_like(world.atlas.t1.array), world.atlas.t1.grid)
+    sitk.WriteImage(image_from_volume(dark), str(folder / "t1.nii.gz"))
+    with pytest.raises(InputError, match=r"t1.nii.gz of the atlas in .* is nowhere above 0"):
+        Atlas.load(folder)

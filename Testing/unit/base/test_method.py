@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from TumorQueryLib.base.errors import InputError
@@ -26,6 +27,19 @@ def test_paths_are_kept_as_text():
     assert (chosen.database, chosen.atlas) == ("my.h5", "atlas")
 
 
+def test_numbers_of_numpy_and_paths_go_through_a_job_file():
+    options = {"rerank": np.int64(3), "scale": np.float32(0.5), "model": Path("a.safetensors"), "standardised": True}
+    chosen = Method(strategy_options=options, top=np.int32(3), refine_solves=np.uint8(7), refine_seconds=np.float32(2))
+    assert Method.from_json(json.loads(json.dumps(chosen.as_json()))) == chosen
+    assert chosen.strategy_options == {"rerank": 3, "scale": 0.5, "model": "a.safetensors", "standardised": True}
+    assert (chosen.top, chosen.refine_solves, chosen.refine_seconds) == (3, 7, 2.0)
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_foci_are_taken_as_a_number_too(count):
+    assert Method(foci=count) == Method(foci=str(count))
+
+
 @pytest.mark.parametrize(
     ("choices", "words"),
     [
@@ -33,7 +47,8 @@ def test_paths_are_kept_as_text():
         ({"registration": "rigid"}, ("'rigid'", "affine")),
         ({"refine": None}, ("None", "none, atlas, patient")),
         ({"refine": True}, ("True", "none, atlas, patient")),
-        ({"foci": 2}, ("2", "auto, 1, 2")),
+        ({"foci": 3}, ("3", "auto, 1, 2")),
+        ({"foci": True}, ("True", "auto, 1, 2")),
         ({"top": 0}, ("top", "0")),
         ({"top": "3"}, ("top", "'3'")),
         ({"top": True}, ("top", "True")),
@@ -41,6 +56,10 @@ def test_paths_are_kept_as_text():
         ({"refine_seconds": -1}, ("refine_seconds", "-1")),
         ({"refine_seconds": float("nan")}, ("refine_seconds", "nan")),
         ({"refine_seconds": "fast"}, ("refine_seconds", "'fast'")),
+        ({"refine_seconds": True}, ("refine_seconds", "True")),
+        ({"strategy_options": {"rerank": [3]}}, ("rerank", "[3]", "a number")),
+        ({"strategy_options": {"rerank": None}}, ("rerank", "None", "a text")),
+        ({"strategy_options": {3: "5"}}, ("3", "texts for names")),
         ({"strategy_options": "rerank=5"}, ("strategy_options", "rerank=5")),
         ({"strategy": None}, ("strategy", "None")),
         ({"database": None}, ("database", "None")),

@@ -14,7 +14,7 @@ from synthetic_database import small_brain
 
 import TumorQueryLib
 from TumorQueryLib.base.errors import Cancelled, DatabaseError, InputError, OutputError
-from TumorQueryLib.database import TumorDatabase, build_database
+from TumorQueryLib.database import TumorDatabase, build, build_database
 
 ENTRIES = 200
 
@@ -177,6 +177,27 @@ def test_a_finished_database_is_left_alone(undisturbed, brain, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="limits of file sizes are POSIX")
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_database_that_another_build_finishes_meanwhile_is_left_alone(brain, tmp_path, monkeypatch, resume):
+    path = tmp_path / "tumors.h5"
+    finished = build_database(tmp_path / "other.h5", brain, 8, random_seed=1).read_bytes()
+    open_side_file = build.SideFile.open
+
+    def after_the_other(*arguments, **options):
+        path.write_bytes(finished)
+        return open_side_file(*arguments, **options)
+
+    monkeypatch.setattr(build.SideFile, "open", after_the_other)
+    with pytest.raises(DatabaseError, match="is there already"):
+        build_database(path, brain, 12, random_seed=2, resume=resume)
+    assert path.read_bytes() == finished
+    path.unlink()
+    if resume:
+        build_database(path, brain, 8, random_seed=1, resume=True)
+        assert path.read_bytes() == finished
+    assert {entry.name for entry in tmp_path.iterdir()} <= {"other.h5", "tumors.h5"}
+
+
 @pytest.mark.parametrize("share", [0.3, 0.97])
 def test_a_full_disk_is_said_and_the_build_continues_later(undisturbed, brain, tmp_path, share):
     path = tmp_path / "tumors.h5"

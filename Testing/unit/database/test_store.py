@@ -12,7 +12,7 @@ from synthetic_database import small_brain, write_masks
 
 from TumorQueryLib.anatomy.atlas import Atlas
 from TumorQueryLib.base.errors import DatabaseError, InputError
-from TumorQueryLib.database import TumorDatabase, build_database, describe_database, store, structure
+from TumorQueryLib.database import TumorDatabase, build_database, describe_database, runs_on_disk, store, structure
 from TumorQueryLib.database.schema import ATTRIBUTES, TABLES, content_digest, write_attribute
 from TumorQueryLib.database.structure import find_tables
 from TumorQueryLib.geometry.grid import Grid, Volume, image_from_volume
@@ -225,6 +225,30 @@ def test_a_file_that_would_lead_out_of_the_grid_is_refused(path, pairs, tmp_path
             file[name][place] = value
         with pytest.raises(DatabaseError):
             answers(altered, pairs)
+
+
+@pytest.mark.parametrize("page", [3, 7, None], ids=["pages of 3 runs", "pages of 7 runs", "one page"])
+@pytest.mark.parametrize("memory_limit", [None, 0], ids=["kept", "streamed"])
+def test_a_voxel_that_is_there_twice_is_refused(path, pairs, tmp_path, monkeypatch, page, memory_limit):
+    """It would count twice, and a Dice exceed 1; wherever in a page the run stands that repeats one."""
+    if page is not None:
+        monkeypatch.setattr(runs_on_disk, "PAGE", page)
+    with TumorDatabase.open(path, memory_limit=memory_limit) as database:
+        answers = create_strategy("brute-force", database).query(TumorMasks(*pairs[3], GRID), 40)
+    assert [answer.score for answer in answers if answer.entry == 3] == [2.0]
+    for run in range(1, 9):
+        damaged = tmp_path / f"{run}.h5"
+        shutil.copyfile(path, damaged)
+        with h5py.File(damaged, "r+") as file:
+            masks = file["masks/flair"]
+            first = int(masks["offsets"][3])
+            assert masks["offsets"][4] - first > 9
+            masks["starts"][first + run] = masks["starts"][first + run - 1]
+        with (
+            TumorDatabase.open(damaged, memory_limit=memory_limit) as database,
+            pytest.raises(DatabaseError, match="holds a voxel twice"),
+        ):
+            create_strategy("brute-force", database).query(TumorMasks(*pairs[3], GRID), 40)
 
 
 def test_verify_names_the_entry_whose_blocks_do_not_fit(path, tmp_path):

@@ -77,7 +77,7 @@ def test_labels_with_commas_are_quoted_or_refused_by_their_line(tmp_path):
         ("patient,t1gd\n", "no row below"),
         ("patient,t1gd,age\nP1,a,7\n", "age is unknown"),
         ("patient,t1gd,T1Gd\nP1,a,b\n", "t1gd is there twice"),
-        ("patient,flair\nP1,a\n", "patient and t1gd are needed"),
+        ("patient,flair\nP1,a\n", r"patient and t1gd \(or study\) are needed"),
         ("patient,t1gd\nP1,\n", "names no t1gd file"),
         ("patient,t1gd\nP1,a\nP1,b\n", "P1 more than once"),
         ("patient,t1gd\nP1,a\np1,b\n", "P1, p1 more than once"),
@@ -123,3 +123,26 @@ def test_one_name_written_in_two_ways_is_one_name(tmp_path):
     names = [unicodedata.normalize(form, "Müller") for form in ("NFC", "NFD")]
     refused(tmp_path, f"patient,t1gd\n{names[0]},a\n{names[1]},b\n", "more than once")
     assert [row.patient for row in read(tmp_path, "patient,t1gd\nMüller Ä,a\n001,b\n")] == ["Müller Ä", "001"]
+
+
+def test_a_study_takes_the_place_of_images(tmp_path):
+    (row,) = read(tmp_path, "patient,study,segmentation\nP1,export,masks/seg.nii.gz\n")
+    assert row.files == {"study": str(tmp_path / "export"), "segmentation": str(tmp_path / "masks/seg.nii.gz")}
+    refused(tmp_path, "patient,study,t1gd\nP1,,\n", "names no t1gd file and no study")
+    refused(tmp_path, "patient,flair\nP1,a\n", "patient and t1gd .or study. are needed")
+
+
+def test_a_studys_series_are_named_by_uid_or_number(tmp_path):
+    (row,) = read(tmp_path, "patient,study,t1gd,flair,t1\nP1,export,1.2.840.7,4,t1.nii.gz\n")
+    assert (row.files["t1gd"], row.files["flair"]) == ("1.2.840.7", "4")
+    assert row.files["t1"] == str(tmp_path / "t1.nii.gz")
+    moved = row.with_paths(lambda path: f"/elsewhere{path}")
+    assert moved.files["t1gd"] == "1.2.840.7"
+    assert moved.files["study"] == f"/elsewhere{tmp_path / 'export'}"
+    (row,) = read(tmp_path, "patient,t1gd\nP1,4\n")
+    assert row.files["t1gd"] == str(tmp_path / "4"), "without a study it is a file"
+
+
+def test_the_image_that_was_drawn_on_is_handed_on(tmp_path):
+    (row,) = read(tmp_path, "patient,t1gd,Segmentation on\nP1,a,flair\n")
+    assert row.files["segmentation_on"] == "flair"

@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from property_examples import examples
 
 from TumorQueryLib.base.errors import InputError
+from TumorQueryLib.inputs.checks import Segment
 from TumorQueryLib.inputs.image_files import read_image_file
 from TumorQueryLib.inputs.labels import CONVENTIONS, parse_labels, regions_from_label_map, regions_from_segments
 
@@ -110,7 +112,7 @@ def test_labels_stored_with_rounding_are_the_whole_numbers(values):
         ("core=1", "is not known"),
         ("core=1,4/whole=2", "whole tumour includes the core"),
         ("core=/whole=", "whole tumour includes the core"),
-        ("core=necrosis/whole=necrosis,edema", "names are for a Slicer segmentation"),
+        ("core=necrosis/whole=necrosis,edema", "names are for a segmentation in segments"),
         ("core=5/whole=5,6", "none of them is tumour"),
     ],
 )
@@ -136,7 +138,7 @@ def test_what_is_no_label_map_is_refused(values, said):
 
 
 def segments(**masks):
-    return [(name.replace("_", " "), np.array(mask, dtype=bool)) for name, mask in masks.items()]
+    return [Segment(name.replace("_", " "), np.array(mask, dtype=bool)) for name, mask in masks.items()]
 
 
 @pytest.mark.parametrize(
@@ -177,10 +179,10 @@ def test_a_name_with_a_comma_is_quoted():
 @pytest.mark.parametrize("form", ["NFC", "NFD"])
 @pytest.mark.parametrize("other", ["NFC", "NFD"])
 def test_accents_are_alike_however_they_are_written(form, other):
-    named = [(unicodedata.normalize(form, "Ödem"), np.array([True, False]))]
+    named = [Segment(unicodedata.normalize(form, "Ödem"), np.array([True, False]))]
     found = regions_from_segments(named, unicodedata.normalize(other, "core=/whole=ödem"))
     assert found.whole.tolist() == [True, False]
-    assert regions_from_segments([(unicodedata.normalize(form, "Œdema"), np.array([True]))], "core=/whole=œdema")
+    assert regions_from_segments([Segment(unicodedata.normalize(form, "Œdema"), np.array([True]))], "core=/whole=œdema")
 
 
 @pytest.mark.parametrize(
@@ -195,7 +197,7 @@ def test_accents_are_alike_however_they_are_written(form, other):
     ],
 )
 def test_segment_names_that_do_not_say_are_refused_with_the_names(named):
-    with pytest.raises(InputError, match=f"'{named[-1][0]}'.*--labels"):
+    with pytest.raises(InputError, match=f"'{named[-1].name}'.*--labels"):
         regions_from_segments(named, None)
 
 
@@ -210,6 +212,238 @@ def test_segments_are_named_by_the_user():
         regions_from_segments(named, "brats2018")
 
 
+def coded(**segments):
+    """Segments by name of (code, mask)."""
+    return [
+        Segment(name.replace("_", " "), np.array(mask, dtype=bool), code) for name, (code, mask) in segments.items()
+    ]
+
+
+NEOPLASM, NECROSIS, EDEMA, ENHANCING = "SCT 86049000", "SCT 6574001", "SCT 79654002", "NCIt C113842"
+TISSUE_CODE = "SCT 85756007"
+
+
+@pytest.mark.parametrize(
+    "named",
+    [
+        # MONAIAuto3DSeg: by the IDs of its labels, and as they are shown.
+        segments(Neoplasm=[1, 0, 0], Edema=[0, 0, 1], Necrosis=[0, 1, 0]),
+        segments(
+            **{
+                "Necrosis in Necrosis": [0, 1, 0],
+                "Edema in Edema": [0, 0, 1],
+                "Neoplasm, Primary in Neoplasm, Primary": [1, 0, 0],
+            }
+        ),
+        segments(**{"Neoplasm, Primary": [1, 0, 0], "Edema": [0, 0, 1], "Necrosis": [0, 1, 0]}),
+        # BraTS 2023 and later; the cavity is no tumour.
+        segments(NETC=[0, 1, 0, 0], SNFH=[0, 0, 1, 0], ET=[1, 0, 0, 0], RC=[0, 0, 0, 1]),
+        segments(NCR=[0, 1, 0], ED=[0, 0, 1], ET=[1, 0, 0]),
+        segments(**{"Enhancing Lesion": [1, 0, 0], "Edema": [0, 0, 1], "Necrosis_1": [0, 1, 0]}),
+    ],
+)
+def test_tables_of_names(named):
+    regions = regions_from_segments(named, None)
+    assert regions.core.tolist()[:3] == [True, True, False]
+    assert regions.whole.tolist()[:3] == [True, True, True]
+    assert not regions.whole[3:].any()
+    assert regions.labels.startswith("segment names: core=")
+    assert regions.warnings == ()
+
+
+@pytest.mark.parametrize(
+    ("named", "core", "whole", "said"),
+    [
+        # Codes that differ say what names do not.
+        (
+            coded(Segment_1=(NEOPLASM, [1, 0, 0]), Segment_2=(NECROSIS, [0, 1, 0]), Segment_3=(EDEMA, [0, 0, 1])),
+            [1, 1, 0],
+            [1, 1, 1],
+            "terminology codes: core=Segment 1,Segment 2/whole=Segment 1,Segment 2,Segment 3",
+        ),
+        (
+            coded(a=(ENHANCING, [1, 0, 0]), b=(EDEMA, [0, 1, 0])),
+            [1, 0, 0],
+            [1, 1, 0],
+            "terminology codes: core=a/whole=a,b",
+        ),
+        # As they were coded before SNOMED CT.
+        (
+            coded(a=("SRT M-80003", [1, 0]), b=("SRT M-36300", [0, 1])),
+            [1, 0],
+            [1, 1],
+            "terminology codes: core=a/whole=a,b",
+        ),
+        # A name that says core or whole wins over any code.
+        (
+            coded(whole_tumour=(NEOPLASM, [1, 1, 1]), x=(ENHANCING, [1, 0, 0]), y=(EDEMA, [0, 0, 1])),
+            [1, 0, 0],
+            [1, 1, 1],
+            "segment names and terminology codes: core=x/whole=whole tumour,x,y",
+        ),
+        (
+            coded(core=(EDEMA, [1, 0, 0]), WT=(NEOPLASM, [1, 1, 0]), z=(NECROSIS, [0, 0, 1])),
+            [1, 0, 0],
+            [1, 1, 0],
+            "segment names: core=core/whole=core,WT",
+        ),
+        (
+            coded(core=(NEOPLASM, [1, 0]), z=(EDEMA, [0, 1])),
+            [1, 0],
+            [1, 1],
+            "segment names and terminology codes: core=core/whole=core,z",
+        ),
+        # The same code for all says nothing, so the names are read.
+        (
+            coded(Edema=(NEOPLASM, [0, 1]), ET=(NEOPLASM, [1, 0])),
+            [1, 0],
+            [1, 1],
+            "segment names: core=ET/whole=Edema,ET",
+        ),
+        # A code that is not known leaves the name.
+        (
+            coded(Edema=(TISSUE_CODE, [0, 1]), Segment_2=(NEOPLASM, [1, 0])),
+            [1, 0],
+            [1, 1],
+            "segment names and terminology codes: core=Segment 2/whole=Edema,Segment 2",
+        ),
+        # Neither core nor oedema, whatever it is coded as.
+        (
+            coded(RC=(NEOPLASM, [0, 0, 1]), x=(ENHANCING, [1, 0, 0]), y=(EDEMA, [0, 1, 0])),
+            [1, 0, 0],
+            [1, 1, 0],
+            "terminology codes: core=x/whole=x,y",
+        ),
+    ],
+)
+def test_the_order_of_meaning(named, core, whole, said):
+    regions = regions_from_segments(named, None)
+    assert regions.core.tolist() == [bool(x) for x in core]
+    assert regions.whole.tolist() == [bool(x) for x in whole]
+    assert regions.labels == said
+    assert regions.warnings == ()
+
+
+def test_codes_win_over_names_of_parts_and_the_contradiction_is_said():
+    regions = regions_from_segments(coded(Edema=(ENHANCING, [1, 0]), ET=(EDEMA, [0, 1])), None)
+    assert regions.core.tolist() == [True, False]
+    assert [warning.split(" by its code")[0] for warning in regions.warnings] == [
+        "The segment 'Edema' is oedema by its name and part of the core",
+        "The segment 'ET' is part of the core by its name and oedema",
+    ]
+
+
+@pytest.mark.parametrize(
+    "named",
+    [
+        coded(Segment_1=(TISSUE_CODE, [1, 0]), Segment_2=(TISSUE_CODE, [0, 1])),
+        coded(Segment_1=(NEOPLASM, [1, 0]), Segment_2=(NEOPLASM, [0, 1])),
+        # One segment with a code, one without.
+        coded(Segment_1=(EDEMA, [1, 0]), Segment_2=("", [0, 1])),
+        coded(Segment_1=(EDEMA, [1, 1])),
+        # A segment of unknown meaning may be part of the core.
+        coded(a=(NEOPLASM, [1, 0, 0]), b=(EDEMA, [0, 1, 0]), c=(TISSUE_CODE, [0, 0, 1])),
+        # The core is named; is this in it, or around it?
+        coded(core=(NECROSIS, [1, 0, 0]), lesion=(NEOPLASM, [1, 1, 0]), Edema=(EDEMA, [0, 0, 1])),
+        # Where is the oedema, and is there any?
+        coded(a=(NEOPLASM, [1, 0]), b=(NECROSIS, [0, 1])),
+        segments(GTV=[1, 0], CTV=[1, 1]),
+    ],
+)
+def test_codes_that_do_not_say_are_refused_with_the_names(named):
+    with pytest.raises(InputError, match=r"do not tell.*--labels.*core=NAME") as caught:
+        regions_from_segments(named, None)
+    assert all(repr(segment.name) in str(caught.value) for segment in named)
+
+
+NAMES_OF_NEOPLASM = ("Neoplasm", "Neoplasm, Primary", "Enhancing", "Segment_1", "Tumor", "GTV", "Whole tumour", "Mass")
+NAMES_OF_NECROSIS = ("Necrosis", "Necrosis in Necrosis", "NCR", "Segment_2", "necrotic core")
+NAMES_OF_EDEMA = ("Edema", "SNFH", "Segment_3")
+
+
+@examples(400)
+@given(
+    st.sampled_from(NAMES_OF_NEOPLASM),
+    st.sampled_from(NAMES_OF_NECROSIS),
+    st.sampled_from([*NAMES_OF_EDEMA, None]),
+    st.sampled_from([NEOPLASM, TISSUE_CODE, ENHANCING, EDEMA, "SCT 108369006", ""]),
+    st.sampled_from([NECROSIS, NEOPLASM, TISSUE_CODE, ""]),
+    st.sampled_from([EDEMA, NEOPLASM, TISSUE_CODE, ""]),
+)
+def test_the_core_is_never_the_necrosis_alone_beside_a_neoplasm(neoplasm, necrosis, edema, first, second, third):
+    """By names, by codes and by both."""
+    named = [Segment(neoplasm, np.array([True, False, False]), first)]
+    named.append(Segment(necrosis, np.array([False, True, False]), second))
+    if edema is not None:
+        named.append(Segment(edema, np.array([False, False, True]), third))
+    try:
+        regions = regions_from_segments(named, None)
+    except InputError:
+        return
+    # What neither name nor code says to be neoplasm or necrosis may be another thing.
+    other = (neoplasm == "Segment_1" and first == EDEMA) or (necrosis == "Segment_2" and second != NECROSIS)
+    assert other or regions.core.tolist() != [False, True, False]
+    assert regions.whole[0]
+
+
+@pytest.mark.parametrize(
+    "named",
+    [
+        segments(whole_tumour=[1, 1, 1], necrosis=[0, 1, 0]),
+        segments(whole_tumour=[1, 1, 1], necrosis=[0, 1, 0], edema=[0, 0, 1]),
+        coded(Neoplasm=(EDEMA, [1, 0, 0]), Necrosis=(NECROSIS, [0, 1, 0])),
+    ],
+)
+def test_the_necrosis_alone_is_asked_about(named):
+    with pytest.raises(InputError, match="the necrosis alone is not the core"):
+        regions_from_segments(named, None)
+    labels = f'core=necrosis/whole="{named[0].name}",necrosis'
+    assert regions_from_segments(named, labels).core.tolist() == [False, True, False]
+
+
+def test_a_core_of_necrosis_without_any_neoplasm_is_warned_about():
+    regions = regions_from_segments(segments(Necrosis=[1, 0], Edema=[0, 1]), None)
+    assert "only segment of the core is the necrosis" in regions.warnings[0]
+
+
+TAGS = (
+    "Segmentation.Status:inprogress|TerminologyEntry:Segmentation category and type - 3D Slicer General Anatomy list"
+    "~SCT^49755003^Morphologically Altered Structure~{}~^^~Anatomic codes - DICOM master list~^^~^^|"
+)
+
+
+@pytest.mark.parametrize(
+    ("tags", "code"),
+    [
+        (TAGS.format("SCT^86049000^Neoplasm, Primary"), "SCT 86049000"),
+        (TAGS.format("NCIt^C113842^Enhancing Lesion"), "NCIt C113842"),
+        (TAGS.format("^^"), ""),
+        ("TerminologyEntry:list~SRT^T-D0050^Tissue~SRT^T-D0050^Tissue", "SRT T-D0050"),
+        ("Segmentation.Status:inprogress|", ""),
+        ("DicomRtImport.RoiNumber:1|TerminologyEntry:Segmentation category and type", ""),
+        ("TerminologyEntry:~~~~|", ""),
+        ("", ""),
+    ],
+)
+def test_the_terminology_of_a_slicer_segmentation_is_read(tmp_path, tags, code):
+    array = np.where(CORE, 1, np.where(EDEMA_ARRAY, 2, 0)).astype(np.uint8)
+    header = SPACE | {"space directions": np.diag([3.0, 3.0, 3.0])}
+    for n in (0, 1):
+        header |= {f"Segment{n}_Name": f"Segment_{n + 1}", f"Segment{n}_LabelValue": str(n + 1)}
+        header |= {f"Segment{n}_Layer": "0"}
+    header |= {"Segment0_Tags": tags, "Segment1_Tags": TAGS.format("SCT^79654002^Edema")}
+    nrrd.write(str(tmp_path / "tumor.seg.nrrd"), array, header)
+    file = read_image_file(tmp_path / "tumor.seg.nrrd", "segmentation")
+    assert [segment.code for segment in file.segments] == [code, EDEMA]
+    if code in (NEOPLASM, ENHANCING):
+        regions = regions_from_segments(file.segments, None)
+        assert np.array_equal(regions.core, CORE > 0)
+        assert regions.labels == "terminology codes: core=Segment_1/whole=Segment_1,Segment_2"
+    else:
+        with pytest.raises(InputError, match="do not tell"):
+            regions_from_segments(file.segments, None)
+
+
 def test_a_label_is_written_once_and_for_all():
     assert parse_labels("brats2018").whole == ("1", "2", "4")
     assert parse_labels("core=a b, c/whole=a b,c,d/e").whole == ("a b", "c", "d/e")
@@ -217,19 +451,19 @@ def test_a_label_is_written_once_and_for_all():
 
 CORE = np.zeros((12, 11, 10), dtype=np.uint8)
 CORE[4:7, 4:7, 4:7] = 1
-EDEMA = np.zeros_like(CORE)
-EDEMA[3:9, 3:9, 3:9] = 1
+EDEMA_ARRAY = np.zeros_like(CORE)
+EDEMA_ARRAY[3:9, 3:9, 3:9] = 1
 SPACE = {"space": "left-posterior-superior", "space origin": [10.0, 20.0, 30.0]}
 
 
 def write_one_layer(path):
     """As Slicer stores segments that do not overlap: one array, a value each."""
-    array = np.where(CORE, 2, np.where(EDEMA, 1, 0)).astype(np.uint8)
+    array = np.where(CORE, 2, np.where(EDEMA_ARRAY, 1, 0)).astype(np.uint8)
     header = SPACE | {"space directions": np.diag([3.0, 3.0, 3.0])}
     for n, (name, value) in enumerate((("Enhancing tumor", 2), ("Edema", 1))):
         header |= {f"Segment{n}_Name": name, f"Segment{n}_LabelValue": str(value), f"Segment{n}_Layer": "0"}
     nrrd.write(str(path), array, header)
-    return {"Enhancing tumor": CORE > 0, "Edema": (EDEMA > 0) & (CORE == 0)}
+    return {"Enhancing tumor": CORE > 0, "Edema": (EDEMA_ARRAY > 0) & (CORE == 0)}
 
 
 def write_layers(path):
@@ -240,8 +474,8 @@ def write_layers(path):
     }
     for n, (name, layer) in enumerate((("whole tumor", 1), ("core", 0))):
         header |= {f"Segment{n}_Name": name, f"Segment{n}_LabelValue": "1", f"Segment{n}_Layer": str(layer)}
-    nrrd.write(str(path), np.stack([CORE, EDEMA]), header)
-    return {"whole tumor": EDEMA > 0, "core": CORE > 0}
+    nrrd.write(str(path), np.stack([CORE, EDEMA_ARRAY]), header)
+    return {"whole tumor": EDEMA_ARRAY > 0, "core": CORE > 0}
 
 
 def write_list_of_one(path):
@@ -251,27 +485,27 @@ def write_list_of_one(path):
         "space directions": np.array([[np.nan] * 3, [3.0, 0, 0], [0, 3.0, 0], [0, 0, 3.0]]),
         "Segment0_Name": "edema",
     }
-    nrrd.write(str(path), EDEMA[None], header)
-    return {"edema": EDEMA > 0}
+    nrrd.write(str(path), EDEMA_ARRAY[None], header)
+    return {"edema": EDEMA_ARRAY > 0}
 
 
 def test_a_segmentation_of_one_segment_is_read(tmp_path):
     expected = write_list_of_one(tmp_path / "tumor.seg.nrrd")
-    ((name, mask),) = read_image_file(tmp_path / "tumor.seg.nrrd", "segmentation").segments
-    assert np.array_equal(mask, expected[name])
+    (segment,) = read_image_file(tmp_path / "tumor.seg.nrrd", "segmentation").segments
+    assert np.array_equal(segment.mask, expected[segment.name])
 
 
 @pytest.mark.parametrize("write", [write_one_layer, write_layers])
 def test_a_slicer_segmentation_is_read_by_name(tmp_path, write):
     expected = write(tmp_path / "tumor.seg.nrrd")
     file = read_image_file(tmp_path / "tumor.seg.nrrd", "segmentation")
-    assert [name for name, _ in file.segments] == list(expected)
-    for name, mask in file.segments:
-        assert np.array_equal(mask, expected[name])
+    assert [segment.name for segment in file.segments] == list(expected)
+    for segment in file.segments:
+        assert np.array_equal(segment.mask, expected[segment.name])
     assert np.allclose(file.volume.grid.to_ras([0, 0, 0]), [-10, -20, 30])
     regions = regions_from_segments(file.segments, None)
     assert np.array_equal(regions.core, CORE > 0)
-    assert np.array_equal(regions.whole, (CORE | EDEMA) > 0)
+    assert np.array_equal(regions.whole, (CORE | EDEMA_ARRAY) > 0)
 
 
 def write_segments(path, *segments):
@@ -280,7 +514,7 @@ def write_segments(path, *segments):
     for number, name, value, layer in segments:
         header |= {f"Segment{number}_Name": name, f"Segment{number}_LabelValue": value}
         header |= {f"Segment{number}_Layer": layer}
-    nrrd.write(str(path), np.where(CORE, 1, np.where(EDEMA, 2, 0)).astype(np.uint8), header)
+    nrrd.write(str(path), np.where(CORE, 1, np.where(EDEMA_ARRAY, 2, 0)).astype(np.uint8), header)
 
 
 @pytest.mark.parametrize(
@@ -306,4 +540,8 @@ def test_a_gap_in_the_numbering_and_an_empty_segment_lose_nothing(tmp_path):
         tmp_path / "tumor.seg.nrrd", (0, "core", "1", "0"), (2, "edema", "2", "0"), (5, "enhancing", "9", "0")
     )
     file = read_image_file(tmp_path / "tumor.seg.nrrd", "segmentation")
-    assert [(name, int(mask.sum())) for name, mask in file.segments] == [("core", 27), ("edema", 189), ("enhancing", 0)]
+    assert [(segment.name, int(segment.mask.sum())) for segment in file.segments] == [
+        ("core", 27),
+        ("edema", 189),
+        ("enhancing", 0),
+    ]

@@ -145,6 +145,88 @@ def test_a_patient_who_moved_between_images_is_warned_about(synthetic_patient):
     assert "the patient moved between them; register the FLAIR to the T1Gd" in warning
 
 
+def shifted(mm):
+    """A rigid matrix that moves by `mm` to anterior."""
+    matrix = np.eye(4)
+    matrix[1, 3] = mm
+    return matrix
+
+
+def test_a_mask_belongs_to_the_image_whose_grid_it_shares(synthetic_patient):
+    volumes = synthetic_volumes()
+    flair = moved(volumes["flair"], (0.0, 1.3, 0.7))
+    on_flair = Volume(volumes["whole"].array, flair.grid)
+    patient = synthetic_patient(flair=flair, whole=on_flair)
+    assert patient.drawn_on == {"core": "t1gd", "whole": "flair", "brain_mask": "t1gd"}
+    assert synthetic_patient(flair=flair).drawn_on["whole"] == "t1gd"
+    # Cropped to what it holds, as Slicer saves segmentations, and on a grid of its own.
+    start, stop = bounding_box(on_flair.array)
+    box = tuple(slice(a, b) for a, b in zip(start, stop))
+    cropped = Volume(on_flair.array[box], flair.grid.cropped(start, stop))
+    assert synthetic_patient(flair=flair, whole=cropped).drawn_on["whole"] == "flair"
+    # A whole number of voxels off, so that both lattices are one: the very grid decides.
+    further = moved(volumes["flair"], (0.0, 8.0, 0.0))
+    on_further = Volume(volumes["whole"].array, further.grid)
+    assert synthetic_patient(flair=further, whole=on_further).drawn_on["whole"] == "flair"
+    elsewhere = moved(volumes["whole"], (0.0, 2.1, 0.0))
+    assert synthetic_patient(flair=flair, whole=elsewhere).drawn_on["whole"] == "t1gd"
+
+
+def test_the_image_that_was_drawn_on_is_named(synthetic_patient):
+    assert set(synthetic_patient(segmentation_on="flair").drawn_on.values()) == {"flair", "t1gd"}
+    assert synthetic_patient(segmentation_on="flair").drawn_on["core"] == "flair"
+    with pytest.raises(InputError, match="drawn on the T1, which is not given"):
+        synthetic_patient(segmentation_on="t1")
+    with pytest.raises(InputError, match=r"no image 'FLAIR' .* t1gd, flair, t1"):
+        synthetic_patient(segmentation_on="FLAIR")
+
+
+def test_masks_move_with_their_image_and_the_warning_goes(synthetic_patient):
+    volumes = synthetic_volumes()
+    patient = synthetic_patient(
+        flair=moved(volumes["flair"], (0, 25, 0)), whole=moved(volumes["whole"], (0, 25, 0)), segmentation_on=None
+    )
+    assert patient.drawn_on["whole"] == "flair"
+    assert any("the patient moved between them" in warning for warning in patient.warnings)
+    there = patient.moved({"flair": shifted(-25)})
+    assert there.warnings == ()
+    assert there.aligned
+    assert there.inputs == patient.inputs
+    assert there.flair.array is not None
+    assert np.array_equal(there.flair.array, patient.flair.array)
+    straight = synthetic_patient()
+    for found, expected in ((there.core, straight.core), (there.whole, straight.whole)):
+        assert dice(resample_mask(found, COARSE).array, expected.array) == 1.0
+
+
+def test_a_core_and_a_whole_tumour_of_two_images_are_compared_once_they_lie_together(synthetic_patient):
+    """25 mm apart the core lies outside the whole tumour: a fault only where nothing will move any more."""
+    volumes = synthetic_volumes()
+    patient = synthetic_patient(flair=moved(volumes["flair"], (0, 25, 0)), whole=moved(volumes["whole"], (0, 25, 0)))
+    with pytest.raises(InputError, match="does not fit into the whole tumour"):
+        patient.moved({})
+    with pytest.raises(InputError, match="does not fit into the whole tumour"):
+        synthetic_patient(whole=moved(volumes["whole"], (0, 25, 0)))
+
+
+def test_a_patient_who_did_not_move_stays_what_it_is(synthetic_patient):
+    patient = synthetic_patient()
+    assert patient.moved({}) is patient
+    also = patient.moved({"flair": np.eye(4)})
+    assert also.flair.grid == patient.flair.grid
+    assert also.warnings == patient.warnings
+
+
+def test_a_brain_mask_moves_with_the_image_whose_grid_it_shares(synthetic_patient):
+    volumes = synthetic_volumes()
+    t1 = moved(volumes["t1gd"], (0, 25, 0))
+    patient = synthetic_patient(t1=t1, brain_mask=Volume(t1.array > 0, t1.grid))
+    assert patient.drawn_on["brain_mask"] == "t1"
+    there = patient.moved({"t1": shifted(-25)})
+    assert there.brain_mask.grid.matches(volumes["t1gd"].grid)
+    assert there.warnings == ()
+
+
 def test_a_slab_that_covers_the_tumour_is_no_movement(synthetic_patient):
     volumes = synthetic_volumes()
     slab = COARSE.cropped((0, 0, 16), (48, 48, 34))

@@ -3,10 +3,12 @@
 import numpy as np
 import pytest
 
+from TumorQueryLib.inputs.checks import Segment
 from TumorQueryLib.inputs.labels import (
     CORE_NAMES,
     CORE_PART_NAMES,
     EDEMA_NAMES,
+    NO_TUMOUR_NAMES,
     WHOLE_NAMES,
     regions_from_segments,
     suggested_meaning,
@@ -45,16 +47,14 @@ def test_names_are_read_word_by_word(name, meaning):
     assert suggested_meaning(name) == meaning
 
 
-@pytest.mark.parametrize("name", sorted(CORE_NAMES | CORE_PART_NAMES | WHOLE_NAMES | EDEMA_NAMES))
+@pytest.mark.parametrize("name", sorted(CORE_NAMES | CORE_PART_NAMES | WHOLE_NAMES | EDEMA_NAMES | NO_TUMOUR_NAMES))
 def test_a_name_that_the_reader_knows_means_the_same(name):
     ones = np.ones((2, 2, 2), dtype=bool)
-    meaning = suggested_meaning(name)
-    for core, whole in (("core", "whole"), ("tc", "wt")):
-        if name in (core, whole):
-            continue
-        segments = [(name, ones), (core, ~ones), (whole, ~ones)]
-        regions = regions_from_segments(segments, None)
-        assert regions.whole.all()
-        assert regions.core.all() == (meaning == "core")
-        break
-    assert meaning == ("core" if regions.core.all() else "oedema" if name in EDEMA_NAMES else "whole")
+    beside = ("tumorcore", "wholetumor") if name in ("core", "tc", "whole", "wt") else ("tc", "wt")
+    regions = regions_from_segments([Segment(name, ones), *(Segment(one, ~ones) for one in beside)], None)
+    expected = None
+    if regions.core.all():
+        expected = "core"
+    elif regions.whole.all():
+        expected = "whole" if name in WHOLE_NAMES else "oedema"
+    assert suggested_meaning(name) == expected

@@ -16,6 +16,7 @@ from TumorQueryLib.base.errors import Cancelled, InputError, OutputError
 from TumorQueryLib.geometry.grid import Grid, Volume, ras_to_lps, resample, volume_from_image
 from TumorQueryLib.geometry.transforms import SpaceMap, jacobian_determinant, map_points
 from TumorQueryLib.registration import register
+from TumorQueryLib.registration.prepared import dilated, isotropic_around
 from TumorQueryLib.results.files import OUTPUTS, write_transforms
 from TumorQueryLib.studies.benchmarks.pipeline import point_errors
 from TumorQueryLib.studies.phantom import head_with_skull, warped_patient
@@ -297,3 +298,18 @@ def test_real_patients_register_well(sri, patient):
     assert registration.quality["correlation"] > 0.5
     assert registration.quality["inverse_error_p95_mm"] < 0.3
     assert registration.quality["jacobian_min"] > 0.1
+
+
+def test_digits_that_formats_write_differently_decide_nothing():
+    """A slice of 1.5 mm is 1.500000011 mm by the positions of a DICOM series; the same voxels are compared."""
+    mask = np.zeros((20, 24, 32), dtype=bool)
+    mask[4:16, 4:20, 4:28] = True
+    masks = [
+        Volume(mask, Grid(mask.shape, np.diag([1.0, 1.0, 1.5 * digits, 1.0]))) for digits in (1, 1 + 1e-8, 1 - 1e-8)
+    ]
+    grids = [isotropic_around(one) for one in masks]
+    assert grids[0].shape == grids[1].shape == grids[2].shape
+    grown = [dilated(one, 3.0) for one in masks]
+    assert grown[0][10, 10, 2]
+    assert np.array_equal(grown[0], grown[1])
+    assert np.array_equal(grown[0], grown[2])

@@ -10,6 +10,7 @@ from scipy import ndimage
 from TumorQueryLib.base.errors import Cancelled
 from TumorQueryLib.registration.velocity_field import (
     Level,
+    border_taper,
     compose_with_itself,
     exponential,
     local_correlation_force,
@@ -194,3 +195,12 @@ def test_cancelling_ends_the_iterations():
         register_by_velocity_field(image, image, image, image, progress=cancel)
     assert calls == sorted(calls)
     assert calls[-1] < 0.4
+
+
+def test_the_taper_is_one_inside_and_zero_at_every_face():
+    taper = border_taper((9, 12, 15), 4)
+    assert taper.shape == (9, 12, 15)
+    np.testing.assert_array_equal(taper[:5, 6, 7], [0, 0.25, 0.5, 0.75, 1])
+    for axis in range(3):
+        assert not np.take(taper, [0, -1], axis=axis).any()
+    np.testing.assert_array_equal(taper, taper[::-1, ::-1, ::-1])

@@ -69,6 +69,7 @@ def test_the_summary_of_a_cohort_is_the_chosen_estimates(result):
     assert set(row) == set(SUMMARY_COLUMNS)
     (dice_core, dice_whole), _ = counted(result)
     assert row["estimate"] == result.chosen
+    assert row["quality"] == result.estimate.fit.quality
     assert row["dice_core"] == pytest.approx(dice_core)
     assert row["dice_whole"] == pytest.approx(dice_whole)
     assert row["dice_sum"] == pytest.approx(dice_core + dice_whole)

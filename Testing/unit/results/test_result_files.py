@@ -25,7 +25,7 @@ def written(synthetic_patient, tmp_path_factory):
     there = sitk.AffineTransform(3)
     there.Rotate(0, 1, 0.2)
     there.Translate((3.0, -5.0, 7.0))
-    registration = Registration(there, there.GetInverse(), "affine", QUALITY, "stripped", ())
+    registration = Registration(there, there.GetInverse(), "affine", QUALITY, ())
     result = made_up_result(synthetic_patient(), registration=registration, warnings=["Mind the gäp."])
     folder = tmp_path_factory.mktemp("résult")
     assert result.write(folder) == folder / "result.json"

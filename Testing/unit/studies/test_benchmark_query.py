@@ -6,7 +6,10 @@ from TumorQueryLib.studies.benchmarks import query as module
 from TumorQueryLib.studies.benchmarks import rivals
 
 
-def test_every_way_is_measured_and_agrees(monkeypatch):
+def test_every_way_is_measured_and_agrees(monkeypatch, tmp_path):
+    # Its new process finds the library from any folder.
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("PYTHONPATH", raising=False)
     for name, value in (
         ("SYNTHETIC_QUERIES", 3),
         ("SAMPLE_QUERIES", 2),

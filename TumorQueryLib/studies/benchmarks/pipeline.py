@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 import os
-import time
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -17,12 +17,16 @@ from scipy import ndimage
 
 from TumorQueryLib.anatomy.atlas import Atlas
 from TumorQueryLib.base.progress import Progress, no_progress, part
+from TumorQueryLib.base.timing import Stopwatch
+from TumorQueryLib.geometry import regions
 from TumorQueryLib.geometry.grid import Volume, resample
 from TumorQueryLib.geometry.transforms import map_points
-from TumorQueryLib.inputs.cohort_file import read_cohort
+from TumorQueryLib.inputs.cohort_file import CohortRow, read_cohort
+from TumorQueryLib.inputs.patient import Patient
 from TumorQueryLib.registration import Registration, register
 from TumorQueryLib.registration.velocity_field import Level, register_by_velocity_field
 from TumorQueryLib.studies.phantom import warped_patient
+from TumorQueryLib.studies.queries import LeftOut, of_each_patient
 
 #: What ANTs SyN (antspyx 0.6.3, its defaults) reached on the same two tasks.
 ANTS_SYN = {"csf": 0.434, "grey_matter": 0.774, "white_matter": 0.857, "median_error_mm": 1.63, "cpu_s": 49.6}
@@ -41,7 +45,8 @@ def benchmark(cohort: str | os.PathLike | None = None, *, progress: Progress = n
     -------
     dict
         `tissue_dice` {csf, grey_matter, white_matter}, `known_warp` {median_mm, p95_mm, in_tumour_median_mm},
-        `patients` [{patient, ...}]; each with the registration's `quality` and `cpu_s`, `wall_s`.
+        `patients` [{patient, ...}]; each with the registration's `quality` and `cpu_s`, `wall_s`; `left_out`, the
+        reason of each patient who cannot be used.
     """
     steps = 2
     rows = []
@@ -53,22 +58,35 @@ def benchmark(cohort: str | os.PathLike | None = None, *, progress: Progress = n
     result: dict[str, Any] = {
         "tissue_dice": tissue_dice_between_atlases(progress=part(progress, 0, 1 / steps)),
         "known_warp": known_warp_error(progress=part(progress, 1 / steps, 2 / steps)),
-        "patients": [],
     }
-    atlas = Atlas.load()
-    for n, row in enumerate(rows):
-        patient = row.load()
+    return result | measure_patients(rows, Atlas.load(), progress=part(progress, 2 / steps, 1.0))
+
+
+def measure_patients(rows: Sequence[CohortRow], atlas: Atlas, *, progress: Progress = no_progress) -> dict[str, Any]:
+    """Register each patient of a cohort; one that cannot be used never stops the rest.
+
+    Returns
+    -------
+    dict
+        `patients`: [{patient, the registration's quality, `cpu_s`, `wall_s`, `warnings`}]; `left_out`: the reason of
+        each who cannot be used, by name.
+    """
+
+    def measured(name: str, patient: Patient, report: Progress) -> dict[str, Any]:
         registration, seconds = _timed(
             patient.registration_image,
             atlas,
             tumour=patient.whole,
             brain_mask=patient.brain_mask,
-            progress=part(progress, (2 + n) / steps, (3 + n) / steps),
+            progress=report,
         )
-        result["patients"].append(
-            {"patient": row.patient, **registration.quality, **seconds, "warnings": list(registration.warnings)}
-        )
-    return result
+        return {"patient": name, **registration.quality, **seconds, "warnings": list(registration.warnings)}
+
+    made = list(of_each_patient(rows, measured, progress=progress))
+    return {
+        "patients": [one for one in made if not isinstance(one, LeftOut)],
+        "left_out": {one.name: one.reason for one in made if isinstance(one, LeftOut)},
+    }
 
 
 def as_text(result: dict[str, Any]) -> str:
@@ -91,6 +109,7 @@ def as_text(result: dict[str, Any]) -> str:
             f"  {p['inverse_error_p95_mm']:17.2f} mm  {p['cpu_s']:6.1f}  {p['wall_s']:5.1f}"
             for p in result["patients"]
         ]
+    lines += [f"  left out: {name}: {reason}" for name, reason in result["left_out"].items()]
     return "\n".join(lines)
 
 
@@ -114,10 +133,7 @@ def tissue_dice_between_atlases(*, progress: Progress = no_progress) -> dict[str
             for name in names
         ]
     )
-    dice = {
-        name: float(2 * ((moved == n) & (truth == n)).sum() / ((moved == n).sum() + (truth == n).sum()))
-        for n, name in enumerate(names, start=1)
-    }
+    dice = {name: regions.dice(moved == n, truth == n) for n, name in enumerate(names, start=1)}
     return {**dice, **registration.quality, **seconds}
 
 
@@ -153,9 +169,9 @@ def point_errors(registration: Registration, image: Volume, tumour: Volume, trut
 
 
 def _timed(image: Volume, atlas: Atlas, **arguments: Any) -> tuple[Registration, dict[str, float]]:
-    wall, cpu = time.perf_counter(), time.process_time()
-    registration = register(image, atlas, "deformable", **arguments)
-    return registration, {"cpu_s": time.process_time() - cpu, "wall_s": time.perf_counter() - wall}
+    with Stopwatch() as taken:
+        registration = register(image, atlas, "deformable", **arguments)
+    return registration, {"cpu_s": taken.cpu, "wall_s": taken.wall}
 
 
 def _most_probable(maps: list[np.ndarray]) -> np.ndarray:

@@ -15,15 +15,16 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from TumorQueryLib.anatomy.atlas import Atlas
+from TumorQueryLib.base.child import library_environment
 from TumorQueryLib.base.parallel import available_cores, physical_memory
 from TumorQueryLib.base.progress import Progress, no_progress, part
+from TumorQueryLib.base.timing import Stopwatch
 from TumorQueryLib.database.masks import RUN_BYTES, Searchable
 from TumorQueryLib.database.store import TumorDatabase
 from TumorQueryLib.geometry.regions import TumorMasks
@@ -32,7 +33,7 @@ from TumorQueryLib.strategies.exact import BruteForce
 from TumorQueryLib.studies.benchmarks.rivals import measure_rivals
 from TumorQueryLib.studies.benchmarks.scaled import shifted_copies
 from TumorQueryLib.studies.queries import SYNTHETIC_SEED, LeftOut, cohort_cases, synthetic_cases
-from TumorQueryLib.studies.timing import milliseconds, timed
+from TumorQueryLib.studies.timing import milliseconds
 
 SYNTHETIC_QUERIES = 200
 TOP = 15
@@ -194,10 +195,12 @@ def resident_mb():
 
 print(json.dumps({"import_s": imported - started, "seconds": answered - imported, "resident_mb": resident_mb()}))
 """
-    package = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([package, os.environ.get("PYTHONPATH", "")])}
     done = subprocess.run(
-        [sys.executable, "-c", script, str(path)], env=environment, capture_output=True, text=True, check=True
+        [sys.executable, "-c", script, str(path)],
+        env=library_environment(),
+        capture_output=True,
+        text=True,
+        check=True,
     )
     return json.loads(done.stdout)
 
@@ -211,12 +214,14 @@ def _compare_exact(database: Searchable, queries: Sequence[TumorMasks], progress
     compared, bytes_read, matches = [], [], []
     identical = True
     for number, masks in enumerate(queries):
-        found, took = timed(partial(direct.query, masks, TOP))
-        seconds["direct"].append(took)
+        with Stopwatch() as taken:
+            found = direct.query(masks, TOP)
+        seconds["direct"].append(taken.wall)
         compared.append(direct.compared)
         bytes_read.append(direct.bytes_read)
-        expected, took = timed(partial(brute_force.query, masks, TOP))
-        seconds["brute_force"].append(took)
+        with Stopwatch() as taken:
+            expected = brute_force.query(masks, TOP)
+        seconds["brute_force"].append(taken.wall)
         identical &= found == expected
         matches.append(found)
         progress(number / len(queries), "Direct and brute force")

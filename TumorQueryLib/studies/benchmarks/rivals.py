@@ -8,17 +8,17 @@ scaled to the database; the figures are marked `extrapolated`.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from TumorQueryLib.base.progress import Progress, no_progress
+from TumorQueryLib.base.timing import Stopwatch
 from TumorQueryLib.database.store import TumorDatabase
 from TumorQueryLib.geometry.regions import TumorMasks, dice_from_counts
 from TumorQueryLib.strategies.exact import best_matches, exact_dice
-from TumorQueryLib.studies.timing import milliseconds, timed
+from TumorQueryLib.studies.timing import milliseconds
 
 #: The paper's recipe, dense and packed NumPy, faiss.
 RIVALS = ("paper_recipe", "dense_numpy", "packed_numpy", "faiss")
@@ -56,8 +56,9 @@ def measure_rivals(
         seconds.setdefault(name, np.zeros(len(prepared)))
         scores.setdefault(name, np.zeros((len(prepared), len(entries))))
         for number, query in enumerate(prepared):
-            found, took = timed(partial(method, stored, query))
-            seconds[name][number] += took
+            with Stopwatch() as taken:
+                found = method(stored, query)
+            seconds[name][number] += taken.wall
             scores[name][number, first : first + len(found)] = found
 
     # Bits of the whole sample fit in memory, dense arrays do not.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import statistics
-import time
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 from TumorQueryLib.anatomy.atlas import Atlas
 from TumorQueryLib.anatomy.tissue import TISSUE_THRESHOLD, Tissue
 from TumorQueryLib.base.progress import Progress, no_progress
+from TumorQueryLib.base.timing import Stopwatch
 from TumorQueryLib.geometry.regions import dice
 from TumorQueryLib.growth import GrowthParameters, grow_trajectory, simulate
 from TumorQueryLib.studies.benchmarks import tumor_growth_toolkit
@@ -96,29 +96,28 @@ def _measure(
 ) -> dict[str, Any]:
     seconds = []
     for _ in range(REPEATS):
-        begin = time.perf_counter()
-        density = simulate(parameters, tissue, initial)
-        seconds.append(time.perf_counter() - begin)
-    begin = time.perf_counter()
-    reference = tumor_growth_toolkit.simulate(
-        atlas.white_matter,
-        atlas.grey_matter,
-        float(atlas.grid.spacing[0]),
-        parameters.diffusivity,
-        parameters.proliferation,
-        parameters.duration,
-        initial,
-        tissue_threshold=TISSUE_THRESHOLD,
-    )
-    reference_seconds = time.perf_counter() - begin
+        with Stopwatch() as taken:
+            density = simulate(parameters, tissue, initial)
+        seconds.append(taken.wall)
+    with Stopwatch() as taken:
+        reference = tumor_growth_toolkit.simulate(
+            atlas.white_matter,
+            atlas.grey_matter,
+            float(atlas.grid.spacing[0]),
+            parameters.diffusivity,
+            parameters.proliferation,
+            parameters.duration,
+            initial,
+            tissue_threshold=TISSUE_THRESHOLD,
+        )
     exact = simulate(parameters, tissue, initial, step_share=0.25)
     case: dict[str, Any] = {
         "diffusivity_mm2_per_day": parameters.diffusivity,
         "proliferation_per_day": parameters.proliferation,
         "duration_days": parameters.duration,
         "seconds": statistics.median(seconds),
-        "reference_seconds": reference_seconds,
-        "ratio": reference_seconds / statistics.median(seconds),
+        "reference_seconds": taken.wall,
+        "ratio": taken.wall / statistics.median(seconds),
     }
     steps, updates = _work(parameters, tissue, initial)
     case["steps"] = steps

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -19,6 +18,7 @@ from TumorQueryLib.base.files import staged_folder, write_json
 from TumorQueryLib.base.method import DEFAULT_SOLVES, Method
 from TumorQueryLib.base.parallel import available_cores, in_order
 from TumorQueryLib.base.progress import Progress, no_progress, part
+from TumorQueryLib.base.timing import Stopwatch
 from TumorQueryLib.database import TumorDatabase, sample_synthetic
 from TumorQueryLib.estimates.estimate import Estimate
 from TumorQueryLib.estimates.matches import estimate_of_match
@@ -177,11 +177,10 @@ def measure_case(case: Phantom, setting: Setting, *, progress: Progress = no_pro
         A row for each variant and mode: `variant`, `mode`, the figures of `errors.density_errors`,
         `seed_error_mm`, `length_ratio`, `rho_t_ratio` (found / true) and `seconds`.
     """
-    started = time.perf_counter()
-    own, _ = register_patient(
-        case.patient, setting.atlas, setting.method.registration, progress=part(progress, 0.0, 0.4)
-    )
-    registration_s = time.perf_counter() - started
+    with Stopwatch() as registering:
+        own, _ = register_patient(
+            case.patient, setting.atlas, setting.method.registration, progress=part(progress, 0.0, 0.4)
+        )
     clean = _chained(case.truth, setting.between)
     plans = [_Plan("pipeline", mode, own, setting.atlas, own) for mode in MODES]
     plans += [_Plan("clean registration", mode, clean, setting.atlas, clean) for mode in MODES]
@@ -190,9 +189,9 @@ def measure_case(case: Phantom, setting: Setting, *, progress: Progress = no_pro
     for number, plan in enumerate(plans):
         step = part(progress, 0.4 + 0.6 * number / len(plans), 0.4 + 0.6 * (number + 1) / len(plans))
         step(0.0, f"{plan.variant}, {plan.mode}")
-        started = time.perf_counter()
-        estimate = _estimate(case, setting, plan, step)
-        seconds = time.perf_counter() - started + (registration_s if plan.space is own else 0.0)
+        with Stopwatch() as taken:
+            estimate = _estimate(case, setting, plan, step)
+        seconds = taken.wall + (registering.wall if plan.space is own else 0.0)
         rows.append({"variant": plan.variant, "mode": plan.mode, **_errors(estimate, case), "seconds": seconds})
     return rows
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 from TumorQueryLib.base.progress import Progress, no_progress, part
+from TumorQueryLib.base.timing import Stopwatch
 from TumorQueryLib.database import TumorDatabase
 from TumorQueryLib.strategies import Match, Strategy, create_strategy, strategy_table
 from TumorQueryLib.studies.queries import Case
-from TumorQueryLib.studies.timing import timed
 
 #: Rows of the tables that are a strategy with options.
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {"radiomics-standardised": ("radiomics", {"standardised": True})}
@@ -86,14 +85,16 @@ def create_engines(
 
 def measure(case: Case, engines: Mapping[str, Strategy]) -> Measured:
     """Query by every strategy; `engines` holds "direct", which the others are measured by."""
-    exact, seconds = timed(partial(engines["direct"].query, case.masks, max(TOP)))
+    with Stopwatch() as taken:
+        exact = engines["direct"].query(case.masks, max(TOP))
     best = exact[0]
     equally_good = {match.entry for match in exact if match.dice_sum == best.dice_sum}
-    ranks = {"direct": Rank(1, 1, seconds)}
+    ranks = {"direct": Rank(1, 1, taken.wall)}
     for name, engine in engines.items():
         if name != "direct":
-            matches, seconds = timed(partial(engine.query, case.masks, RERANKED))
-            ranks[name] = Rank(*rank_of(best.entry, equally_good, matches), seconds)
+            with Stopwatch() as taken:
+                matches = engine.query(case.masks, RERANKED)
+            ranks[name] = Rank(*rank_of(best.entry, equally_good, matches), taken.wall)
     return Measured(case.name, case.masks.volumes_ml()[1], best, ranks)
 
 

@@ -1,7 +1,7 @@
 """DICOM: series of slices and multi-frame files, every frame put where it says it lies.
 
-Objects that are no plain image (segmentations, contours, doses, maps) are refused by
-what they are. The only module that knows pydicom.
+Segmentations and contours are read where a mask is wanted, by modules of their own;
+other objects that are no plain image (doses, maps) are refused by what they are.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy as np
 import pydicom
 from numpy.typing import NDArray
 
-from TumorQueryLib.base.errors import InputError
+from TumorQueryLib.base.errors import InputError, TumorQueryError
 from TumorQueryLib.geometry.grid import LPS_FROM_RAS, Grid, Volume
 from TumorQueryLib.inputs.checks import (
     ACCEPTED_FORMATS,
@@ -30,6 +30,8 @@ from TumorQueryLib.inputs.checks import (
     quiet_itk,
     sha256_of,
 )
+from TumorQueryLib.inputs.dicom.contours import STRUCTURE_SET_CLASS, frame_of_reference, read_contours
+from TumorQueryLib.inputs.dicom.segmentation import SEGMENTATION_CLASSES, read_segmentation
 
 #: Folders with more files than this are no export of one patient.
 MOST_FILES = 20_000
@@ -38,12 +40,13 @@ AS_LABEL_MAP = (
     "convert it to a label map first, for example in 3D Slicer: load it from the DICOM database, then export the "
     "segmentation as a .seg.nrrd file"
 )
+NO_IMAGE = "give it as the segmentation (--segmentation), and the MRI as the image"
 #: What is no plain image, by its SOP class: what it is, and what to do.
 OTHER_OBJECTS = {
-    "1.2.840.10008.5.1.4.1.1.66.4": ("a DICOM segmentation (SEG)", AS_LABEL_MAP),
-    "1.2.840.10008.5.1.4.1.1.66.7": ("a DICOM label map segmentation (SEG)", AS_LABEL_MAP),
+    "1.2.840.10008.5.1.4.1.1.66.4": ("a DICOM segmentation (SEG)", NO_IMAGE),
+    "1.2.840.10008.5.1.4.1.1.66.7": ("a DICOM label map segmentation (SEG)", NO_IMAGE),
     "1.2.840.10008.5.1.4.1.1.66.5": ("a DICOM surface segmentation", AS_LABEL_MAP),
-    "1.2.840.10008.5.1.4.1.1.481.3": ("contours of radiotherapy (DICOM RTSTRUCT)", AS_LABEL_MAP),
+    STRUCTURE_SET_CLASS: ("contours of radiotherapy (DICOM RTSTRUCT)", NO_IMAGE),
     "1.2.840.10008.5.1.4.1.1.481.2": (
         "a dose of radiotherapy (DICOM RTDOSE)",
         "give the MRI or, for a segmentation, a label map",
@@ -118,6 +121,11 @@ class Dataset:
         return str(self.header.get("SeriesInstanceUID", "") or self.path)
 
     @property
+    def is_drawn(self) -> bool:
+        """Whether the file is a segmentation or contours, which are read where a mask is wanted."""
+        return str(self.header.get("SOPClassUID", "")) in (*SEGMENTATION_CLASSES, STRUCTURE_SET_CLASS)
+
+    @property
     def other_object(self) -> tuple[str, str] | None:
         """What the file is and what to do, where it is no plain image."""
         kind = str(self.header.get("SOPClassUID", ""))
@@ -139,7 +147,7 @@ def is_dicom(path: Path) -> bool:
     )
 
 
-def read_dicom(path: Path, role: str, *, is_mask: bool = False) -> ImageFile:
+def read_dicom(path: Path, role: str, *, is_mask: bool = False, references: Sequence[ImageFile] = ()) -> ImageFile:
     """Read the DICOM series in a folder or below it, or the one that a file belongs to.
 
     Parameters
@@ -149,32 +157,69 @@ def read_dicom(path: Path, role: str, *, is_mask: bool = False) -> ImageFile:
     role : str
         What the image is for; errors name it.
     is_mask : bool
-        See `check_plausible_grid`.
+        See `check_plausible_grid`; a segmentation (SEG) or contours (RTSTRUCT) are then
+        read, in a folder the one that is there, whatever images lie beside it.
+    references : sequence of ImageFile
+        Images that a segmentation may be drawn on.
 
     Raises
     ------
     InputError
         When there is not exactly one series of images, when it is not one volume whose
         slices are complete, even and at right angles, or when it is no plain image.
+    MissingDependencyError
+        When it is a segmentation and highdicom is not installed.
     """
     try:
-        return _read(path, role, is_mask)
-    except (InputError, OSError, MemoryError):
+        return _read(path, role, is_mask, references)
+    except (TumorQueryError, OSError, MemoryError):
         raise
     except Exception as error:
         # pydicom looks at most of a header only when it is asked for, and raises whatever that leads it to.
         raise InputError(f"The {role} in {path} is damaged DICOM; copy or export it again.") from error
 
 
-def _read(path: Path, role: str, is_mask: bool) -> ImageFile:
+def read_series(paths: Sequence[Path], role: str, *, is_mask: bool = False) -> ImageFile:
+    """Read the files of one series, wherever they lie; see `read_dicom`."""
+    where = f"folder {os.path.commonpath([path.parent for path in paths])}"
+    try:
+        files = [one for one in _datasets(paths) if one.other_object is None]
+        if len(files) < len(paths):
+            raise InputError(
+                f"The {role} series in the {where} has {len(paths) - len(files)} files that cannot be read or are no "
+                "images; copy or export it again."
+            )
+        return _read_series(files, role, where, is_mask)
+    except (InputError, OSError, MemoryError):
+        raise
+    except Exception as error:
+        raise InputError(f"The {role} series in the {where} is damaged DICOM; copy or export it again.") from error
+
+
+def _read(path: Path, role: str, is_mask: bool, references: Sequence[ImageFile]) -> ImageFile:
     """The one series in a folder, or of a file."""
     if path.is_dir():
         found = list(_datasets(_files_below(path)))
         where = f"folder {path}"
+        drawn = [one for one in found if one.is_drawn] if is_mask else []
+        if len(drawn) > 1:
+            listed = "; ".join(
+                f"{str(one.header.get('SeriesDescription', '') or 'without description')[:60]} "
+                f"({one.path.relative_to(path)})"
+                for one in drawn[:8]
+            )
+            raise InputError(
+                f"The {role} {where} holds {len(drawn)} segmentations or sets of contours: {listed}. Name the file "
+                "that is meant instead of the folder."
+            )
+        if drawn:
+            return _read_drawn(drawn[0], role, references)
     else:
         member = next(_datasets([path]), None)
         if member is None:
             raise InputError(f"The {role} file {path} is damaged DICOM; copy or export it again.")
+        if member.is_drawn and is_mask:
+            return _read_drawn(member, role, references)
         if member.other_object is not None:
             what, remedy = member.other_object
             raise InputError(f"The {role} file {path} holds {what}, which is not read; {remedy}.")
@@ -203,6 +248,49 @@ def _read(path: Path, role: str, is_mask: bool) -> ImageFile:
         )
     (files,) = series.values()
     return _read_series(files, role, where, is_mask)
+
+
+def _read_drawn(file: Dataset, role: str, references: Sequence[ImageFile]) -> ImageFile:
+    """A segmentation or contours; of the images that it may be drawn on, those of its own space."""
+    is_contours = str(file.header.SOPClassUID) == STRUCTURE_SET_CLASS
+    frame = frame_of_reference(file.header) if is_contours else str(file.header.get("FrameOfReferenceUID", "")) or None
+    # Images that say that they lie in the same space come before those that say nothing.
+    likely = [one for one in references if frame is not None and one.frame_of_reference == frame]
+    likely += [one for one in references if one.frame_of_reference is None or frame is None]
+    if is_contours:
+        return read_contours(
+            file.path, file.header, role, likely, lambda series: _grid_of_series_beside(file.path, series)
+        )
+    return read_segmentation(file.path, file.header, role, [one.volume.grid for one in likely])
+
+
+def _grid_of_series_beside(path: Path, series: str) -> Grid | None:
+    """The grid of a series whose files lie beside a file, below that or one folder up; None where there is none."""
+    for folder in dict.fromkeys((path.parent, path.absolute().parent.parent)):
+        # It was not asked for, and contours can do without it: nothing here is an error.
+        try:
+            files = list(_datasets([one for one in _files_below(folder) if _series_of(one) == series]))
+            if files:
+                frames = _frames_of_one_volume(files, "series", f"folder {folder}", [])
+                once = {tuple(frame.position.round(2)): frame for frame in frames}
+                return _grid_of(_in_order(list(once.values())), "series") if len(once) > 1 else None
+        except (InputError, OSError):
+            continue
+    return None
+
+
+def _series_of(path: Path) -> str | None:
+    """UID of the series that a file belongs to, of which no more is read; None for what is no image in DICOM."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            if not is_dicom(path):
+                return None
+            tags = ["SeriesInstanceUID", "Rows"]
+            header = pydicom.dcmread(path, stop_before_pixels=True, force=True, specific_tags=tags)
+            return str(header.SeriesInstanceUID) if header.get("Rows") else None
+        except Exception:
+            return None
 
 
 def _files_below(folder: Path) -> list[Path]:
@@ -242,6 +330,34 @@ def _datasets(paths: Sequence[Path]) -> Iterator[Dataset]:
 def _read_series(files: Sequence[Dataset], role: str, where: str, is_mask: bool) -> ImageFile:
     """The one volume of a series."""
     said: list[str] = []
+    frames = _frames_of_one_volume(files, role, where, said)
+    check_voxel_count([*frames[0].size, len(frames)], role)
+    pixels = {path: _pixels(path, role) for path in dict.fromkeys(frame.path for frame in frames)}
+    frames, copies = _without_copies(frames, pixels)
+    if copies:
+        said.append(f"The {role} series holds {copies} copies of slices; one of each was read.")
+    if len(frames) < 2:
+        raise InputError(f"The {role} in the {where} is a single DICOM slice; a series of slices is needed.")
+    frames = _in_order(frames)
+    grid = _grid_of(frames, role)
+    check_plausible_grid(grid, role, is_mask=is_mask)
+    array = np.stack([_scaled(pixels[frame.path][frame.number], frame.scale).T for frame in frames], axis=-1)
+    if array.shape != grid.shape:
+        raise InputError(f"The {role} series in the {where} is damaged: its voxels do not fit its header.")
+    said += place_warnings(grid, role, said=True)
+    used = sorted({frame.path for frame in frames})
+    spaces = {str(one.header.get("FrameOfReferenceUID", "")) for one in files if one.path in used} - {""}
+    return ImageFile(
+        Volume(np.ascontiguousarray(array), grid),
+        sha256_of(used),
+        warnings=tuple(said),
+        frame_of_reference=spaces.pop() if len(spaces) == 1 else None,
+        series=str(files[0].header.get("SeriesInstanceUID", "")) or None,
+    )
+
+
+def _frames_of_one_volume(files: Sequence[Dataset], role: str, where: str, said: list[str]) -> list[Frame]:
+    """The frames of a series but for a localizer's; adds to what is to be `said`."""
     frames = [frame for one in files for frame in _frames_of(one, role)]
     kinds = Counter(frame.shape_key for frame in frames)
     main, count = kinds.most_common(1)[0]
@@ -258,19 +374,25 @@ def _read_series(files: Sequence[Dataset], role: str, where: str, is_mask: bool)
             "they were left out."
         )
         frames = [frame for frame in frames if frame.shape_key == main]
-    check_voxel_count([*frames[0].size, len(frames)], role)
-    pixels = {path: _pixels(path, role) for path in dict.fromkeys(frame.path for frame in frames)}
-    frames, copies = _without_copies(frames, pixels)
-    if copies:
-        said.append(f"The {role} series holds {copies} copies of slices; one of each was read.")
-    if len(frames) < 2:
-        raise InputError(f"The {role} in the {where} is a single DICOM slice; a series of slices is needed.")
+    return frames
+
+
+def _in_order(frames: Sequence[Frame]) -> list[Frame]:
+    """Frames one behind the other along their normal, or against it where the file counts them that way."""
     normal = np.cross(*frames[0].axes)
-    frames.sort(key=lambda frame: float(frame.position @ normal))
-    counted = [frame.stacked_at for frame in frames]
+    ordered = sorted(frames, key=lambda frame: float(frame.position @ normal))
+    counted = [frame.stacked_at for frame in ordered]
     if len(set(counted)) == len(counted) and counted == sorted(counted, reverse=True):
-        # The file counts its slices the other way.
-        frames.reverse()
+        ordered.reverse()
+    return ordered
+
+
+def _grid_of(frames: Sequence[Frame], role: str) -> Grid:
+    """The grid of frames in their order.
+
+    Raises `InputError` where they are no even stack at right angles.
+    """
+    normal = np.cross(*frames[0].axes)
     positions = np.array([frame.position for frame in frames])
     _check_one_volume(frames, positions, role)
     step = float((positions[-1] - positions[0]) @ normal) / (len(frames) - 1)
@@ -280,14 +402,7 @@ def _read_series(files: Sequence[Dataset], role: str, where: str, is_mask: bool)
     lps = np.eye(4)
     lps[:3, 0], lps[:3, 1] = frames[0].axes[0] * frames[0].spacing[0], frames[0].axes[1] * frames[0].spacing[1]
     lps[:3, 2], lps[:3, 3] = normal * step, positions[0]
-    grid = Grid((*frames[0].size, len(frames)), LPS_FROM_RAS @ lps)
-    check_plausible_grid(grid, role, is_mask=is_mask)
-    array = np.stack([_scaled(pixels[frame.path][frame.number], frame.scale).T for frame in frames], axis=-1)
-    if array.shape != grid.shape:
-        raise InputError(f"The {role} series in the {where} is damaged: its voxels do not fit its header.")
-    said += place_warnings(grid, role, said=True)
-    used = sorted({frame.path for frame in frames})
-    return ImageFile(Volume(np.ascontiguousarray(array), grid), sha256_of(used), warnings=tuple(said))
+    return Grid((*frames[0].size, len(frames)), LPS_FROM_RAS @ lps)
 
 
 def _frames_of(file: Dataset, role: str) -> list[Frame]:

@@ -144,9 +144,10 @@ def test_frames_without_places_are_refused(voxels, tmp_path):
 @pytest.mark.parametrize(
     ("kind", "said"),
     [
-        ("1.2.840.10008.5.1.4.1.1.66.4", r"DICOM segmentation \(SEG\).*convert it to a label map"),
-        ("1.2.840.10008.5.1.4.1.1.66.7", r"label map segmentation \(SEG\).*convert it to a label map"),
-        ("1.2.840.10008.5.1.4.1.1.481.3", r"RTSTRUCT.*convert it to a label map"),
+        ("1.2.840.10008.5.1.4.1.1.66.4", r"DICOM segmentation \(SEG\).*give it as the segmentation"),
+        ("1.2.840.10008.5.1.4.1.1.66.5", r"surface segmentation.*convert it to a label map"),
+        ("1.2.840.10008.5.1.4.1.1.66.7", r"label map segmentation \(SEG\).*give it as the segmentation"),
+        ("1.2.840.10008.5.1.4.1.1.481.3", r"RTSTRUCT.*give it as the segmentation"),
         ("1.2.840.10008.5.1.4.1.1.481.2", "RTDOSE"),
         ("1.2.840.10008.5.1.4.1.1.30", "parametric map"),
         ("1.2.840.10008.5.1.4.1.1.88.22", r"of another kind \(Enhanced SR\)"),

@@ -1,0 +1,49 @@
+"""The brain that an inference goes by, and the tumour that an extraction left out."""
+
+import numpy as np
+import pytest
+
+from TumorQueryLib.anatomy.patient_brain import PatientBrain
+from TumorQueryLib.geometry.grid import Grid, Volume, resample_mask
+
+GRID = Grid.isotropic(40, 4.0, (0.0, 0.0, 0.0))
+FINER = Grid.isotropic(60, 2.0, (3.0, 1.0, 0.0))
+
+
+def ball(grid, centre, radius) -> Volume:
+    points = grid.to_ras(np.moveaxis(np.indices(grid.shape), 0, -1))
+    return Volume(np.linalg.norm(points - np.array(centre), axis=-1) < radius, grid)
+
+
+def test_a_tumour_that_the_extraction_left_out_is_added():
+    found, tumour = ball(GRID, (0, 0, 0), 50), ball(FINER, (50, 0, 0), 10)
+    brain = PatientBrain.extracted(found, tumour)
+    assert brain.source == "extracted"
+    seen = resample_mask(tumour, GRID).array
+    np.testing.assert_array_equal(brain.mask.array, found.array | seen)
+    missed = (seen & ~found.array).sum()
+    assert missed > 0
+    assert brain.added_ml == pytest.approx(missed * 0.064)
+    assert brain.added_share == pytest.approx(missed / seen.sum())
+
+
+def test_nothing_is_added_where_the_tumour_lies_within():
+    found = ball(GRID, (0, 0, 0), 50)
+    brain = PatientBrain.extracted(found, ball(FINER, (5, 0, 0), 10))
+    np.testing.assert_array_equal(brain.mask.array, found.array)
+    assert (brain.added_ml, brain.added_share) == (0.0, 0.0)
+
+
+def test_the_mask_on_another_grid_holds_the_tumour_as_it_lies_there():
+    tumour = ball(FINER, (48, 0, 0), 10)
+    brain = PatientBrain.extracted(ball(GRID, (0, 0, 0), 50), tumour)
+    there = brain.on(FINER, tumour)
+    assert there.grid is FINER
+    assert there.array.dtype == bool
+    assert (there.array >= tumour.array).all()
+    assert there.array[30, 30, 30]
+
+
+def test_a_stripped_image_has_no_mask():
+    with pytest.raises(ValueError, match="no brain mask"):
+        PatientBrain("stripped").on(GRID, ball(GRID, (0, 0, 0), 10))

@@ -1,0 +1,59 @@
+"""A patient's brain: where it came from, and the mask of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from TumorQueryLib.geometry.grid import Grid, Volume, resample_mask
+
+
+@dataclass(frozen=True, eq=False)
+class PatientBrain:
+    """A patient's brain.
+
+    Parameters
+    ----------
+    source : {"stripped", "given", "extracted"}
+        From an image without skull, from a mask, or extracted from an image with skull.
+    mask : Volume, optional
+        Boolean, in the patient's space; None where the image is stripped.
+    added_ml, added_share : float
+        The segmented tumour that the extraction had left out and that was added: ml, and its share of the tumour.
+    """
+
+    source: str
+    mask: Volume | None = None
+    added_ml: float = 0.0
+    added_share: float = 0.0
+
+    @classmethod
+    def extracted(cls, mask: Volume, tumour: Volume) -> PatientBrain:
+        """An extracted brain; what it leaves out of the segmented tumour is added, since that is brain too.
+
+        Parameters
+        ----------
+        mask, tumour : Volume
+            Boolean, each on any grid.
+        """
+        seen = resample_mask(tumour, mask.grid).array
+        missed, volume = int(np.count_nonzero(seen & ~mask.array)), int(np.count_nonzero(seen))
+        return cls(
+            "extracted",
+            Volume(mask.array | seen, mask.grid),
+            added_ml=missed * mask.grid.voxel_volume_ml,
+            added_share=missed / max(1, volume),
+        )
+
+    def on(self, grid: Grid, tumour: Volume) -> Volume:
+        """The mask on another grid, boolean, with the tumour as it lies there.
+
+        Raises
+        ------
+        ValueError
+            When there is no mask.
+        """
+        if self.mask is None:
+            raise ValueError("an image without skull has no brain mask of its own")
+        return Volume(resample_mask(self.mask, grid).array | resample_mask(tumour, grid).array, grid)
