@@ -98,6 +98,7 @@ def inWordsOfThePanel(sentence: str) -> str:
             r"try two \(--foci 2\)",
             _("try two ({choice} under {name})").format(choice=f"'{Foci.Two.label()}'", name=f"'{_('Foci')}'"),
         ),
+        (r"; --no-align leaves all as it is", ""),  # the panel has no such choice
         (r"--labels\b", f"'{_('Labels mean')}'"),
         (r"--brain-mask\b", f"'{_('Brain mask')}'"),
         (r"--registration\b", f"'{_('Registration')}'"),
