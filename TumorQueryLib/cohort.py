@@ -201,7 +201,7 @@ def run_cohort(
     method = Method() if method is None else method
     parse_strategy_options(method.strategy, method.strategy_options)
     out = Path(out).absolute()
-    _refuse_foreign_summary(out / SUMMARY_FILE, Path(path))
+    refuse_foreign_summary(out / SUMMARY_FILE, Path(path))
     with output_errors(out):
         out.mkdir(parents=True, exist_ok=True)
     finished: dict[str, dict[str, Any]] = {}
@@ -343,8 +343,8 @@ def _end_on_dask(client: Any, ending: Any, futures: set[Any]) -> None:
             ending.clear()
 
 
-def _refuse_foreign_summary(summary: Path, cohort: Path) -> None:
-    """Refuse to write summary.csv over the cohort file itself, or over a file that no run wrote."""
+def refuse_foreign_summary(summary: Path, cohort: Path) -> None:
+    """Refuse to write summary.csv over the cohort file itself, or over a file that no run wrote, by `OutputError`."""
     if not summary.exists():
         return
     try:

@@ -1,7 +1,5 @@
 """What the views show, as pixels: the density on the tumour, its colours, opacity and threshold, in any geometry."""
 
-from collections import deque
-
 import numpy as np
 import pytest
 import slicer
@@ -80,7 +78,7 @@ def nodes(request, running, rendering):
             node.SetAndObserveTransformNodeID(transform.GetID())
     t1gd.GetDisplayNode().AutoWindowLevelOff()
     t1gd.GetDisplayNode().SetWindowLevelMinMax(0, 100)
-    deque(Overlay.setUpDensityDisplay(density), maxlen=0)  # step by step
+    Overlay.setUpDensityDisplay(density)
     Overlay.setThreshold(density, THRESHOLD)
     Overlay.showInSliceViews(t1gd, density, OPACITY)
     for legend in slicer.util.getNodesByClass("vtkMRMLColorLegendDisplayNode"):
@@ -143,7 +141,9 @@ def test_isolines_and_surfaces_enclose_the_tumour(nodes, running):
     isolines = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "isolines")
     if density.GetParentTransformNode() is not None:
         isolines.SetAndObserveTransformNodeID(density.GetParentTransformNode().GetID())
-    deque(Overlay.setIsolines(isolines, density, {"whole": 0.2, "core": 0.6}), maxlen=0)
+    thresholds = {"whole": 0.2, "core": 0.6}
+    masks = {region: Overlay.maskAbove(density, value) for region, value in thresholds.items()}
+    Overlay.setIsolines(isolines, density, thresholds, masks)
     Overlay.setOpacity(density, 0.0)
     view = running.views["Red"]
     points = view.ras_of_pixels()

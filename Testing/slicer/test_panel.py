@@ -209,6 +209,68 @@ def test_strategy_options_that_cannot_be_read_are_explained(panel, text):
     assert ui.applyButton.enabled
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"rerank": 100, "standardised": True, "scale": 0.5},
+        {"model": "/a,b/model = 1.safetensors", "rerank": 3},
+        {"name": "100", "flag": "true", "empty": "", "spaced": " a b "},
+    ],
+)
+def test_options_of_a_script_are_read_back_by_the_panel(running, options):
+    from TumorQueryModule.Jobs import parseStrategyOptions, writeStrategyOptions
+
+    assert parseStrategyOptions(writeStrategyOptions(options)) == options
+
+
+@pytest.mark.parametrize(
+    ("choices", "complaint"),
+    [
+        ({"top": 100}, "from 1 to 50, not 100"),
+        ({"top": 0}, "from 1 to 50"),
+        ({"top": 2.5}, "from 1 to 50"),
+        ({"strategy": "random-projection"}, "no strategy 'random-projection': choose one of direct"),
+        ({"registration": "rigid"}, "no registration"),
+        ({"refine": "all"}, "no refine"),
+        ({"foci": "3"}, "no foci"),
+        ({"database": "/nowhere/own.h5"}, "no database file /nowhere/own.h5"),
+        ({"strategyOptions": {"model": 'a "quoted" name'}}, "model"),
+        ({"strategyOptions": {"re rank": 3}}, "no option"),
+    ],
+)
+def test_what_a_scene_cannot_keep_is_refused_before_the_run(panel, take, monkeypatch, choices, complaint):
+    from known_result import CONTENT
+
+    from TumorQueryModule.Logic import Logic
+
+    nodes, ran = take(CONTENT), []
+    monkeypatch.setattr(Logic, "runAndWait", lambda self, job, timeout, progress: ran.append(job) or nodes)
+    parameters = panel.widget._parameterNode
+    with pytest.raises(ValueError, match=complaint):
+        panel.widget.logic.run(
+            parameters.t1gdVolume, None, parameters.segmentation, coreSegmentIDs=("core",), **choices
+        )
+    assert ran == []
+
+
+def test_a_script_may_name_a_database_by_a_relative_path(panel, take, tmp_path, monkeypatch):
+    from known_result import CONTENT
+
+    from TumorQueryModule.Logic import Logic
+
+    nodes, ran = take(CONTENT), []
+    monkeypatch.setattr(Logic, "runAndWait", lambda self, job, timeout, progress: ran.append(job) or nodes)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "own.h5").touch()
+    parameters = panel.widget._parameterNode
+    panel.widget.logic.run(
+        parameters.t1gdVolume, None, parameters.segmentation, coreSegmentIDs=("core",), database="own.h5"
+    )
+    assert ran[0].method.database == parameters.databaseFile == str(tmp_path / "own.h5")
+    assert parameters.missing() == {}
+
+
 def test_packages_are_installed_only_with_consent(panel, running):
     import qt
 

@@ -105,7 +105,9 @@ def sentences_of_the_library():
     """Every text of the library that speaks of an option of the command line, with the file that holds it."""
     found = []
     for path in sorted((REPOSITORY / "TumorQueryLib").rglob("*.py")):
-        if path.name in ("cli.py", "__main__.py") or "studies" in path.parts:
+        # The panel takes images of the scene: no study's folder and no cohort's.
+        elsewhere = ("cli.py", "__main__.py", "cohort_folder.py", "study.py")
+        if path.name in elsewhere or "studies" in path.parts:
             continue
         tree = ast.parse(path.read_text(encoding="utf-8"))
         passed = {
@@ -135,6 +137,47 @@ def test_no_option_of_the_command_line_reaches_the_panel(running, sentence):
     from TumorQueryModule.Texts import inWordsOfThePanel
 
     assert not re.search(r"--[a-z]|`tumorquery", inWordsOfThePanel(sentence)), inWordsOfThePanel(sentence)
+
+
+@pytest.mark.parametrize(
+    ("sentence", "shown"),
+    [
+        (
+            "The best match fits poorly (Dice of the whole tumour 0.41); refine it (--refine patient), or query a "
+            "larger database.",
+            "refine it ('In the patient's own anatomy (recommended)' under 'Refinement'), or query",
+        ),
+        ("one tumour was grown; try two (--foci 2).", "try two ('Two' under 'Foci')."),
+    ],
+)
+def test_a_remedy_names_the_choice_as_the_panel_shows_it(panel, sentence, shown):
+    from TumorQueryModule.Texts import inWordsOfThePanel
+
+    assert shown in inWordsOfThePanel(sentence)
+    offered = set()
+    for choices in (panel.ui.refinementComboBox, panel.ui.fociComboBox):
+        offered |= {choices.itemText(number) for number in range(choices.count)}
+    assert any(f"'{text}'" in shown for text in offered)
+
+
+def test_the_library_says_what_is_translated(running):
+    """The sentences above are the library's own."""
+    from TumorQueryLib.inference import MISSED
+
+    texts = [sentence.values[0] for sentence in sentences_of_the_library()]
+    assert MISSED["not tried"].endswith("try two (--foci 2)")
+    assert sum("refine it (--refine patient)" in text for text in texts) == 2
+
+
+def test_a_database_by_a_path_that_is_not_whole_is_refused(panel, tmp_path, monkeypatch):
+    """The worker has a folder of its own, where the file would not be found."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "own.h5").touch()
+    panel.widget._parameterNode.databaseFile = "own.h5"
+    assert "is not complete" in panel.widget._parameterNode.missing()["database"]
+    assert "is not complete" in panel.ui.databaseInfoLabel.text
+    panel.widget._parameterNode.databaseFile = str(tmp_path / "own.h5")
+    assert "database" not in panel.widget._parameterNode.missing()
 
 
 def test_an_error_speaks_of_the_panel(panel, running):

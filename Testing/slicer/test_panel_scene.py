@@ -91,15 +91,32 @@ def test_a_scene_loaded_while_another_module_is_open_is_taken_up_later(panel, ta
 
 
 def test_a_build_outlives_the_scene(panel, monkeypatch):
+    from TumorQueryModule.Worker import RunState
+
     stopped = []
     monkeypatch.setattr(panel.widget._run, "stop", lambda message="": stopped.append(message))
     panel.widget._nodesInUse = ()
     slicer.mrmlScene.Clear()
     assert stopped == []
+    panel.widget._run._state = RunState.Running
+    slicer.mrmlScene.Clear()
+    assert stopped == []
     panel.widget._nodesInUse = (add_image("T1Gd"),)
     slicer.mrmlScene.Clear()
-    assert stopped == ["The scene was closed."]
+    assert stopped[0] == "The scene was closed."  # before its nodes go
+    panel.widget._run._state = RunState.Idle
     monkeypatch.undo()
+
+
+def test_a_closed_scene_takes_along_what_was_said_of_its_run(panel):
+    from TumorQueryModule.Worker import Outcome
+
+    panel.widget._onDone = lambda value: None
+    panel.widget._onRunFinished(Outcome("done", value=True))
+    assert (panel.ui.progressBar.value, panel.ui.statusLabel.text) == (100, "Done.")
+    slicer.mrmlScene.Clear()
+    assert (panel.ui.progressBar.value, panel.ui.statusLabel.text) == (0, "Ready")
+    assert panel.ui.elapsedLabel.text == "0:00"
 
 
 # The display is the user's
@@ -212,11 +229,58 @@ def test_results_are_no_inputs(panel, take):
     panel.enter()
     assert parameters.t1gdVolume is not nodes.density
     assert panel.widget._parameterNode.t1gdVolume.GetName() == "T1Gd"
-    panel.ui.t1gdSelector.setCurrentNode(nodes.density)
-    assert not panel.ui.applyButton.enabled
-    assert "is a result of TumorQuery" in panel.ui.applyButton.toolTip
-    panel.ui.segmentationSelector.setCurrentNode(nodes.isolines)
-    assert "is a result of TumorQuery" in panel.ui.segmentationHintLabel.text
+    for name, node in (
+        ("t1gdVolume", nodes.density),
+        ("t1Volume", nodes.kept("refined")),
+        ("brainMask", nodes.isolines),
+        ("segmentation", nodes.isolines),
+    ):
+        before = getattr(parameters, name)
+        setattr(parameters, name, node)
+        assert not panel.ui.applyButton.enabled
+        assert "is a result of TumorQuery" in panel.ui.applyButton.toolTip
+        setattr(parameters, name, before)
+
+
+def offered_by(selector):
+    return {selector.nodeFromIndex(index).GetName() for index in range(selector.nodeCount())}
+
+
+def test_results_are_not_offered_as_inputs(panel, take, tmp_path):
+    ui = panel.ui
+    images, regions = (
+        (ui.t1gdSelector, ui.flairSelector, ui.t1Selector),
+        (ui.brainMaskSelector, ui.segmentationSelector),
+    )
+
+    def check():
+        assert [offered_by(selector) for selector in images] == [{"T1Gd"}] * 3
+        assert [offered_by(selector) for selector in regions] == [{"Tumor"}] * 2
+        assert (ui.t1gdSelector.currentNode().GetName(), ui.segmentationSelector.currentNode().GetName()) == (
+            "T1Gd",
+            "Tumor",
+        )
+
+    nodes = take(CONTENT)
+    check()
+    path = str(tmp_path / "scene.mrb")
+    assert slicer.util.saveScene(path)
+    slicer.mrmlScene.Clear()
+    process_events()
+    slicer.util.loadScene(path)
+    check()
+    slicer.mrmlScene.Clear()
+    process_events()
+    added = [add_image(f"image {number}") for number in range(6)]  # by the IDs that the result's nodes had
+    assert offered_by(ui.t1gdSelector) == {node.GetName() for node in added}
+    assert nodes is not None
+
+
+def test_an_empty_brain_mask_is_told(panel):
+    panel.widget._parameterNode.brainMask = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "brain")
+    assert panel.widget._parameterNode.missing()["brainMask"] == "brain holds no segments."
+    panel.widget._parameterNode.brainMask = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLabelMapVolumeNode", "mask")
+    assert panel.ui.brainMaskHintLabel.text == "mask holds no image."
 
 
 # Which segment is what
@@ -235,6 +299,8 @@ def test_results_are_no_inputs(panel, take):
         (("Neoplasm", "Necrosis"), (0, 1), (0, 1)),
         (("Surrounding non-enhancing FLAIR hyperintensity", "Enhancing tissue"), (1,), (0, 1)),
         (("Resection cavity", "Enhancing tumor", "brain", "ventricles", "Edema"), (1,), (1, 4)),
+        (("TumorCore", "WholeTumor"), (0,), (0, 1)),
+        (("EnhancingTumor", "Edema", "No tumor", "Non-tumor"), (0,), (0, 1)),
         (("Segment_1", "Segment_2"), (), ()),
     ],
 )

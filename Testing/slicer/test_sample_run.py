@@ -350,5 +350,7 @@ def test_scripts_need_no_panel(sample):
     assert child_processes() == []
     with pytest.raises(ValueError, match="segmentation"):
         logic.run(inputs[0])
-    with pytest.raises(RuntimeError, match=r"atlas|registration"):
+    with pytest.raises(ValueError, match="no registration 'nonsense'"):
         logic.run(*inputs, registration="nonsense")
+    with pytest.raises(RuntimeError, match="nonsense"):
+        logic.run(*inputs, strategyOptions={"nonsense": 1})

@@ -2,7 +2,7 @@
 
 import enum
 from pathlib import Path
-from typing import Annotated, Union
+from typing import Annotated, Any, Union
 
 import slicer
 from slicer import (
@@ -121,6 +121,40 @@ class LabelConvention(enum.Enum):
         }[self]
 
 
+#: The most ranked matches that the panel shows.
+MOST_MATCHES = 50
+
+
+def checkMethod(method: Method) -> None:
+    """Refuse, before a run, what a scene could not keep after it.
+
+    :raises ValueError: naming the choice and what is accepted.
+    """
+    choices: tuple[tuple[str, Any, Any], ...] = (
+        ("strategy", Strategy, method.strategy),
+        ("registration", RegistrationMode, method.registration),
+        ("refine", Refinement, method.refine),
+        ("foci", Foci, method.foci),
+    )
+    for name, kind, value in choices:
+        accepted = [one.value for one in kind]
+        if value not in accepted:
+            raise ValueError(
+                _("There is no {name} {value}: choose one of {accepted}.").format(
+                    name=name, value=repr(value), accepted=", ".join(accepted)
+                )
+            )
+    if isinstance(method.top, bool) or not isinstance(method.top, int) or not 1 <= method.top <= MOST_MATCHES:
+        raise ValueError(
+            _("The number of ranked matches (top) is from 1 to {most}, not {value}.").format(
+                most=MOST_MATCHES, value=repr(method.top)
+            )
+        )
+    if method.database != BUNDLED_DATABASE and not Path(method.database).is_file():
+        raise ValueError(_("There is no database file {path}.").format(path=method.database))
+    writeStrategyOptions(method.strategy_options)
+
+
 @parameterNodeWrapper
 class TumorQueryParameterNode:
     """All choices of the user and the nodes of the result; saved and restored with the scene."""
@@ -146,7 +180,7 @@ class TumorQueryParameterNode:
     registration: RegistrationMode = RegistrationMode(Method.registration)
     refinement: Refinement = Refinement(Method.refine)
     foci: Foci = Foci(Method.foci)
-    top: Annotated[int, WithinRange(1, 50)] = Method.top
+    top: Annotated[int, WithinRange(1, MOST_MATCHES)] = Method.top
     outputName: str = ""
     keepResults: bool = False
 
@@ -201,6 +235,10 @@ class TumorQueryParameterNode:
         if self.databaseFile and not Path(self.databaseFile).is_file():
             missing["database"] = _(
                 "There is no database file {path}: choose another one, or empty the field for the starter database."
+            ).format(path=self.databaseFile)
+        elif self.databaseFile and not Path(self.databaseFile).is_absolute():
+            missing["database"] = _(
+                "The path {path} of the database file is not complete: choose the file, or write its whole path."
             ).format(path=self.databaseFile)
         return missing
 

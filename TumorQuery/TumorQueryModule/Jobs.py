@@ -3,18 +3,35 @@
 import contextlib
 import hashlib
 import json
+import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import slicer
 from slicer.i18n import tr as _
 
-from TumorQueryModule.PatientNodes import PatientNodes, writeVolume
-from TumorQueryModule.ResultNodes import ResultNodes, loadResult, readVolume, showDensity, writeTransform
+from TumorQueryModule.PatientNodes import PatientNodes, addPatient, writeVolume
+from TumorQueryModule.ResultNodes import (
+    ResultNodes,
+    loadResult,
+    prepareDensity,
+    readVolume,
+    showDensity,
+    writeTransform,
+)
 
 #: The database that is used when no file is chosen.
 BUNDLED_DATABASE = "starter"
+
+
+def absoluteDatabase(database: str | os.PathLike[str]) -> str:
+    """The name of a bundled database as it is, a file by its absolute path: the worker has a folder of its own."""
+    text = os.fspath(database)
+    return text if text == BUNDLED_DATABASE or not os.path.isfile(text) else os.path.abspath(text)
 
 
 @dataclass(frozen=True)
@@ -50,13 +67,13 @@ class Method:
 
 
 def parseStrategyOptions(text: str) -> dict[str, Any]:
-    """The options of a strategy in a text such as "rerank=100, standardised=true".
+    """The options of a strategy in a text such as "rerank=100, standardised=true"; a value with a comma is in quotes.
 
-    :return: values by name: numbers, booleans where it says true or false, else texts.
+    :return: values by name: numbers, booleans where it says true or false, else texts, as are all in quotes.
     :raises ValueError: when a part is not of that form, or a name stands twice.
     """
     options: dict[str, Any] = {}
-    for part in filter(None, (part.strip() for part in text.split(","))):
+    for part in filter(None, (part.strip() for part in re.findall(r'(?:[^,"]|"[^"]*"?)+', text))):
         name, separator, value = (piece.strip() for piece in part.partition("="))
         if not (separator and value and name.isidentifier()):
             raise ValueError(
@@ -64,13 +81,36 @@ def parseStrategyOptions(text: str) -> dict[str, Any]:
             )
         if name in options:
             raise ValueError(_("The option {name} of the strategy stands twice: leave one.").format(name=name))
-        options[name] = valueOf(value)
+        if '"' in value and not re.fullmatch(r'"[^"]*"', value):
+            raise ValueError(
+                _("The value of {name} cannot be read: put all of it in quotation marks, or none.").format(name=name)
+            )
+        options[name] = value[1:-1] if value.startswith('"') else valueOf(value)
     return options
 
 
 def writeStrategyOptions(options: dict[str, Any]) -> str:
-    """The text that `parseStrategyOptions` reads as these options."""
-    return ", ".join(f"{name}={value}" for name, value in options.items())
+    """The text that `parseStrategyOptions` reads as these options.
+
+    :raises ValueError: when there is none, as for a value with quotation marks.
+    """
+    written = ", ".join(f"{name}={writtenValue(value)}" for name, value in options.items())
+    if parseStrategyOptions(written) != options:
+        raise ValueError(
+            _(
+                "The panel cannot keep the strategy's options {options}: give numbers, truth values and plain texts."
+            ).format(options=options)
+        )
+    return written
+
+
+def writtenValue(value: Any) -> str:
+    """A value as `parseStrategyOptions` reads it: a text that it would take for something else in quotes."""
+    text = str(value)
+    isPlain = not isinstance(value, str) or (
+        valueOf(text) == text and text == text.strip() and not set(text) & set(',"=')
+    )
+    return text if isPlain and text else f'"{text}"'
 
 
 def valueOf(text: str) -> bool | int | float | str:
@@ -110,6 +150,50 @@ class InferJob:
 
 
 @dataclass(frozen=True)
+class RowJob:
+    """Infer one patient of a cohort from files, and bring patient and result into the scene.
+
+    The library reads and judges the files, as for `tumorquery cohort`; the value is the `PatientNodes` and the
+    `ResultNodes`.
+
+    :param row: the library's `CohortRow`, with absolute paths.
+    :param folder: gets the files of the result; what no run wrote there is refused.
+    """
+
+    row: Any
+    method: Method
+    folder: Path
+
+    def prepare(self, folder: Path) -> Iterator[dict[str, Any]]:
+        """Only the job itself: the worker reads the patient's own files."""
+        arguments = {**self.row.files, **self.method.arguments()}
+        yield {"command": "infer", "out": str(self.folder), "watch_stdin": True, "arguments": arguments}
+
+    def collect(self, resultPath: Path) -> Iterator[tuple[PatientNodes, ResultNodes] | None]:
+        """Show the patient as the library read it, and the result."""
+        read = asInferred(self.row.load(), json.loads(resultPath.read_text(encoding="utf-8")))
+        yield None
+        patient, nodes = addPatient(read, self.row.patient), None
+        try:
+            for nodes in loadResult(patient, resultPath, ResultNodes(), self.row.patient):
+                if nodes is None:
+                    yield None
+        finally:
+            if nodes is None:
+                for node in patient.nodes:
+                    slicer.mrmlScene.RemoveNode(node)
+        yield patient, nodes
+
+
+def asInferred(patient: Any, content: dict[str, Any]) -> Any:
+    """The library's `Patient` with its images where the inference moved them, by the content of result.json."""
+    alignment = content["alignment"]
+    if alignment is None:
+        return patient
+    return patient.moved({role: np.array(found["matrix"]) for role, found in alignment.items() if found["moved"]})
+
+
+@dataclass(frozen=True)
 class MatchJob:
     """Show the density of another ranked match in the nodes of a result.
 
@@ -143,8 +227,12 @@ class MatchJob:
         """Show the density."""
         density = readVolume(resultPath)
         yield None
-        for _step in showDensity(self.nodes, density, self.rank):
+        for step in prepareDensity(density, self.nodes.content, self.rank):
+            prepared = step
             yield None
+        if None in (self.nodes.density.GetScene(), self.nodes.isolines.GetScene()):
+            raise ValueError(_("Nodes of the result were removed from the scene. Run the inference again."))
+        showDensity(self.nodes, prepared)
         yield self.nodes
 
 

@@ -10,8 +10,8 @@ from slicer.i18n import tr as _
 from slicer.ScriptedLoadableModule import ScriptedLoadableModuleLogic
 
 from TumorQueryModule import Dependencies, SampleCase
-from TumorQueryModule.Choices import TumorQueryParameterNode
-from TumorQueryModule.Jobs import InferJob, Method
+from TumorQueryModule.Choices import TumorQueryParameterNode, checkMethod
+from TumorQueryModule.Jobs import InferJob, Method, RowJob, absoluteDatabase
 from TumorQueryModule.PatientNodes import PatientNodes, suggestSegments
 from TumorQueryModule.ResultNodes import ResultNodes
 from TumorQueryModule.Worker import (
@@ -137,7 +137,7 @@ class Logic(ScriptedLoadableModuleLogic):
         :param timeout: seconds after which the run is ended, without a limit when None.
         :param progress: called with a fraction in [0, 1] and a message.
         :return: the nodes of the result, added to the scene; the panel shows them too.
-        :raises ValueError: when an input is missing.
+        :raises ValueError: when an input is missing, or a choice is not accepted.
         :raises Dependencies.DependencyError: when packages are missing; without a window nobody is asked.
         :raises TimeoutError: when the time is over.
         :raises RunError: a RuntimeError, when the run fails; the text says why and ends with the last lines of the log.
@@ -160,7 +160,7 @@ class Logic(ScriptedLoadableModuleLogic):
         if missing:
             raise ValueError(" ".join(missing.values()))
         method = Method(
-            database=database,
+            database=absoluteDatabase(database),
             strategy=strategy,
             strategy_options=strategyOptions or {},
             registration=registration,
@@ -170,12 +170,36 @@ class Logic(ScriptedLoadableModuleLogic):
             foci=foci,
             top=top,
         )
+        checkMethod(method)
         self.ensureRequirements(strategy)
         nodes = self.runAndWait(InferJob(patient, method), timeout, progress)
+        self._take(patient, method, nodes)
+        return nodes
+
+    def runRow(
+        self, row: Any, folder: Path, method: Method, timeout: float | None = None, progress: Any = None
+    ) -> ResultNodes:
+        """Infer one patient of a cohort from files and wait for it, as `run` does for nodes.
+
+        Images and segmentation are read by the library, as `tumorquery cohort` reads them, and come into the scene
+        with the result.
+
+        :param row: the library's `CohortRow`, with absolute paths.
+        :param folder: gets the files of the result, in place of an earlier one; a file that no run wrote is refused.
+        :return: the nodes of the result; the panel shows them too.
+        :raises: what `run` raises.
+        """
+        checkMethod(method)
+        self.ensureRequirements(method.strategy)
+        patient, nodes = self.runAndWait(RowJob(row, method, folder.absolute()), timeout, progress)
+        self._take(patient, method, nodes)
+        return nodes
+
+    def _take(self, patient: PatientNodes, method: Method, nodes: ResultNodes) -> None:
+        """Show what was inferred, from what and how in the panel."""
         parameters = self.getParameterNode()
         parameters.take(patient, method)
         parameters.setResult(nodes)
-        return nodes
 
     def runAndWait(self, job: Any, timeout: float | None = None, progress: Any = None) -> Any:
         """Do a job and wait for its end.

@@ -1,6 +1,5 @@
 """How a density is shown: colors, threshold and isolines over the T1Gd image, in slices and in 3D."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -41,29 +40,26 @@ def densityColorTable() -> Any:
     return slicer.mrmlScene.AddNode(node)
 
 
-def setUpDensityDisplay(densityNode: Any) -> Iterator[None]:
-    """Give a density its units and its color table, once; what the user changes later stays. Yields after steps."""
+def setUpDensityDisplay(densityNode: Any) -> None:
+    """Give a density its units and its color table, once; what the user changes later stays."""
     quantity, units = slicer.vtkCodedEntry(), slicer.vtkCodedEntry()
     quantity.SetValueSchemeMeaning("tumor-cell-density", "99TUMORQUERY", "Tumor cell density")
     units.SetValueSchemeMeaning("1", "UCUM", "fraction of the largest possible density")
     densityNode.SetVoxelValueQuantity(quantity)
     densityNode.SetVoxelValueUnits(units)
     colorTable = densityColorTable()
-    yield
     densityNode.CreateDefaultDisplayNodes()
     display = densityNode.GetDisplayNode()
     display.SetAndObserveColorNodeID(colorTable.GetID())
     display.AutoWindowLevelOff()
     display.SetWindowLevelMinMax(0.0, 1.0)
     display.ApplyThresholdOn()
-    yield
     legend = slicer.modules.colors.logic().AddDefaultColorLegendDisplayNode(densityNode)
     legend.SetTitleText(_("Cell density"))
     legend.SetNumberOfLabels(6)
     legend.SetLabelFormat("%.1f")
     legend.SetSize(0.08, 0.25)
     legend.SetPosition(0.99, 0.02)  # the corner, which no brain reaches
-    yield
 
 
 def setThreshold(densityNode: Any, threshold: float) -> None:
@@ -83,41 +79,37 @@ def setSurfacesVisible(segmentationNode: Any, visible: bool) -> None:
     segmentationNode.GetDisplayNode().SetVisibility3D(visible)
 
 
-def setIsolines(segmentationNode: Any, densityNode: Any, thresholds: dict[str, float]) -> Iterator[None]:
-    """Make one segment for each region where the density exceeds a threshold; yields after each.
+def maskAbove(densityNode: Any, threshold: float) -> Any:
+    """Where a density exceeds a threshold, strictly, as an oriented image on its voxels."""
+    labels = slicer.vtkMRMLLabelMapVolumeNode()
+    slicer.util.updateVolumeFromArray(labels, (slicer.util.arrayFromVolume(densityNode) > threshold).astype(np.uint8))
+    matrix = vtk.vtkMatrix4x4()
+    densityNode.GetIJKToRASMatrix(matrix)
+    image = slicer.vtkOrientedImageData()
+    image.ShallowCopy(labels.GetImageData())
+    image.SetImageToWorldMatrix(matrix)
+    return image
 
-    :param thresholds: density by region, "whole" and "core"; the comparison is strict.
+
+def setIsolines(segmentationNode: Any, densityNode: Any, thresholds: dict[str, float], masks: dict[str, Any]) -> None:
+    """Make one segment for each region where the density exceeds a threshold.
+
+    :param thresholds: density by region, "whole" and "core".
+    :param masks: what `maskAbove` gives for each; density and segmentation are under one parent transform.
     """
     names = {"whole": _("Whole tumor: density > {value:g}"), "core": _("Tumor core: density > {value:g}")}
+    logic = slicer.modules.segmentations.logic()
     segmentation = segmentationNode.GetSegmentation()
     segmentationNode.SetReferenceImageGeometryParameterFromVolumeNode(densityNode)
     segmentationNode.CreateDefaultDisplayNodes()
     segmentation.RemoveRepresentation("Closed surface")  # those of another density
-    density = slicer.util.arrayFromVolume(densityNode)
     for region, value in thresholds.items():
         if segmentation.GetSegment(region) is None:
             color, opacity = SEGMENT_DISPLAY[region]
             segmentation.AddEmptySegment(region, names[region].format(value=value), color)
             segmentationNode.GetDisplayNode().SetSegmentVisibility2DFill(region, False)
             segmentationNode.GetDisplayNode().SetSegmentOpacity3D(region, opacity)
-        setSegment(segmentationNode, region, density > value, densityNode)
-        yield
-
-
-def setSegment(segmentationNode: Any, segmentID: str, mask: Any, geometryNode: Any) -> None:
-    """Replace a segment by a mask on the voxels of a volume under the same parent transform.
-
-    :param mask: boolean array, indexed [k, j, i].
-    """
-    labels = slicer.vtkMRMLLabelMapVolumeNode()
-    slicer.util.updateVolumeFromArray(labels, mask.astype(np.uint8))
-    matrix = vtk.vtkMatrix4x4()
-    geometryNode.GetIJKToRASMatrix(matrix)
-    image = slicer.vtkOrientedImageData()
-    image.ShallowCopy(labels.GetImageData())
-    image.SetImageToWorldMatrix(matrix)
-    logic = slicer.modules.segmentations.logic()
-    logic.SetBinaryLabelmapToSegment(image, segmentationNode, segmentID, logic.MODE_REPLACE)
+        logic.SetBinaryLabelmapToSegment(masks[region], segmentationNode, region, logic.MODE_REPLACE)
 
 
 def showAsOutlines(segmentationNode: Any) -> None:

@@ -21,12 +21,13 @@ from TumorQueryModule.PatientNodes import (
     FLAIR_PATTERN,
     T1GD_PATTERN,
     PatientNodes,
+    isResult,
     leftOut,
     segmentNames,
     suggestSegments,
     volumeOfName,
 )
-from TumorQueryModule.ResultNodes import ResultNodes, nodeNames, rowsOf, showDensity
+from TumorQueryModule.ResultNodes import ResultNodes, nodeNames, prepareDensity, rowsOf, showDensity
 from TumorQueryModule.Texts import inWordsOfThePanel, summaryOf
 from TumorQueryModule.Worker import POLL_INTERVAL, Outcome, Run, RunState
 
@@ -86,6 +87,7 @@ class Panel(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.addObserver(scene, scene.StartImportEvent, self.onSceneStartImport)
         self.addObserver(scene, scene.EndImportEvent, self.onSceneIsThere)
         self.addObserver(scene, scene.NodeAboutToBeRemovedEvent, self.onNodeAboutToBeRemoved)
+        self.addObserver(scene, scene.NodeRemovedEvent, self._hideResults)
         slicer.app.connect("aboutToQuit()", self._stopRuns)
 
         ui = self.ui
@@ -134,7 +136,11 @@ class Panel(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def onSceneStartClose(self, caller: Any, event: Any) -> None:
         """The nodes go away: end what works with them. A build needs none of them and goes on."""
-        if self._nodesInUse:
+        if self._run.state is RunState.Idle:  # what was said of the last run was said of this scene
+            self.ui.progressBar.value = 0
+            self.ui.statusLabel.text = _("Ready")
+            self.ui.elapsedLabel.text = "0:00"
+        elif self._nodesInUse:
             self._run.stop(_("The scene was closed."))
         self.setParameterNode(None)
 
@@ -165,12 +171,28 @@ class Panel(ScriptedLoadableModuleWidget, VTKObservationMixin):
         """Connect the panel to a parameter node, or to none."""
         self._disconnectParameterNode()
         self._parameterNode = parameterNode
+        self._hideResults()
         if self._parameterNode:
             self._parameterNodeGuiTag = self._parameterNode.connectGui(self.ui)
             self.addObserver(self._parameterNode, vtk.vtkCommand.ModifiedEvent, self._updatePanel)
             # What a scene brings along is shown as it was saved.
             self._displayed = self._wantedDisplay()
         self._updatePanel()
+
+    def _hideResults(self, caller: Any = None, event: Any = None) -> None:
+        """Offer no node of a result as an input; an ID that a removed one had may be a patient's next."""
+        ui = self.ui
+        hidden = [node.GetID() for node in slicer.util.getNodesByClass("vtkMRMLDisplayableNode") if isResult(node)]
+        for selector in (
+            ui.t1gdSelector,
+            ui.flairSelector,
+            ui.t1Selector,
+            ui.brainMaskSelector,
+            ui.segmentationSelector,
+        ):
+            model = selector.sortFilterProxyModel()
+            if list(model.hiddenNodeIDs) != hidden:
+                model.hiddenNodeIDs = hidden
 
     def _disconnectParameterNode(self) -> None:
         if self._parameterNodeGuiTag is None:
@@ -439,8 +461,8 @@ class Panel(ScriptedLoadableModuleWidget, VTKObservationMixin):
         if kept is None:
             self.ui.statusLabel.text = _("This density was removed from the scene. Run the inference again.")
             return
-        for _step in showDensity(result, kept, shown):
-            pass
+        *_steps, prepared = prepareDensity(kept, result.content, shown)
+        showDensity(result, prepared)
         self._updatePanel()
 
     def onColorTableChanged(self, node: Any) -> None:
@@ -479,6 +501,7 @@ class Panel(ScriptedLoadableModuleWidget, VTKObservationMixin):
             return
         self._updatingPanel = True
         try:
+            self._hideResults()
             self._rememberChosen()
             self._updateSegments()
             self._updateChecks()

@@ -11,22 +11,13 @@ import slicer
 import vtk
 from slicer.i18n import tr as _
 
+from TumorQueryModule import Dependencies
+
 #: How far the axes of a volume may be from right angles (cosine) before it is resampled for the worker.
 SHEAR_TOLERANCE = 1e-4
 
 #: Attribute of the volumes and segmentations that a run made: no image or segmentation of a patient.
 RESULT_ATTRIBUTE = "TumorQuery.Result"
-
-#: Words of segments' names, and what they say, the first that holds: nothing of the tumor, edema, all of the tumor,
-#: the core or a part of it (necrosis, cyst, enhancing and non-enhancing tumor), tumor of which the others tell more.
-WORDS_OF_SEGMENTS = {
-    None: "brain skull head scalp skin csf ventricle ventricles gray grey white matter gm wm cavity resection rc "
-    "vessel vessels air background cerebellum brainstem",
-    "edema": "edema oedema ed peritumoral peritumoural flair snfh surrounding",
-    "whole": "whole wt",
-    "core": "core tc necrosis necrotic ncr net et enhancing nonenhancing enhancement cyst cystic contrast",
-    "tumor": "tumor tumour neoplasm glioma glioblastoma gbm lesion",
-}
 
 
 @dataclass(frozen=True)
@@ -71,13 +62,9 @@ class PatientNodes:
         for name, node in (("t1gd", self.t1gd), ("flair", self.flair), ("t1", self.t1)):
             if node is not None and node.GetImageData() is None:
                 missing[name] = _("{name} holds no image.").format(name=node.GetName())
-        for name, node in (("t1gd", self.t1gd), ("flair", self.flair), ("t1", self.t1)):
-            if node is not None and node.GetAttribute(RESULT_ATTRIBUTE):
-                missing[name] = resultSentence(node)
+        missing |= self._missingOfBrainMask()
         if self.segmentation is None:
             missing["segmentation"] = _("Choose the segmentation of the tumor.")
-        elif self.segmentation.GetAttribute(RESULT_ATTRIBUTE):
-            missing["segmentation"] = resultSentence(self.segmentation)
         elif self.isLabelMap:
             if self.segmentation.GetImageData() is None:
                 missing["segmentation"] = _("{name} holds no image.").format(name=self.segmentation.GetName())
@@ -89,7 +76,20 @@ class PatientNodes:
             missing["segmentation"] = _("{name} holds no segments.").format(name=self.segmentation.GetName())
         elif not set(self.wholeSegmentIDs) | set(self.coreSegmentIDs):
             missing["wholeSegments"] = _("Check the segments of the whole tumor.")
-        return missing
+        inputs = ("t1gd", "flair", "t1", "brainMask", "segmentation")
+        results = {name: getattr(self, name) for name in inputs if isResult(getattr(self, name))}
+        return missing | {name: resultSentence(node) for name, node in results.items()}
+
+    def _missingOfBrainMask(self) -> dict[str, str]:
+        brain = self.brainMask
+        if brain is None:
+            return {}
+        if brain.IsA("vtkMRMLSegmentationNode"):
+            if brain.GetSegmentation().GetNumberOfSegments() == 0:
+                return {"brainMask": _("{name} holds no segments.").format(name=brain.GetName())}
+        elif brain.GetImageData() is None:
+            return {"brainMask": _("{name} holds no image.").format(name=brain.GetName())}
+        return {}
 
     def write(self, folder: Path) -> Iterator[dict[str, str | None]]:
         """Write all inputs as uncompressed NRRD files in the T1Gd image's own frame.
@@ -128,6 +128,43 @@ class PatientNodes:
                 yield arguments
 
 
+def addPatient(patient: Any, name: str) -> PatientNodes:
+    """Add a patient to the scene as the library read it: images, brain mask, and core and whole tumor as segments.
+
+    :param patient: the library's `Patient`.
+    :param name: what the names of the nodes begin with.
+    """
+
+    def add(volume: Any, text: str, nodeClass: str = "vtkMRMLScalarVolumeNode") -> Any:
+        array = volume.array.transpose().astype(np.uint8 if volume.array.dtype == bool else volume.array.dtype)
+        node = slicer.util.addVolumeFromArray(array, volume.grid.affine, f"{name} {text}", nodeClass)
+        node.CreateDefaultDisplayNodes()
+        return node
+
+    images = {"t1gd": patient.t1gd, "flair": patient.flair, "t1": patient.t1}
+    texts = {"t1gd": "T1Gd", "flair": "FLAIR", "t1": "T1"}
+    nodes = {role: add(volume, texts[role]) for role, volume in images.items() if volume is not None}
+    if patient.brain_mask is not None:
+        nodes["brainMask"] = add(patient.brain_mask, _("brain mask"), "vtkMRMLLabelMapVolumeNode")
+    segmentation = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", f"{name} " + _("segmentation"))
+    segmentation.CreateDefaultDisplayNodes()
+    segmentation.SetReferenceImageGeometryParameterFromVolumeNode(nodes["t1gd"])
+    regions = {"core": (patient.core, _("Tumor core")), "whole": (patient.whole, _("Whole tumor"))}
+    for segmentID, (mask, text) in regions.items():
+        if mask.array.any():
+            labels = add(mask, text, "vtkMRMLLabelMapVolumeNode")
+            segmentation.GetSegmentation().AddEmptySegment(segmentID, text)
+            array = slicer.util.arrayFromVolume(labels)
+            slicer.util.updateSegmentBinaryLabelmapFromArray(array, segmentation, segmentID, labels)
+            slicer.mrmlScene.RemoveNode(labels)
+    return PatientNodes(
+        **nodes,
+        segmentation=segmentation,
+        coreSegmentIDs=("core",) if patient.core.array.any() else (),
+        wholeSegmentIDs=("whole",),
+    )
+
+
 def segmentIDs(segmentationNode: Any) -> tuple[str, ...]:
     """The segments of a segmentation, in their order."""
     return tuple(segmentationNode.GetSegmentation().GetSegmentIDs())
@@ -147,30 +184,29 @@ def suggestSegments(segmentationNode: Any) -> tuple[tuple[str, ...], tuple[str, 
 
     :return: segment IDs of the core and of the whole tumor, which includes the core; empty where no name tells it.
     """
+    Dependencies.importLibrary()
+    from TumorQueryLib.inputs.labels import suggested_meaning
+
     segmentation = segmentationNode.GetSegmentation()
-    kinds = {
-        segmentID: kindOfSegment(segmentation.GetSegment(segmentID).GetName())
+    meanings = {
+        segmentID: suggested_meaning(segmentation.GetSegment(segmentID).GetName())
         for segmentID in segmentIDs(segmentationNode)
     }
-    isDivided = {"core", "edema", "whole"} & set(kinds.values())
-    ofCore = {"core", "tumor"} if isDivided else {"core"}
-    core = tuple(segmentID for segmentID, kind in kinds.items() if kind in ofCore)
-    whole = tuple(segmentID for segmentID, kind in kinds.items() if kind in {"core", "tumor", "edema", "whole"})
+    isDivided = {"core", "oedema", "whole"} & set(meanings.values())
+    ofCore = {"core", "tumour"} if isDivided else {"core"}
+    core = tuple(segmentID for segmentID, meaning in meanings.items() if meaning in ofCore)
+    whole = tuple(segmentID for segmentID, meaning in meanings.items() if meaning)
     return core, whole
-
-
-def kindOfSegment(name: str) -> str | None:
-    """What a segment's name says that it is: "core", "edema", "whole", "tumor", or None for anything else."""
-    words = set(re.findall(r"[^\W\d_]+", name.casefold()))
-    for kind, known in WORDS_OF_SEGMENTS.items():
-        if words & set(known.split()):
-            return kind
-    return None
 
 
 def leftOut(segmentationNode: Any, chosen: Sequence[str]) -> tuple[str, ...]:
     """The segments of a segmentation that are not chosen."""
     return tuple(segmentID for segmentID in segmentIDs(segmentationNode) if segmentID not in chosen)
+
+
+def isResult(node: Any) -> bool:
+    """Whether a node was made by a run, and so is no input of another one."""
+    return node is not None and bool(node.GetAttribute(RESULT_ATTRIBUTE))
 
 
 def resultSentence(node: Any) -> str:
@@ -192,7 +228,7 @@ def volumeOfName(pattern: str) -> Any:
         node
         for node in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")
         if not node.IsA("vtkMRMLLabelMapVolumeNode")
-        and not node.GetAttribute(RESULT_ATTRIBUTE)
+        and not isResult(node)
         and re.search(pattern, re.sub(r"[^a-z0-9+]+", " ", node.GetName().casefold()))
     ]
     return found[0] if len(found) == 1 else None

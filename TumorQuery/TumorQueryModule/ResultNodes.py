@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -145,11 +145,12 @@ def loadResult(
 ) -> Iterator[ResultNodes | None]:
     """Make the nodes of a result from the worker's folder.
 
-    What is read stays outside the scene until all of it is there.
+    All that takes time or can fail is done outside the scene, so that until the last step nothing of an earlier
+    result has changed; that step cannot be interrupted.
 
     :param previous: nodes to update; those that are None are added.
     :param outputName: what the names of the nodes begin with; the T1Gd image's name when empty.
-    :return: yields after every step, at last the nodes.
+    :return: yields None after every step of the preparation, at last the nodes.
     """
     folder = resultPath.parent
     text = resultPath.read_text(encoding="utf-8")
@@ -167,52 +168,72 @@ def loadResult(
         yield None
     picture = readPicture(folder / content["outputs"]["report"])
     yield None
-    added: list[Any] = []
-    finished = False
-    try:
-        nodes = ResultNodes()
-        for _node in makeNodes(nodes, patient, previous, added, outputName or patient.t1gd.GetName()):
-            yield None
-        nodes.report.SetText(text)
-        takeImage(nodes.picture, picture)
-        nodes.density.SetNodeReferenceID(T1GD_REFERENCE, patient.t1gd.GetID())
-        nodes.density.SetNodeReferenceID(SEGMENTATION_REFERENCE, patient.segmentation.GetID())
-        for role, transform in transforms.items():
-            getattr(nodes, role).SetAndObserveTransformFromParent(transform.GetTransformFromParent())
-        describeTransforms(nodes, patient)
-        fillMatchesTable(nodes.matches, content)
+    table = matchesTable(content)
+    for step in prepareDensity(densities[content["chosen"]], content, shownAtFirst(content)):
+        chosen = step
         yield None
-        keepDensities(nodes, {name: volume for name, volume in densities.items() if name != MATCH}, added)
-        for _step in showDensity(nodes, densities[content["chosen"]], shownAtFirst(content)):
-            yield None
-        finished = True
-    finally:
-        if not finished:
-            for node in added:
-                slicer.mrmlScene.RemoveNode(node)
+    kept = {name: volume for name, volume in densities.items() if name != MATCH}
+
+    for node in (patient.t1gd, patient.segmentation):
+        if node.GetScene() is None:
+            raise ValueError(_("{name} was removed from the scene.").format(name=node.GetName()))
+    names = nodeNames(outputName or patient.t1gd.GetName())
+    added: list[Any] = []
+    try:
+        nodes = makeNodes(previous, names, added)
+        if nodes.density.GetDisplayNode() is None:
+            Overlay.setUpDensityDisplay(nodes.density)
+        makeKept(nodes, {name: keptName(names["density"], name) for name in kept}, added)
+    except Exception:
+        for node in added:
+            slicer.mrmlScene.RemoveNode(node)
+        raise
+    placeNodes(nodes, patient.t1gd, names, added)
+    nodes.report.SetText(text)
+    takeImage(nodes.picture, picture)
+    nodes.density.SetNodeReferenceID(T1GD_REFERENCE, patient.t1gd.GetID())
+    nodes.density.SetNodeReferenceID(SEGMENTATION_REFERENCE, patient.segmentation.GetID())
+    for role, transform in transforms.items():
+        getattr(nodes, role).SetAndObserveTransformFromParent(transform.GetTransformFromParent())
+    describeTransforms(nodes, patient)
+    takeTable(nodes.matches, table)
+    keepDensities(nodes, kept, names["density"], added)
+    showDensity(nodes, chosen)
     yield nodes
 
 
-def makeNodes(
-    nodes: ResultNodes, patient: PatientNodes, previous: ResultNodes, added: list[Any], outputName: str
-) -> Iterator[None]:
-    """Fill in the nodes of a result: the previous ones, and new ones for those that are not there."""
-    names = nodeNames(outputName)
-    for field in fields(ResultNodes):
-        node = getattr(previous, field.name)
+def makeNodes(previous: ResultNodes, names: dict[str, str], added: list[Any]) -> ResultNodes:
+    """The nodes of a result: the previous ones as they are, and new, empty ones for those that are not there.
+
+    :param added: gets the new ones.
+    """
+    nodes = ResultNodes()
+    for role, name in names.items():
+        node = getattr(previous, role)
         if node is None or node.GetScene() is None:  # removed meanwhile
-            unique = slicer.mrmlScene.GenerateUniqueName(names[field.name])
-            node = slicer.mrmlScene.AddNewNodeByClass(NODE_CLASSES[field.name], unique)
-            node.SetAttribute(RESULT_ATTRIBUTE, field.name)
-            added.append(node)
-        else:
-            node.SetName(names[field.name])
-        if node.IsA("vtkMRMLTransformableNode") and field.name != "picture":
-            parentTransform = patient.t1gd.GetParentTransformNode()
+            node = addNode(NODE_CLASSES[role], name, role, added)
+        setattr(nodes, role, node)
+    return nodes
+
+
+def addNode(className: str, name: str, role: str, added: list[Any]) -> Any:
+    """Add an empty node of a result to the scene, and to `added`."""
+    node = slicer.mrmlScene.AddNewNodeByClass(className, slicer.mrmlScene.GenerateUniqueName(name))
+    node.SetAttribute(RESULT_ATTRIBUTE, role)
+    added.append(node)
+    return node
+
+
+def placeNodes(nodes: ResultNodes, t1gd: Any, names: dict[str, str], added: list[Any]) -> None:
+    """Name the nodes that were there before anew, and put all beside the T1Gd image, under its transform."""
+    parentTransform = t1gd.GetParentTransformNode()
+    for role, name in names.items():
+        node = getattr(nodes, role)
+        if node not in added:
+            node.SetName(name)
+        if node.IsA("vtkMRMLTransformableNode") and role != "picture":
             node.SetAndObserveTransformNodeID(parentTransform.GetID() if parentTransform else None)
-        placeBeside(node, patient.t1gd)
-        setattr(nodes, field.name, node)
-        yield
+        placeBeside(node, t1gd)
 
 
 def placeBeside(node: Any, neighbor: Any) -> None:
@@ -277,13 +298,13 @@ def describeTransforms(nodes: ResultNodes, patient: PatientNodes) -> None:
     )
 
 
-def fillMatchesTable(tableNode: Any, content: dict[str, Any]) -> None:
-    """Write the estimates and the ranked matches into a table node; a value of several foci stands once for each."""
+def matchesTable(content: dict[str, Any]) -> dict[str, list[str]]:
+    """The estimates and the ranked matches as columns of texts; a value of several foci stands once for each."""
     matches = content["query"]["matches"]
     rows = rowsOf(content)
     fits = [matches[row] if isinstance(row, int) else content["estimates"][row]["fit"] for row in rows]
     foci = [fociOf(content, row) for row in rows]
-    columns = {
+    return {
         _("Match"): [str(row + 1) if isinstance(row, int) else nameOf(row) for row in rows],
         _("Core"): [f"{fit['dice_core']:.2f}" for fit in fits],
         _("Whole"): [f"{fit['dice_whole']:.2f}" for fit in fits],
@@ -291,6 +312,10 @@ def fillMatchesTable(tableNode: Any, content: dict[str, Any]) -> None:
             ", ".join(f"{focus['infiltration_length_patient_mm']:.1f}" for focus in row) for row in foci
         ],
     }
+
+
+def takeTable(tableNode: Any, columns: dict[str, list[str]]) -> None:
+    """Write columns into a table node in place of what it held."""
     tableNode.RemoveAllColumns()
     for name, values in columns.items():
         column = vtk.vtkStringArray()
@@ -307,7 +332,24 @@ def nameOf(estimate: str) -> str:
     return {"refined": _("refined")}.get(estimate, estimate)
 
 
-def keepDensities(nodes: ResultNodes, densities: dict[str, Any], added: list[Any]) -> None:
+def keptName(densityName: str, estimate: str) -> str:
+    """The name of the volume that keeps an estimate's density."""
+    return f"{densityName} {nameOf(estimate)}"
+
+
+def makeKept(nodes: ResultNodes, names: dict[str, str], added: list[Any]) -> None:
+    """Make the volumes, still empty, that keep densities of estimates, where they are not there.
+
+    :param names: their names by estimate.
+    :param added: gets the new ones.
+    """
+    for estimate, name in names.items():
+        if nodes.kept(estimate) is None:
+            kept = addNode("vtkMRMLScalarVolumeNode", name, estimate, added)
+            nodes.density.SetNodeReferenceID(f"{KEPT_REFERENCE}{estimate}", kept.GetID())
+
+
+def keepDensities(nodes: ResultNodes, densities: dict[str, Any], densityName: str, added: list[Any]) -> None:
     """Keep the densities of estimates in volumes of their own, so that they come back after a match was shown.
 
     :param densities: volume node outside the scene by the name of the estimate; what was kept of others goes.
@@ -320,13 +362,9 @@ def keepDensities(nodes: ResultNodes, densities: dict[str, Any], added: list[Any
             slicer.mrmlScene.RemoveNode(kept)
     for estimate, density in densities.items():
         kept = nodes.kept(estimate)
-        if kept is None:
-            name = slicer.mrmlScene.GenerateUniqueName(f"{nodes.density.GetName()} {nameOf(estimate)}")
-            kept = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", name)
-            kept.SetAttribute(RESULT_ATTRIBUTE, estimate)
-            added.append(kept)
-            placeBeside(kept, nodes.density)
-            nodes.density.SetNodeReferenceID(f"{KEPT_REFERENCE}{estimate}", kept.GetID())
+        if kept not in added:
+            kept.SetName(keptName(densityName, estimate))
+        placeBeside(kept, nodes.density)
         kept.SetAndObserveTransformNodeID(nodes.density.GetTransformNodeID())
         takeImage(kept, density)
 
@@ -339,20 +377,38 @@ def takeImage(node: Any, source: Any) -> None:
     node.SetAndObserveImageData(source.GetImageData())
 
 
-def showDensity(nodes: ResultNodes, density: Any, shown: str | int) -> Iterator[None]:
-    """Put a density into the nodes of a result, with its isolines; yields after every step.
+@dataclass(frozen=True)
+class PreparedDensity:
+    """A density with all that is made of it, outside the scene.
 
-    :param density: volume node that holds it.
+    :param volume: volume node that holds it.
     :param shown: what it is: the name of an estimate, or the rank of a match, counted from 0.
+    :param thresholds: density by region, "whole" and "core".
+    :param masks: where it exceeds the thresholds, by region, as the segments of the isolines.
     """
-    isNew = nodes.density.GetImageData() is None
-    takeImage(nodes.density, density)
-    nodes.density.SetAttribute(SHOWN_ATTRIBUTE, str(shown))
-    if isNew:
-        yield from Overlay.setUpDensityDisplay(nodes.density)
-    database = nodes.content["database"]
-    thresholds = {"whole": database["threshold_whole"], "core": database["threshold_core"]}
-    yield from Overlay.setIsolines(nodes.isolines, nodes.density, thresholds)
+
+    volume: Any
+    shown: str | int
+    thresholds: dict[str, float]
+    masks: dict[str, Any]
+
+
+def prepareDensity(volume: Any, content: dict[str, Any], shown: str | int) -> Iterator[PreparedDensity]:
+    """Make what `showDensity` shows; yields what is there after every step, at last all of it."""
+    database = content["database"]
+    prepared = PreparedDensity(
+        volume, shown, {"whole": database["threshold_whole"], "core": database["threshold_core"]}, {}
+    )
+    for region, threshold in prepared.thresholds.items():
+        prepared.masks[region] = Overlay.maskAbove(volume, threshold)
+        yield prepared
+
+
+def showDensity(nodes: ResultNodes, prepared: PreparedDensity) -> None:
+    """Put a density into the nodes of a result, with its isolines, in one step."""
+    takeImage(nodes.density, prepared.volume)
+    nodes.density.SetAttribute(SHOWN_ATTRIBUTE, str(prepared.shown))
+    Overlay.setIsolines(nodes.isolines, nodes.density, prepared.thresholds, prepared.masks)
 
 
 def predictedVolumes(nodes: ResultNodes) -> dict[str, float]:

@@ -16,6 +16,9 @@ SAMPLE_FILES = {
 }
 SAMPLE_NAME = "TumorQuerySample"
 
+#: The convention of the sample's labels, as TumorQueryLib names it.
+SAMPLE_LABELS = "brats2018"
+
 #: What the labels of the sample's segmentation stand for.
 SAMPLE_SEGMENTS = {
     1: ("Necrosis", (0.55, 0.75, 1.0)),
@@ -44,6 +47,12 @@ def registerSampleData() -> None:
         checksums=[f"SHA256:{hashlib.sha256(path.read_bytes()).hexdigest()}" for path in paths],
         loadFileTypes=["VolumeFile", "VolumeFile", "SegmentationFile"],
     )
+
+
+def sampleFiles() -> dict[str, str]:
+    """The files of the bundled sample case, as arguments of the library's `Patient.load`."""
+    folder = Dependencies.resourcesFolder() / "SampleData"
+    return {role: str(folder / file) for role, (_name, file) in SAMPLE_FILES.items()} | {"labels": SAMPLE_LABELS}
 
 
 def loadSample() -> dict[str, Any]:

@@ -5,6 +5,7 @@ import re
 from slicer.i18n import tr as _
 
 from TumorQueryModule import Dependencies
+from TumorQueryModule.Choices import Foci, Refinement
 from TumorQueryModule.ResultNodes import ResultNodes, estimateOf, fociOf, predictedVolumes
 
 
@@ -87,6 +88,17 @@ def inWordsOfThePanel(sentence: str) -> str:
         (r",? and run `tumorquery embed[^`]*` again", ""),
         (r"`tumorquery train[^`]*`", f"'{_('Query strategy')}'"),
         (r"with labels \(--labels\)", _("under 'Labels mean'")),
+        (
+            r"refine it \(--refine patient\)",
+            _("refine it ({choice} under {name})").format(
+                choice=f"'{Refinement.Patient.label()}'", name=f"'{_('Refinement')}'"
+            ),
+        ),
+        (
+            r"try two \(--foci 2\)",
+            _("try two ({choice} under {name})").format(choice=f"'{Foci.Two.label()}'", name=f"'{_('Foci')}'"),
+        ),
+        (r"; --no-align leaves all as it is", ""),  # the panel has no such choice
         (r"--labels\b", f"'{_('Labels mean')}'"),
         (r"--brain-mask\b", f"'{_('Brain mask')}'"),
         (r"--registration\b", f"'{_('Registration')}'"),

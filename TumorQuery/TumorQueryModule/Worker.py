@@ -171,7 +171,10 @@ class Job(Protocol):
         ...
 
     def collect(self, resultPath: Path) -> Iterator[Any]:
-        """Take the results out of the folder, which goes away after it; yields after every step, at last the value."""
+        """Take the results out of the folder, which goes away after it.
+
+        Yields None after every step that may still be cancelled, then, after all that changes the scene, the value.
+        """
         ...
 
 
@@ -191,7 +194,7 @@ class Outcome:
     :param status: "done", "cancelled" or "failed".
     :param message: a sentence for the user; empty when done.
     :param log: the last lines of the log.
-    :param value: what the job's `collect` gave last.
+    :param value: what the job's `collect` gave at its end.
     """
 
     status: str
@@ -330,7 +333,6 @@ class Run:
             self._finish(Outcome("cancelled", self._cancelMessage))
         elif ending and ending["event"] == "result":
             self._steps = self._job.collect(Path(ending["path"]))
-            self._lastStep = None
             self._collecting = True
         elif ending and ending["kind"] != "defect":
             self._finish(Outcome("failed", ending["message"], self._logText()))
@@ -338,10 +340,9 @@ class Run:
             self._finish(Outcome("failed", endedWithoutResult(exitCode, ending), self._logText()))
 
     def _collect(self) -> None:
-        try:
-            self._lastStep = next(self._steps)
-        except StopIteration:
-            self._finish(Outcome("done", "", self._logText(), self._lastStep))
+        value = next(self._steps)
+        if value is not None:  # the scene holds it: nobody can cancel between this and its end
+            self._finish(Outcome("done", "", self._logText(), value))
 
     def _finish(self, outcome: Outcome) -> None:
         close = getattr(self._steps, "close", None)

@@ -4,11 +4,11 @@ Run it with Slicer (arguments of Slicer come before --python-script)::
 
     Slicer --no-splash --no-main-window --python-script .../TumorQueryModule/batch.py --cohort FILE.csv --out DIR
 
-The cohort file is that of `tumorquery cohort`: a row for each patient with the columns patient, t1gd and, as far as
-they apply, flair, t1, segmentation, core, whole, labels, brain_mask; paths are relative to it. For every patient the
-folder DIR/PATIENT gets PATIENT.mrb, density.nrrd and result.json, and DIR/summary.csv says what became of each, as
-`tumorquery cohort` does. The exit status is 0 when all patients are done, 1 when one failed or took too long, 2 when
-the call is wrong or Python packages are missing: nobody is asked whether to install them.
+The cohort file is that of `tumorquery cohort`, read and judged by the library as it is there. For every patient the
+folder DIR/PATIENT gets the files of the result and the scene PATIENT.mrb, and DIR/summary.csv says what became of each,
+as `tumorquery cohort` does; files that no run wrote are not replaced. The exit status is 0 when all patients are done,
+1 when one failed or took too long, 2 when the call is wrong or Python packages are missing: nobody is asked whether to
+install them.
 """
 
 import argparse
@@ -26,8 +26,9 @@ def main(arguments: list[str]) -> int:
     :return: the exit status.
     """
     import TumorQuery
+    from TumorQueryModule.Choices import checkMethod
     from TumorQueryModule.Dependencies import DependencyError
-    from TumorQueryModule.Jobs import Method
+    from TumorQueryModule.Jobs import Method, absoluteDatabase
     from TumorQueryModule.Logic import RunError
 
     parser = argparse.ArgumentParser(prog="batch.py", description="Infer tumor cell densities of many patients.")
@@ -48,131 +49,94 @@ def main(arguments: list[str]) -> int:
         if logic.missingRequirements() and slicer.app.testingEnabled():
             print("Skipped: Python packages are missing, and in a test of Slicer's nothing is installed.")
             return 0
+        method = Method(
+            database=absoluteDatabase(options.database),
+            strategy=options.strategy,
+            registration=options.registration,
+            refine=options.refine,
+            foci=options.foci,
+            top=options.top,
+        )
+        checkMethod(method)
         logic.ensureRequirements(options.strategy)
-        cases = sampleCases() if options.sample else cohortCases(options.cohort)
+        rows = rowsOf(options.cohort, options.out)
     except SystemExit as error:  # argparse has said what is wrong
         return int(error.code or 0)
     except (ValueError, DependencyError) as error:
         print(error, file=sys.stderr)
         return 2
-    from TumorQueryLib.cohort import failed_row, summary_row, write_summary
+    from TumorQueryLib.cohort import SUMMARY_FILE, failed_row, summary_row, write_summary
 
-    options.out.mkdir(parents=True, exist_ok=True)
-    rows = []
-    for name, files in cases:
+    summary = []
+    for row in rows:
         slicer.mrmlScene.Clear()
         try:
-            rows.append(summary_row(name, inferAndSave(name, files, options)))
+            summary.append(
+                summary_row(row.patient, inferAndSave(row, options.out / row.patient, method, options.timeout))
+            )
         except (ValueError, TimeoutError, RunError) as error:
             traceback.print_exc()
-            rows.append(failed_row(name, getattr(error, "message", str(error))))
+            summary.append(failed_row(row.patient, getattr(error, "message", str(error))))
         except Exception as error:  # one patient never stops the rest
             traceback.print_exc()
-            rows.append(failed_row(name, f"defect: {type(error).__name__}: {error}"))
-        print(f"{name}: {rows[-1]['status']} {rows[-1]['error']}", flush=True)
-        write_summary(rows, options.out / "summary.csv")
+            summary.append(failed_row(row.patient, f"defect: {type(error).__name__}: {error}"))
+        print(f"{row.patient}: {summary[-1]['status']} {summary[-1]['error']}", flush=True)
+        write_summary(summary, options.out / SUMMARY_FILE)
     slicer.mrmlScene.Clear()
-    return 0 if all(row["status"] == "done" for row in rows) else 1
+    return 0 if all(row["status"] == "done" for row in summary) else 1
 
 
-def cohortCases(path: Path) -> list[tuple[str, dict[str, str] | None]]:
-    """Name and files of every patient of a cohort file.
+def rowsOf(cohort: Path | None, out: Path) -> list[Any]:
+    """The patients as the library's `CohortRow`, by absolute paths; the sample case without a cohort file.
 
-    :raises ValueError: when it cannot be read; the text says why.
+    The folder of the results is made.
+
+    :raises ValueError: when the file cannot be read or the folder cannot be used; the text says why.
     """
-    from TumorQueryModule import Dependencies
+    from TumorQueryModule import Dependencies, SampleCase
 
     Dependencies.importLibrary()
     from TumorQueryLib.base.errors import TumorQueryError
-    from TumorQueryLib.inputs.cohort_file import read_cohort
+    from TumorQueryLib.base.files import output_errors
+    from TumorQueryLib.cohort import SUMMARY_FILE, refuse_foreign_summary
+    from TumorQueryLib.inputs.cohort_file import CohortRow, read_cohort
 
+    sample = SampleCase.sampleFiles()
     try:
-        return [(row.patient, row.files) for row in read_cohort(path)]
+        rows = [CohortRow("sample", sample)] if cohort is None else read_cohort(cohort.absolute())
+        refuse_foreign_summary(out / SUMMARY_FILE, Path(sample["t1gd"]) if cohort is None else cohort)
+        with output_errors(out):
+            out.mkdir(parents=True, exist_ok=True)
     except TumorQueryError as error:
         raise ValueError(str(error)) from error
+    return rows
 
 
-def sampleCases() -> list[tuple[str, dict[str, str] | None]]:
-    """The sample case, which has no files of its own."""
-    return [("sample", None)]
-
-
-def loadPatient(files: dict[str, str] | None) -> dict[str, Any]:
-    """Load a patient's files into the scene.
-
-    :return: arguments of `TumorQueryLogic.run`.
-    """
-    import TumorQuery
-
-    if files is None:
-        nodes = TumorQuery.TumorQueryLogic().loadSample()
-        return {
-            "t1gdNode": nodes["t1gd"],
-            "flairNode": nodes["flair"],
-            "segmentationNode": nodes["segmentation"],
-        }
-    if "study" in files:
-        raise ValueError(
-            "A patient with a DICOM study is run by 'tumorquery cohort', or loaded from Slicer's database."
-        )
-    arguments: dict[str, Any] = {"labels": files.get("labels")}
-    for role in ("t1gd", "flair", "t1"):
-        if role in files:
-            arguments[f"{role}Node"] = slicer.util.loadVolume(files[role], {"show": False})
-    if "brain_mask" in files:
-        arguments["brainMaskNode"] = slicer.util.loadLabelVolume(files["brain_mask"], {"show": False})
-    if "segmentation" not in files:
-        arguments["segmentationNode"] = segmentationOfMasks(files)
-        arguments["coreSegmentIDs"] = ("core",) if "core" in files else ()
-        arguments["wholeSegmentIDs"] = ("whole",)
-    elif files["segmentation"].endswith((".seg.nrrd", ".seg.nhdr")):
-        arguments["segmentationNode"] = slicer.util.loadSegmentation(files["segmentation"])
-    else:
-        arguments["segmentationNode"] = slicer.util.loadLabelVolume(files["segmentation"], {"show": False})
-    return arguments
-
-
-def segmentationOfMasks(files: dict[str, str]) -> Any:
-    """A segmentation node with the segments "core" and "whole" from two mask files."""
-    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "Segmentation")
-    for region in ("core", "whole"):
-        if region not in files:
-            continue
-        mask = slicer.util.loadLabelVolume(files[region], {"show": False})
-        node.GetSegmentation().AddEmptySegment(region, region)
-        values = (slicer.util.arrayFromVolume(mask) > 0).astype("uint8")
-        slicer.util.updateSegmentBinaryLabelmapFromArray(values, node, region, mask)
-        slicer.mrmlScene.RemoveNode(mask)
-    return node
-
-
-def inferAndSave(name: str, files: dict[str, str] | None, options: argparse.Namespace) -> dict[str, Any]:
+def inferAndSave(row: Any, folder: Path, method: Any, timeout: float | None) -> dict[str, Any]:
     """Infer one patient and save the scene.
 
     :return: the content of result.json.
+    :raises ValueError: when a scene of that name is there and no run's result.
     """
     import TumorQuery
+    from TumorQueryLib.results.folder import remove_leftovers, written_by_a_run
     from TumorQueryModule import Overlay
-    from TumorQueryModule.PatientNodes import writeVolume
 
-    arguments = loadPatient(files)
-    result = TumorQuery.TumorQueryLogic().run(
-        **arguments,
-        database=options.database,
-        strategy=options.strategy,
-        registration=options.registration,
-        refine=options.refine,
-        foci=options.foci,
-        top=options.top,
-        timeout=options.timeout,
-    )
-    Overlay.showInSliceViews(arguments["t1gdNode"], result.density, 0.6)
-    folder = options.out / name
-    folder.mkdir(parents=True, exist_ok=True)
-    writeVolume(result.density, folder / "density.nrrd")
-    (folder / "result.json").write_text(result.report.GetText(), encoding="utf-8")
-    if not slicer.util.saveScene(str(folder / f"{name}.mrb")):
-        raise RuntimeError(f"The scene {folder / name}.mrb cannot be written.")
+    scene = folder / f"{row.patient}.mrb"
+    if scene.exists() and not written_by_a_run(folder):
+        raise ValueError(
+            f"The output folder {folder} holds {scene.name} and no result of TumorQuery, and the patient's scene "
+            "would replace it; name another folder, or move that away."
+        )
+    try:
+        result = TumorQuery.TumorQueryLogic().runRow(row, folder, method, timeout)
+    finally:
+        if folder.is_dir():
+            remove_leftovers(folder)  # of a worker that was ended
+    Overlay.showAsOutlines(result.segmentation)
+    Overlay.showInSliceViews(result.t1gd, result.density, 0.6)
+    if not slicer.util.saveScene(str(scene)):
+        raise RuntimeError(f"The scene {scene} cannot be written.")
     return result.content
 
 

@@ -177,6 +177,70 @@ def meanings_of(found: Sequence[int]) -> str:
     return "; ".join(fitting) if fitting else "no known convention has all of them"
 
 
+#: Words of a name, and what they suggest, the first that holds; for names that none of the tables above has whole.
+SUGGESTIVE_WORDS: Mapping[str, frozenset[str]] = {
+    "none": frozenset(
+        {"brain", "skull", "head", "scalp", "skin", "csf", "ventricle", "ventricles", "gray"}
+        | {"grey", "white", "matter", "gm", "wm", "cavity", "resection", "rc", "vessel"}
+        | {"vessels", "air", "background", "cerebellum", "brainstem", "healthy", "normal"}
+    ),
+    "oedema": frozenset({"edema", "oedema", "ed", "peritumoral", "peritumoural", "flair", "snfh", "surrounding"}),
+    "whole": frozenset({"whole", "wt"}),
+    "core": frozenset(
+        {"core", "tc", "necrosis", "necrotic", "ncr", "net", "netc", "et", "enhancing"}
+        | {"nonenhancing", "enhancement", "cyst", "cystic", "contrast"}
+    ),
+    "tumour": frozenset({"tumor", "tumour", "neoplasm", "glioma", "glioblastoma", "gbm", "lesion"}),
+}
+#: Words that take away the word behind them, unless they make one with it ("non-enhancing").
+NEGATIONS = frozenset(["no", "non", "not", "without", "excluding"])
+
+
+def suggested_meaning(name: str) -> str | None:
+    """What a segment's name suggests that it is, for a panel whose user confirms it.
+
+    Reads more than `regions_from_segments` takes for granted, and never otherwise: a name
+    that the tables have whole means what it means there; of others the words are read.
+
+    Parameters
+    ----------
+    name : str
+        As written by whoever segmented: "EnhancingTumor", "Tumor_core", "NCR (1)".
+
+    Returns
+    -------
+    {"core", "oedema", "whole", "tumour", None}
+        The core or a part of it; oedema; the whole tumour; tumour of which the name does
+        not say which part; None for anything else, such as a cavity or "No tumour".
+    """
+    known_as = _meaning_of_name(name)
+    if known_as is not None:
+        return {"part": "core", "none": None}.get(known_as, known_as)
+    said: set[str] = set()
+    negated = False
+    words = _words(name)
+    for word, following in zip(words, [*words[1:], ""]):
+        if word in NEGATIONS:
+            joined = following.startswith("enhanc")
+            said |= {"nonenhancing"} if joined else set()
+            negated = True
+        elif negated:
+            negated = False
+        else:
+            said.add(word)
+    for meaning, known in SUGGESTIVE_WORDS.items():
+        if said & known:
+            return None if meaning == "none" else meaning
+    return None
+
+
+def _words(name: str) -> list[str]:
+    """The words of a name in lower case, split at capitals, digits and signs too."""
+    spaced = re.sub(r"(?<=[A-Z])(?=[A-Z][a-z])", " ", name)
+    spaced = "".join(f" {c}" if before.islower() and c.isupper() else c for before, c in zip(f" {spaced}", spaced))
+    return re.findall(r"[^\W\d_]+", _plain(spaced))
+
+
 def regions_from_label_map(array: NDArray, labels: str | None) -> Regions:
     """Core and whole tumour of a label map.
 

@@ -5,6 +5,7 @@ Every row names the source file that it was read from. Of Qt's own classes PySid
 
 import ast
 import csv
+import functools
 from dataclasses import dataclass, field
 from pathlib import Path
 from xml.etree import ElementTree
@@ -34,6 +35,7 @@ RETURNED = {
     ("qSlicerLayoutManager", "sliceWidget"): "qMRMLSliceWidget",
     ("qSlicerLayoutManager", "threeDWidget"): "qMRMLThreeDWidget",
     ("qMRMLThreeDWidget", "threeDView"): "qMRMLThreeDView",
+    ("qMRMLNodeComboBox", "sortFilterProxyModel"): "qMRMLSortFilterProxyModel",
 }
 PYTHON_MODULES = {"slicer.util", "slicer.packaging", "slicer.i18n", "SampleData"}
 
@@ -95,12 +97,18 @@ def qt_class(name):
     return next((getattr(module, name) for module in QT_MODULES if hasattr(module, name)), None)
 
 
+@functools.cache
+def kept_subclass(cls):
+    """A class below one of Qt's: what its own knows of itself goes with the first object that is asked for it."""
+    return type(cls.__name__, (cls,), {})
+
+
 def qt_kinds(class_name, name):
     """What an attribute of one of Qt's own classes is."""
     cls = qt_class(class_name)
     if cls is None:
         return set()
-    meta = getattr(cls, "staticMetaObject", None)
+    meta = kept_subclass(cls).staticMetaObject if issubclass(cls, QtCore.QObject) else None
     found = set()
     if meta is not None:
         signatures = {

@@ -67,6 +67,21 @@ class qMRMLWidget(QtWidgets.QWidget):
 
 
 @stand_in
+class qMRMLSortFilterProxyModel(QtCore.QObject):
+    """What a node selector leaves out, beside its own settings."""
+
+    def __init__(self, parent):
+        super().__init__(parent)
+        self._hidden = []
+
+    def _hide(self, node_ids):
+        self._hidden = list(node_ids)
+        self.parent()._list_nodes()
+
+    hiddenNodeIDs = Property("QStringList", lambda self: tuple(self._hidden), lambda self, value: self._hide(value))
+
+
+@stand_in
 class qMRMLNodeComboBox(QtWidgets.QWidget):
     """Lists the nodes of some classes. A node that is added later is not selected by itself."""
 
@@ -94,6 +109,7 @@ class qMRMLNodeComboBox(QtWidgets.QWidget):
         self._current_id = ""
         self._listed_ids = []
         self._attributes = []
+        self._proxy = qMRMLSortFilterProxyModel(self)
         self._observations = Observations(self)
         self._settings = {
             "nodeTypes": [],
@@ -158,6 +174,9 @@ class qMRMLNodeComboBox(QtWidgets.QWidget):
         if requested:
             self._select(requested)
 
+    def sortFilterProxyModel(self):
+        return self._proxy
+
     def addAttribute(self, node_type, name, value=None):
         self._attributes.append((node_type, name, None if value is None else str(value)))
         self._list_nodes()
@@ -215,6 +234,8 @@ class qMRMLNodeComboBox(QtWidgets.QWidget):
         else:
             wanted = class_name in settings["nodeTypes"]
         if not wanted or (node.GetHideFromEditors() and not settings["showHidden"]):
+            return False
+        if node.GetID() in self._proxy.hiddenNodeIDs:
             return False
         for node_type, name, value in self._attributes:
             if node.IsA(node_type):
