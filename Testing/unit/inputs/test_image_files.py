@@ -157,13 +157,17 @@ def test_a_single_dicom_slice_and_a_folder_without_images_are_refused(voxels, tm
         read_image_file(tmp_path / "none", "T1Gd")
 
 
-def test_nifti_in_metres_is_read_in_millimetres(voxels, tmp_path):
-    image = nibabel.Nifti1Image(voxels, np.diag([0.001, 0.001, 0.002, 1.0]))
-    image.header.set_xyzt_units("meter")
+@pytest.mark.parametrize("time", ["unknown", "sec"])
+def test_nifti_in_metres_is_read_in_millimetres(voxels, tmp_path, time):
+    """The unit of time shares a byte with that of space."""
+    image = nibabel.Nifti1Image(voxels, None)
+    for place in (image.set_qform, image.set_sform):
+        place(np.diag([0.001, 0.001, 0.002, 1.0]), 1)
+    image.header.set_xyzt_units("meter", time)
     nibabel.save(image, tmp_path / "metres.nii.gz")
-    assert_voxels_in_place(
-        read_image_file(tmp_path / "metres.nii.gz", "T1Gd").volume, voxels, np.diag([1.0, 1.0, 2.0, 1.0])
-    )
+    file = read_image_file(tmp_path / "metres.nii.gz", "T1Gd")
+    assert_voxels_in_place(file.volume, voxels, np.diag([1.0, 1.0, 2.0, 1.0]))
+    assert not any("two places" in warning for warning in file.warnings)
 
 
 @pytest.mark.parametrize(("scale", "unit"), [(0.001, "mm"), (1.0, "meter")])
