@@ -193,6 +193,19 @@ def test_a_fourth_dimension_of_one_in_nrrd_is_dropped(voxels, tmp_path):
     np.testing.assert_array_equal(volume.array, voxels)
 
 
+def test_a_series_of_volumes_that_itk_writes_as_nrrd(voxels, tmp_path):
+    """Its space has four dimensions."""
+    for count in (1, 2):
+        image = sitk.JoinSeries([sitk.GetImageFromArray(voxels.transpose(2, 1, 0))] * count)
+        image.SetOrigin((4.0, 5.0, 6.0, 0.0))
+        sitk.WriteImage(image, str(tmp_path / f"{count}.nrrd"))
+    volume = read_image_file(tmp_path / "1.nrrd", "T1Gd").volume
+    np.testing.assert_array_equal(volume.array, voxels)
+    np.testing.assert_allclose(volume.grid.affine[:3, 3], (-4.0, -5.0, 6.0))
+    with pytest.raises(InputError, match="2 volumes in one file"):
+        read_image_file(tmp_path / "2.nrrd", "T1Gd")
+
+
 def test_only_a_mask_may_be_as_small_as_a_tumour(tmp_path):
     """An image of 6 x 6 x 6 voxels is none of a head, unless it is said to be a mask."""
     write_nifti(np.ones((6, 6, 6), np.uint8), np.eye(4), tmp_path / "small.nii.gz")
