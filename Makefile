@@ -22,8 +22,10 @@ OUT ?= demo
 N ?= 300
 JOBS ?= 2
 SHARE ?= 1
-# Files of tests, two at a time; TOGETHER= one after the other.
-TOGETHER ?= --numprocesses 2 --dist loadfile
+# Two tests at a time; TOGETHER= one after the other.
+TOGETHER ?= --numprocesses 2 --dist worksteal
+# Of Qt's and VTK's tests whole files, since what a file began with stays in its process.
+SLICER_TOGETHER = $(TOGETHER:worksteal=loadfile)
 KILLS = $(if $(filter file,$(origin N)),100,$(N))
 
 .PHONY: setup demo test test-fast test-thorough fuzz kills soak lint mutate bench clean
@@ -52,13 +54,13 @@ test: $(VENV)/installed-test lint
 	sh scripts/install_rendering_libraries.sh
 	$(BIN)/coverage erase
 	$(BIN)/coverage run -m pytest $(TOGETHER) Testing/unit
-	$(BIN)/python -m pytest Testing/slicer
+	$(BIN)/python -m pytest $(SLICER_TOGETHER) Testing/slicer
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 
 test-fast: $(VENV)/installed-test
 	$(BIN)/python -m pytest $(TOGETHER) -m "not slow" Testing/unit
-	$(BIN)/python -m pytest -m "not slow" Testing/slicer
+	$(BIN)/python -m pytest $(SLICER_TOGETHER) -m "not slow" Testing/slicer
 
 test-thorough: $(VENV)/installed-test
 	TUMORQUERY_HYPOTHESIS=thorough $(BIN)/python -m pytest $(TOGETHER) $$(grep -rl '^@given' Testing/unit)
