@@ -123,6 +123,7 @@ def make_parser() -> Parser:
 
     demo = commands.add_parser("demo", help="run the inference on the bundled sample case")
     demo.add_argument("--out", type=Path, default=Path("demo"), metavar="DIR", help="folder of the results (demo)")
+    demo.add_argument("--head", action="store_true", help="with a head painted around the sample: images with skull")
     demo.set_defaults(run=run_demo)
 
     infer = commands.add_parser("infer", help="infer the cell density of a patient")
@@ -478,11 +479,15 @@ def print_summary(result: Result, out: Path) -> None:
 
 def run_demo(options: argparse.Namespace) -> None:
     """`tumorquery demo`: the sample case, whose true density is known."""
+    import tempfile
+
     from TumorQueryLib.jobs import infer_files
+    from TumorQueryLib.studies.painted_head import sample_with_head
     from TumorQueryLib.studies.sample import compare_with_truth, sample_files
 
-    with progress_bar() as progress:
-        result = infer_files(sample_files(), Method(), options.out, progress=progress)
+    with tempfile.TemporaryDirectory(prefix="tumorquery-demo-") as folder, progress_bar() as progress:
+        files = sample_with_head(Path(folder)) if options.head else sample_files()
+        result = infer_files(files, Method(), options.out, progress=progress)
     print_summary(result, options.out)
     say("The sample's tumour was simulated in another brain, so the truth is known:")
     for line in compare_with_truth(result):

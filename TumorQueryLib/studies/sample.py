@@ -109,16 +109,23 @@ def density_agreement(
 def compare_with_truth(result: Result) -> list[str]:
     """Sentences that say how close the chosen estimate of the sample comes to its truth.
 
+    The result may be on a larger grid, as that of the sample in a painted head.
+
     Raises
     ------
     InputError
         When the result is not of the sample case.
     """
     truth = load_truth()
-    if not result.density.grid.matches(truth.density.grid):
+    density, known = result.density, truth.density.grid
+    first = np.rint(density.grid.to_index(known.to_ras((0, 0, 0)))).astype(int)
+    last = first + known.shape
+    within = (first >= 0).all() and (last <= density.grid.shape).all()
+    if not within or not density.grid.cropped(first, last).matches(known):
         raise InputError("This result is not of the sample case, so there is no truth to compare it with.")
-    brain = result.patient.t1gd.array > 0
-    figures = density_agreement(result.density.array, truth.density.array, brain)
+    shown = density.array[tuple(slice(a, b) for a, b in zip(first.tolist(), last.tolist()))]
+    brain = read_volume(sample_files()["t1gd"]).array > 0
+    figures = density_agreement(shown, truth.density.array, brain)
     estimate = result.estimate
     parameters = estimate.parameters[0]
     seed = estimate.anatomy.point_in_patient(parameters.seed)

@@ -5,8 +5,10 @@ import pytest
 from made_up_results import MATCHED, REFINED, made_up_result
 
 from TumorQueryLib.anatomy.anatomy import Anatomy
+from TumorQueryLib.base.errors import InputError
 from TumorQueryLib.cli import print_summary
 from TumorQueryLib.cohort import SUMMARY_COLUMNS, summary_row
+from TumorQueryLib.geometry.grid import Volume
 from TumorQueryLib.inputs.patient import Patient
 from TumorQueryLib.studies.sample import compare_with_truth, load_truth, sample_files
 
@@ -113,6 +115,23 @@ def test_the_demo_compares_the_chosen_estimate_with_the_truth(sample_result, cho
     assert said[2] == f"seed: {distance:.1f} mm from the true one"
     assert said[3].startswith(f"infiltration length: {expected.infiltration_length:.2f} mm,")
     assert said[4].startswith(f"rho T: {expected.rho_t:.2f},")
+
+
+@pytest.mark.slow
+def test_the_demo_compares_on_the_sample_s_own_grid(sample_result):
+    """In a painted head the images are larger; the figures are those of the sample all the same."""
+    import dataclasses
+
+    image = sample_result.patient.t1gd
+    grown = image.grid.cropped((-4, -7, -3), np.add(image.grid.shape, (5, 2, 6)))
+    larger = Volume(np.pad(image.array, ((4, 5), (7, 2), (3, 6))), grown)
+    patient = dataclasses.replace(sample_result.patient, t1gd=larger)
+    assert compare_with_truth(made_up_result(patient)) == compare_with_truth(sample_result)
+    moved = dataclasses.replace(
+        patient, t1gd=Volume(larger.array, grown.cropped((9, 0, 0), np.add(grown.shape, (9, 0, 0))))
+    )
+    with pytest.raises(InputError, match="not of the sample case"):
+        compare_with_truth(made_up_result(moved))
 
 
 def test_lengths_of_the_atlas_are_scaled_to_the_patient(synthetic_patient):
