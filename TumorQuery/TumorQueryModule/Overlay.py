@@ -20,6 +20,14 @@ CONTROL_COLORS = ((0.27, 0.05, 0.55), (0.72, 0.13, 0.46), (0.96, 0.48, 0.20), (0
 #: Color and opacity in 3D of the segments of the result, by region.
 SEGMENT_DISPLAY = {"whole": ((0.35, 0.85, 1.0), 0.3), "core": ((1.0, 0.3, 0.3), 0.7)}
 
+#: The segment of an extracted brain: its ID, the color of Slicer's general anatomy, and its terminology entry.
+BRAIN_SEGMENT = "brain"
+BRAIN_COLOR = (0.98, 0.98, 0.88)
+BRAIN_TERMINOLOGY = (
+    "Segmentation category and type - 3D Slicer General Anatomy list~SCT^123037004^Anatomical Structure"
+    "~SCT^12738006^Brain~^^~Anatomic codes - DICOM master list~^^~^^"
+)
+
 
 def densityColorTable() -> Any:
     """The color table of densities; made on first use, saved with the scene."""
@@ -110,6 +118,25 @@ def setIsolines(segmentationNode: Any, densityNode: Any, thresholds: dict[str, f
             segmentationNode.GetDisplayNode().SetSegmentVisibility2DFill(region, False)
             segmentationNode.GetDisplayNode().SetSegmentOpacity3D(region, opacity)
         logic.SetBinaryLabelmapToSegment(masks[region], segmentationNode, region, logic.MODE_REPLACE)
+
+
+def setBrain(segmentationNode: Any, t1gdNode: Any, mask: Any) -> None:
+    """Put a brain into a segmentation, as one segment with its outline shown.
+
+    :param mask: the brain as an oriented image; segmentation and image are under one parent transform.
+    """
+    logic = slicer.modules.segmentations.logic()
+    segmentation = segmentationNode.GetSegmentation()
+    segmentationNode.SetReferenceImageGeometryParameterFromVolumeNode(t1gdNode)
+    segmentationNode.CreateDefaultDisplayNodes()
+    segmentation.RemoveRepresentation("Closed surface")  # that of another brain
+    if segmentation.GetSegment(BRAIN_SEGMENT) is None:
+        segmentation.AddEmptySegment(BRAIN_SEGMENT, _("brain"), BRAIN_COLOR)
+        segment = segmentation.GetSegment(BRAIN_SEGMENT)
+        segment.SetTag(segment.GetTerminologyEntryTagName(), BRAIN_TERMINOLOGY)
+        segmentationNode.GetDisplayNode().SetSegmentVisibility2DFill(BRAIN_SEGMENT, False)
+        segmentationNode.GetDisplayNode().SetVisibility3D(False)
+    logic.SetBinaryLabelmapToSegment(mask, segmentationNode, BRAIN_SEGMENT, logic.MODE_REPLACE)
 
 
 def showAsOutlines(segmentationNode: Any) -> None:

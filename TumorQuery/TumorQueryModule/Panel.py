@@ -18,9 +18,11 @@ from TumorQueryModule.Dependencies import DependencyError
 from TumorQueryModule.Jobs import BUNDLED_DATABASE, BuildJob, InferJob, InfoJob, MatchJob
 from TumorQueryModule.Logic import Logic
 from TumorQueryModule.PatientNodes import (
+    BRAIN_ROLE,
     FLAIR_PATTERN,
     T1GD_PATTERN,
     PatientNodes,
+    isRefused,
     isResult,
     leftOut,
     segmentNames,
@@ -182,15 +184,10 @@ class Panel(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def _hideResults(self, caller: Any = None, event: Any = None) -> None:
         """Offer no node of a result as an input; an ID that a removed one had may be a patient's next."""
         ui = self.ui
-        hidden = [node.GetID() for node in slicer.util.getNodesByClass("vtkMRMLDisplayableNode") if isResult(node)]
-        for selector in (
-            ui.t1gdSelector,
-            ui.flairSelector,
-            ui.t1Selector,
-            ui.brainMaskSelector,
-            ui.segmentationSelector,
-        ):
-            model = selector.sortFilterProxyModel()
+        results = [node for node in slicer.util.getNodesByClass("vtkMRMLDisplayableNode") if isResult(node)]
+        for name in ("t1gd", "flair", "t1", "brainMask", "segmentation"):
+            hidden = [node.GetID() for node in results if isRefused(node, name)]
+            model = getattr(ui, f"{name}Selector").sortFilterProxyModel()
             if list(model.hiddenNodeIDs) != hidden:
                 model.hiddenNodeIDs = hidden
 
@@ -531,11 +528,15 @@ class Panel(ScriptedLoadableModuleWidget, VTKObservationMixin):
             return
         previous = self._previousResult()
         names = nodeNames(parameters.outputName.strip() or parameters.t1gdVolume.GetName())
+        brain = names.pop(BRAIN_ROLE)
         if previous.density is None:
             text = _("A run adds to the scene: {names}.")
         else:
             text = _("A run replaces what the scene holds of the result before it: {names}.")
-        self.ui.outputsLabel.text = text.format(names=", ".join(names.values()))
+        text = text.format(names=", ".join(names.values()))
+        if not parameters.brainMask:
+            text += " " + _("Where the image shows the skull also: {name}.").format(name=brain)
+        self.ui.outputsLabel.text = text
 
     def _updateChecks(self) -> None:
         """A check mark, or a sentence, at every input."""
@@ -574,8 +575,10 @@ class Panel(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.ui.labelConventionLabel.visible = patient.isLabelMap
         self.ui.labelConventionComboBox.visible = patient.isLabelMap
         self.ui.noSegmentationLabel.visible = patient.segmentation is None
-        self.ui.strategyOptionsHintLabel.text = missing.get("strategyOptions", "")
-        self.ui.strategyOptionsHintLabel.visible = "strategyOptions" in missing
+        for name in ("strategyOptions", "segmentationOn"):
+            hint = getattr(self.ui, f"{name}HintLabel")
+            hint.text = missing.get(name, "")
+            hint.visible = name in missing
 
     def _updateButtons(self) -> None:
         ui, state = self.ui, self._run.state
