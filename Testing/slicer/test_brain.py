@@ -22,7 +22,7 @@ def test_an_extracted_brain_comes_back_as_a_segment(panel, take):
     assert (segment.GetName(), codeOf(segment)) == ("brain", "SCT 12738006")
     assert suggestSegments(nodes.brain) == ((), ())
     display = nodes.brain.GetDisplayNode()
-    assert not display.GetSegmentVisibility2DFill("brain")  # it would hide the image
+    assert not display.GetVisibility2DFill()  # it would hide the image
     assert display.GetSegmentVisibility2DOutline("brain")
     assert "T1Gd brain" in panel.ui.resultSummaryLabel.text
 

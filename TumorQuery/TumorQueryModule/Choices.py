@@ -180,6 +180,8 @@ class TumorQueryParameterNode:
     t1gdVolume: vtkMRMLScalarVolumeNode
     flairVolume: vtkMRMLScalarVolumeNode
     t1Volume: vtkMRMLScalarVolumeNode
+    #: Only for a segmentation by another extension; no run needs it.
+    t2Volume: vtkMRMLScalarVolumeNode
     brainMask: Union[vtkMRMLSegmentationNode, vtkMRMLLabelMapVolumeNode, None]  # noqa: UP007  (read at run time)
     segmentation: Union[vtkMRMLSegmentationNode, vtkMRMLLabelMapVolumeNode, None]  # noqa: UP007
     coreSegmentIDs: list[str]

@@ -14,6 +14,7 @@ from TumorQueryModule.Choices import TumorQueryParameterNode, checkMethod
 from TumorQueryModule.Jobs import InferJob, Method, RowJob, absoluteDatabase
 from TumorQueryModule.PatientNodes import PatientNodes, suggestSegments
 from TumorQueryModule.ResultNodes import ResultNodes
+from TumorQueryModule.Studies import studyWarning
 from TumorQueryModule.Worker import (
     POLL_INTERVAL,
     Outcome,
@@ -179,6 +180,9 @@ class Logic(ScriptedLoadableModuleLogic):
             align=align,
         )
         checkMethod(method)
+        warning = studyWarning(patient.nodes)
+        if warning:
+            logging.warning(warning)
         self.ensureRequirements(strategy)
         nodes = self.runAndWait(InferJob(patient, method), timeout, progress)
         self._take(patient, method, nodes)

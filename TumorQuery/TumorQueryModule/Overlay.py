@@ -131,12 +131,19 @@ def setBrain(segmentationNode: Any, t1gdNode: Any, mask: Any) -> None:
     segmentationNode.CreateDefaultDisplayNodes()
     segmentation.RemoveRepresentation("Closed surface")  # that of another brain
     if segmentation.GetSegment(BRAIN_SEGMENT) is None:
+        segmentation.RemoveAllSegments()  # of another tool's brain
         segmentation.AddEmptySegment(BRAIN_SEGMENT, _("brain"), BRAIN_COLOR)
         segment = segmentation.GetSegment(BRAIN_SEGMENT)
         segment.SetTag(segment.GetTerminologyEntryTagName(), BRAIN_TERMINOLOGY)
-        segmentationNode.GetDisplayNode().SetSegmentVisibility2DFill(BRAIN_SEGMENT, False)
-        segmentationNode.GetDisplayNode().SetVisibility3D(False)
+        showBrainAsOutline(segmentationNode)
     logic.SetBinaryLabelmapToSegment(mask, segmentationNode, BRAIN_SEGMENT, logic.MODE_REPLACE)
+
+
+def showBrainAsOutline(segmentationNode: Any) -> None:
+    """Show a brain by its outline in slices, which hides nothing of the image."""
+    segmentationNode.CreateDefaultDisplayNodes()
+    segmentationNode.GetDisplayNode().SetVisibility2DFill(False)
+    segmentationNode.GetDisplayNode().SetVisibility3D(False)
 
 
 def showAsOutlines(segmentationNode: Any) -> None:

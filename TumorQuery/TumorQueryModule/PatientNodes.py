@@ -105,6 +105,15 @@ class PatientNodes:
             )
         return missing | {name: resultSentence(node) for name, node in results.items()}
 
+    def writeBrainMask(self, folder: Path) -> str:
+        """Write the brain mask in the T1Gd image's own frame; returns the path of the file."""
+        brain = self.brainMask
+        if brain.IsA("vtkMRMLSegmentationNode"):
+            brain = maskOfSegments(brain, segmentIDs(brain), self.t1gd)
+        else:
+            brain = inFrameOf(brain, self.t1gd)
+        return writeVolume(brain, folder / "brain_mask.nrrd")
+
     def _missingOfBrainMask(self) -> dict[str, str]:
         brain = self.brainMask
         if brain is None:
@@ -132,12 +141,7 @@ class PatientNodes:
                 arguments[role] = writeVolume(inFrameOf(node, self.t1gd), folder / f"{role}.nrrd")
                 yield arguments
         if self.brainMask is not None:
-            brain = self.brainMask
-            if brain.IsA("vtkMRMLSegmentationNode"):
-                brain = maskOfSegments(brain, segmentIDs(brain), self.t1gd)
-            else:
-                brain = inFrameOf(brain, self.t1gd)
-            arguments["brain_mask"] = writeVolume(brain, folder / "brain_mask.nrrd")
+            arguments["brain_mask"] = self.writeBrainMask(folder)
             yield arguments
         if self.isLabelMap:
             labels = inFrameOf(self.segmentation, self.t1gd)
@@ -262,6 +266,7 @@ def resultSentence(node: Any) -> str:
 #: In names of T1 images with contrast ("T1Gd", "t1ce", "BraTS-00001-t1c", "T1 +C"), and of FLAIR images ("t2f").
 T1GD_PATTERN = r"\bt1w?i? ?(gd|gad\w*|c|ce|km|post|post ?contrast|contrast|\+ ?(c|gd|km)?)(?![a-z])|\bgado?\b"
 FLAIR_PATTERN = r"flair|\bt2f\b"
+T2_PATTERN = r"^(?!.*(flair|t2f)).*\bt2w?i?\b"
 
 
 def volumeOfName(pattern: str) -> Any:

@@ -210,7 +210,7 @@ def loadResult(
     keepDensities(nodes, kept, names["density"], added)
     showDensity(nodes, chosen)
     if brain is None:
-        nodes.brain = previous.brain  # perhaps the mask that was given; a later extraction updates it
+        nodes.brain = stillThere(previous.brain)  # perhaps the mask that was given; a later extraction updates it
     else:
         Overlay.setBrain(nodes.brain, patient.t1gd, brain)
     yield nodes
@@ -223,11 +223,22 @@ def makeNodes(previous: ResultNodes, names: dict[str, str], added: list[Any]) ->
     """
     nodes = ResultNodes()
     for role, name in names.items():
-        node = getattr(previous, role)
-        if node is None or node.GetScene() is None:  # removed meanwhile
-            node = addNode(NODE_CLASSES[role], name, role, added)
+        node = stillThere(getattr(previous, role)) or addNode(NODE_CLASSES[role], name, role, added)
         setattr(nodes, role, node)
     return nodes
+
+
+def stillThere(node: Any) -> Any:
+    """A node; None where it was removed from the scene meanwhile."""
+    return None if node is None or node.GetScene() is None else node
+
+
+def brainNode(previous: Any, t1gd: Any, name: str) -> Any:
+    """The segmentation that an extracted brain goes into, beside the T1Gd image: the previous one, or a new one."""
+    added: list[Any] = []
+    node = stillThere(previous) or addNode(NODE_CLASSES[BRAIN_ROLE], name, BRAIN_ROLE, added)
+    placeNodes(ResultNodes(brain=node), t1gd, {BRAIN_ROLE: name}, added)
+    return node
 
 
 def addNode(className: str, name: str, role: str, added: list[Any]) -> Any:
