@@ -105,7 +105,9 @@ def sentences_of_the_library():
     """Every text of the library that speaks of an option of the command line, with the file that holds it."""
     found = []
     for path in sorted((REPOSITORY / "TumorQueryLib").rglob("*.py")):
-        if path.name in ("cli.py", "__main__.py") or "studies" in path.parts:
+        # The panel takes images of the scene: no study's folder and no cohort's.
+        elsewhere = ("cli.py", "__main__.py", "cohort_folder.py", "study.py")
+        if path.name in elsewhere or "studies" in path.parts:
             continue
         tree = ast.parse(path.read_text(encoding="utf-8"))
         passed = {
