@@ -25,12 +25,14 @@ def test_an_extracted_brain_comes_back_as_a_segment(panel, take):
     assert not display.GetVisibility2DFill()  # it would hide the image
     assert display.GetSegmentVisibility2DOutline("brain")
     assert "T1Gd brain" in panel.ui.resultSummaryLabel.text
+    assert "around the brain" in panel.ui.lineKeyLabel.text
 
 
 def test_without_a_skull_there_is_no_brain(panel, take):
     nodes = take(CONTENT)
     assert nodes.brain is None
     assert "brain" not in panel.ui.resultSummaryLabel.text
+    assert "brain" not in panel.ui.lineKeyLabel.text
     assert slicer.util.getNodesByClass("vtkMRMLSegmentationNode")[-1] is nodes.isolines
 
 

@@ -152,14 +152,15 @@ def showAsOutlines(segmentationNode: Any) -> None:
     segmentationNode.GetDisplayNode().SetVisibility2DFill(False)
 
 
-def keyOfLines() -> str:
-    """What the colors of the lines mean, as rich text."""
+def keyOfLines(hasBrain: bool) -> str:
+    """What the colors of the lines mean, as rich text; with an extracted brain also that of its outline."""
     texts = {"whole": _("modeled whole tumor"), "core": _("modeled core")}
     parts = []
     for region, text in texts.items():
         color = "".join(f"{round(255 * channel):02x}" for channel in SEGMENT_DISPLAY[region][0])
         parts.append(f'<span style="color:#{color}; background-color:#202020">&nbsp;&#9473;&#9473;&nbsp;</span> {text}')
-    return _("Lines: {modeled}; the others are your segmentation.").format(modeled=", ".join(parts))
+    text = _("Lines: {modeled}; the others are your segmentation.").format(modeled=", ".join(parts))
+    return f"{text} " + _("The pale line around the brain is what was extracted.") if hasBrain else text
 
 
 def makeSliceNodes() -> list[Any]:

@@ -117,7 +117,6 @@ class Panel(InputTools, ScriptedLoadableModuleWidget, VTKObservationMixin):
         for selector in (ui.coreSegmentsSelector, ui.wholeSegmentsSelector):
             # Its own "Segment:" would stand behind the panel's "Tumor core:".
             slicer.util.findChild(selector, "label_Segment").text = ""
-        ui.lineKeyLabel.text = Overlay.keyOfLines()
 
         self.initializeParameterNode()
 
@@ -635,6 +634,7 @@ class Panel(InputTools, ScriptedLoadableModuleWidget, VTKObservationMixin):
             ui.reportButton.toolTip = _("Show the page with the pictures and figures of the report.")
         else:
             ui.reportButton.toolTip = _("No result yet.")
+        ui.lineKeyLabel.text = Overlay.keyOfLines(result.brain is not None)
         ui.lineKeyLabel.visible = bool(result.isolines and parameters.showOutlines)
         ui.showOutlinesCheckBox.enabled = ui.showSurfacesCheckBox.enabled = result.isolines is not None
         if not hasResult:

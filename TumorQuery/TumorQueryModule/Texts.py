@@ -104,7 +104,6 @@ def inWordsOfThePanel(sentence: str) -> str:
             r"try two \(--foci 2\)",
             _("try two ({choice} under {name})").format(choice=f"'{Foci.Two.label()}'", name=f"'{_('Foci')}'"),
         ),
-        (r"; --no-align leaves all as it is", ""),  # the panel has no such choice
         (r"--labels\b", f"'{_('Labels mean')}'"),
         (
             r"look at brain\.nrrd, and give a corrected one as the brain mask \(--brain-mask\)",
