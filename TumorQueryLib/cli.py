@@ -382,7 +382,9 @@ def run_infer(options: argparse.Namespace) -> None:
 
 def study_to_take_from(options: argparse.Namespace, *, progress: Progress) -> Study:
     """The study of `infer --study`, after saying what is taken from it."""
-    from TumorQueryLib.inputs.dicom.study import choice_as_text, choose_series, read_study
+    from TumorQueryLib.inputs.dicom.choice import choose_series
+    from TumorQueryLib.inputs.dicom.study import read_study
+    from TumorQueryLib.inputs.dicom.study_table import choice_as_text
 
     study = read_study(options.study, progress=part(progress, 0.0, 0.02))
     named = {name: getattr(options, name) for name in ("t1gd", "flair", "t1", "segmentation")}
@@ -394,7 +396,8 @@ def study_to_take_from(options: argparse.Namespace, *, progress: Progress) -> St
 def run_study(options: argparse.Namespace) -> None:
     """`tumorquery study`."""
     from TumorQueryLib.base.files import output_errors, write_json
-    from TumorQueryLib.inputs.dicom.study import describe_study, read_study, study_as_text
+    from TumorQueryLib.inputs.dicom.study import read_study
+    from TumorQueryLib.inputs.dicom.study_table import describe_study, study_as_text
 
     with progress_bar() as progress:
         study = read_study(options.study, progress=progress)

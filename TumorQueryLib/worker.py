@@ -25,7 +25,7 @@ from typing import Any, TextIO
 
 from TumorQueryLib.base.child import remove_job
 from TumorQueryLib.base.errors import Cancelled, InputError, TumorQueryError
-from TumorQueryLib.base.files import moving, parsed_json, unfinished_folders
+from TumorQueryLib.base.files import moving, parsed_json, regular_bytes, unfinished_folders
 
 #: Seconds that a cancelled job has to end by itself.
 GRACE = 2.0
@@ -105,9 +105,9 @@ def read_job(path: str) -> dict[str, Any]:
         When it is not a JSON object with a known command.
     """
     try:
-        job = parsed_json(Path(path).read_text(encoding="utf-8"))
+        job = parsed_json(regular_bytes(path).decode("utf-8"))
     except (OSError, ValueError) as error:
-        raise InputError(f"The job file {path} cannot be read: {error}.") from error
+        raise InputError(f"The job file {path} cannot be read: {getattr(error, 'strerror', None) or error}.") from error
     if not isinstance(job, dict) or job.get("command") not in COMMANDS or not isinstance(job.get("arguments"), dict):
         raise InputError(
             f"The job file {path} must be an object with 'arguments' and a 'command' of {', '.join(COMMANDS)}."

@@ -12,6 +12,9 @@ import pytest
 import SimpleITK as sitk
 from small_world import world_patient, write_patient
 
+from TumorQueryLib.base.errors import InputError
+from TumorQueryLib.worker import read_job
+
 
 def start(job_path, **options):
     return subprocess.Popen(
@@ -184,3 +187,11 @@ def test_printing_never_mixes_with_events(tmp_path):
     assert [event["event"] for event in events_of(ran.stdout)] == ["progress", "result"]
     assert "from Python" in ran.stderr
     assert "from C" in ran.stderr
+
+
+def test_a_pipe_is_no_job_file(tmp_path):
+    """Reading it would wait for ever."""
+    os.mkfifo(tmp_path / "job.json")
+    for path in (tmp_path / "job.json", tmp_path, tmp_path / "none.json"):
+        with pytest.raises(InputError, match=r"job file .* cannot be read: (it is no regular file|No such file)"):
+            read_job(str(path))

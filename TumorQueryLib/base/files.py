@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 import signal
+import stat
 import tempfile
 import threading
 import time
@@ -29,6 +30,19 @@ _LOCK_NAME = ".lock"
 unfinished_folders: set[Path] = set()
 #: Held while finished files move to their places: a process that ends at once waits for it.
 moving = threading.Lock()
+
+
+def regular_bytes(path: str | os.PathLike) -> bytes:
+    """The content of a file; of a pipe or a device, which need not have an end, none is waited for.
+
+    Raises
+    ------
+    OSError
+        When there is no such file, or it is none.
+    """
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        raise OSError(errno.EINVAL, "it is no regular file (a folder, a pipe or a device)")
+    return Path(path).read_bytes()
 
 
 @contextmanager

@@ -107,23 +107,37 @@ def build_database(
     with SideFile.open(path, plan, resume=resume) as side:
         # Another build of the same file may have ended between the question above and the lock.
         finished_by_another = path.exists()
-        missing = [number for number in range(pieces) if number not in side.pieces]
-        if missing and not finished_by_another:
-            report = _report(part(progress, 0.0, 0.95), side, pieces)
-            source = (
-                _grow_in_threads(workers or available_cores(), prior, tissue, missing, report)
-                if dask is None
-                else _grow_on_dask(dask, prior, tissue, missing, report)
-            )
-            for piece in source:
-                side.append(piece)
         if not finished_by_another:
+            _grow_missing(side, prior, tissue, pieces, workers, dask, part(progress, 0.0, 0.95))
             _write(path, attributes, side, pieces, part(progress, 0.95, 1.0))
     side.remove()
     if finished_by_another:
         _check_existing(path, attributes, entries, resume)
     progress(1.0, "The database is finished")
     return path
+
+
+def _grow_missing(
+    side: SideFile,
+    prior: Prior,
+    tissue: Tissue,
+    pieces: int,
+    workers: int | None,
+    dask: str | None,
+    progress: Progress,
+) -> None:
+    """Grow the pieces that the side file does not hold, and add them to it."""
+    missing = [number for number in range(pieces) if number not in side.pieces]
+    if not missing:
+        return
+    report = _report(progress, side, pieces)
+    source = (
+        _grow_in_threads(workers or available_cores(), prior, tissue, missing, report)
+        if dask is None
+        else _grow_on_dask(dask, prior, tissue, missing, report)
+    )
+    for piece in source:
+        side.append(piece)
 
 
 def _grow_piece(prior: Prior, tissue: Tissue, number: int, stopped: Callable[[], bool] = lambda: False) -> Piece:

@@ -105,17 +105,7 @@ def refine(
     InputError
         When there is no match, the whole tumour is empty, or an option is not one of those above.
     """
-    if not ranked:
-        raise InputError("There is no match from which to refine; query the database first.")
-    if foci not in FOCI:
-        raise InputError(f"A tumour is refined with 1 or 2 foci, or auto; not {foci!r}.")
-    if solves < 1:
-        raise InputError(f"A refinement needs a budget of at least one solve, not {solves}.")
-    if not target.whole.any():
-        raise InputError(
-            f"The whole tumour is empty on the grid of the {anatomy.name}, so there is nothing to refine; "
-            "check the registration."
-        )
+    _check_call(ranked, anatomy, target, solves, foci)
     deadline = math.inf if seconds is None else time.monotonic() + seconds
     sides = None if foci == "1" else halves(target, SMALLEST_FOCUS_ML if foci == "auto" else 0.0)
     # The halves of two foci together cost what the whole does.
@@ -141,6 +131,22 @@ def refine(
         stopped=search.stopped,
         two_foci=two_foci,
     )
+
+
+def _check_call(
+    ranked: Sequence[GrowthParameters], anatomy: Anatomy, target: TumorMasks, solves: int, foci: str
+) -> None:
+    if not ranked:
+        raise InputError("There is no match from which to refine; query the database first.")
+    if foci not in FOCI:
+        raise InputError(f"A tumour is refined with 1 or 2 foci, or auto; not {foci!r}.")
+    if solves < 1:
+        raise InputError(f"A refinement needs a budget of at least one solve, not {solves}.")
+    if not target.whole.any():
+        raise InputError(
+            f"The whole tumour is empty on the grid of the {anatomy.name}, so there is nothing to refine; "
+            "check the registration."
+        )
 
 
 def _best_of(search: Search, starts: list[Start], solves: int, proliferation: float) -> GrowthParameters:

@@ -172,6 +172,20 @@ def place_warnings(grid: Grid, role: str, *, said: bool) -> tuple[str, ...]:
     return ()
 
 
+def check_right_angles(directions: NDArray, path: Path, role: str) -> None:
+    """Refuse directions of axes, the columns of a matrix (3, 3) of length 1, that are not at right angles.
+
+    Raises
+    ------
+    InputError
+    """
+    if np.abs(directions.T @ directions - np.eye(3)).max() > 1e-3:
+        raise InputError(
+            f"The {role} file {path} cannot be read: its header describes sheared axes, so resample it to a grid with "
+            "right angles first."
+        )
+
+
 def values_in_voxels(
     data: bytes | bytearray, dtype: np.dtype, shape: tuple[int, int, int], scale: tuple[float, float] = (1.0, 0.0)
 ) -> NDArray:
@@ -244,7 +258,9 @@ def file_beside(header: Path, name: str, role: str) -> Path:
     InputError
         When it is elsewhere, a pattern for many files, or not there.
     """
-    if not name or any(character in name for character in "%@\0") or os.path.isabs(name) or ".." in Path(name).parts:
+    # LIST, in NRRD and MetaImage, stands for names that follow.
+    several = name.split()[:1] == ["LIST"] or any(character in name for character in "%@\0")
+    if not name or several or os.path.isabs(name) or ".." in Path(name).parts:
         raise InputError(
             f"The {role} header {header} names {name[:60]!r} for its voxels; one file beside the header is accepted. "
             "Save the image as one file, such as .nrrd."

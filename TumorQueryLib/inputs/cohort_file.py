@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from TumorQueryLib.base.errors import InputError
+from TumorQueryLib.base.files import regular_bytes
 from TumorQueryLib.inputs.patient import Patient
 
 FILE_COLUMNS = ("t1gd", "flair", "t1", "segmentation", "core", "whole", "brain_mask", "study")
@@ -116,7 +117,7 @@ def read_cohort(path: str | os.PathLike) -> list[CohortRow]:
 def _text(path: Path) -> str:
     """The file's text: UTF-8, or what Excel calls Unicode text."""
     try:
-        data = path.read_bytes()
+        data = regular_bytes(path)
     except OSError as error:
         raise InputError(f"The cohort file {path} cannot be read: {error.strerror or error}.") from error
     except ValueError as error:
@@ -125,26 +126,37 @@ def _text(path: Path) -> str:
         raise InputError(f"The cohort file {path} is a workbook; save it as 'CSV UTF-8'.")
     wide = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     try:
-        return data.decode("utf-16" if wide else "utf-8-sig")
+        text = data.decode("utf-16" if wide else "utf-8-sig")
     except UnicodeDecodeError as error:
         raise InputError(
             f"The cohort file {path} cannot be read: it must be a CSV file in UTF-8 (in Excel: save as 'CSV UTF-8')."
         ) from error
+    if "\0" in text[:2]:
+        raise InputError(
+            f"The cohort file {path} cannot be read: it holds zero bytes, as UTF-16 without its mark does; save it as "
+            "'CSV UTF-8'."
+        )
+    return text
 
 
 def _cells(text: str, path: Path) -> list[tuple[int, list[str]]]:
     """Rows that are not empty, each with the line on which it ends."""
-    first = text.splitlines()[0] if text else ""
+    # Rows of nothing but delimiters may stand before the heading.
+    filler = {*DELIMITERS, '"'}
+    first = next((line for line in text.splitlines() if set("".join(line.split())) - filler), "")
     if first.lower().startswith("sep=") and len(first.strip("\r\n")) <= 5:
         # Excel's own line that names the delimiter.
-        delimiter, skipped = first[4:5] or "\t", 1
+        delimiter, skipped = first[4:5] or "\t", True
     else:
-        delimiter, skipped = max(DELIMITERS, key=lambda one: len(_known(first.split(one)))), 0
+        delimiter, skipped = max(DELIMITERS, key=lambda one: len(_known(first.split(one)))), False
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=delimiter != "\t")
     rows = []
     try:
-        for number, cells in enumerate(reader):
-            if number < skipped or not any(cell.strip() for cell in cells):
+        for cells in reader:
+            if not any(cell.strip() for cell in cells):
+                continue
+            if skipped:
+                skipped = False
                 continue
             for cell in cells:
                 _check_cell(cell, reader.line_num, path)

@@ -18,7 +18,9 @@ from TumorQueryLib.base.errors import InputError, OutputError
 from TumorQueryLib.base.files import made_folder, output_errors, replaced_file
 from TumorQueryLib.base.progress import Progress, no_progress, part
 from TumorQueryLib.inputs.cohort_file import COHORT_FILE, COLUMNS, LONGEST_NAME
-from TumorQueryLib.inputs.dicom.study import Study, choice_as_text, choose_series, read_study
+from TumorQueryLib.inputs.dicom.choice import choose_series
+from TumorQueryLib.inputs.dicom.study import Study, read_study
+from TumorQueryLib.inputs.dicom.study_table import choice_as_text
 
 #: Folders with more files than this are looked through no further.
 MOST_FILES = 500_000

@@ -283,6 +283,11 @@ def regions_from_label_map(array: NDArray, labels: str | None) -> Regions:
             f"Name the convention with labels (--labels): {ACCEPTED_LABELS}."
         )
     core, whole = (_label_numbers(part) for part in (convention.core, convention.whole))
+    if not all(1 <= label <= LARGEST_LABEL for label in whole):
+        raise InputError(
+            f"The labels {labels.strip()} name {next(n for n in whole if not 1 <= n <= LARGEST_LABEL)}; labels of a "
+            f"tumour are whole numbers from 1 to {LARGEST_LABEL}, and 0 is the background."
+        )
     unknown = [label for label in found if convention.meanings and str(label) not in convention.meanings]
     if unknown:
         raise InputError(
@@ -291,7 +296,12 @@ def regions_from_label_map(array: NDArray, labels: str | None) -> Regions:
         )
     if not set(found) & set(whole):
         raise InputError(f"The segmentation holds the labels {listed}, and none of them is tumour by {labels}.")
-    return Regions(np.isin(numbers, core), np.isin(numbers, whole), labels.strip())
+    absent = [] if convention.meanings else sorted(set(whole) - set(found))
+    warnings = [
+        f"The segmentation has no label {', '.join(map(str, absent[:12]))}, which {labels.strip()} names; it holds "
+        f"{listed}. Labels that are not named are left out."
+    ]
+    return Regions(np.isin(numbers, core), np.isin(numbers, whole), labels.strip(), tuple(warnings) if absent else ())
 
 
 def _whole_numbers(array: NDArray) -> NDArray[np.uint8]:

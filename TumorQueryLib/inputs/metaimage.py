@@ -5,6 +5,7 @@ Read here and not by ITK, which a damaged header can crash.
 
 from __future__ import annotations
 
+import re
 import zlib
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from TumorQueryLib.geometry.grid import LPS_FROM_RAS, Grid, Volume
 from TumorQueryLib.inputs.checks import (
     LARGEST_HEADER,
     ImageFile,
+    check_right_angles,
     file_beside,
     place_warnings,
     sha256_of,
@@ -27,6 +29,8 @@ TYPES = {
     **{"MET_LONG": "i4", "MET_ULONG": "u4", "MET_LONG_LONG": "i8", "MET_ULONG_LONG": "u8"},
     **{"MET_FLOAT": "f4", "MET_DOUBLE": "f8"},
 }
+#: What stands between a name and its value.
+SEPARATOR = re.compile("[=:]")
 #: Names that the format has for one thing.
 PLACE = ("Offset", "Position", "Origin")
 AXES = ("TransformMatrix", "Rotation", "Orientation")
@@ -34,8 +38,8 @@ AXES = ("TransformMatrix", "Rotation", "Orientation")
 
 def is_metaimage(head: bytes) -> bool:
     """Whether a file begins like a MetaImage header."""
-    first = head[:200].partition(b"=")[0].strip()
-    return first in (b"ObjectType", b"NDims", b"Comment") and b"NDims" in head
+    first = SEPARATOR.split(head[:200].decode("latin-1"), maxsplit=1)[0].strip()
+    return first in ("ObjectType", "NDims", "Comment") and b"NDims" in head
 
 
 def read_metaimage(path: Path, role: str) -> ImageFile:
@@ -111,11 +115,7 @@ def read_metaimage(path: Path, role: str) -> ImageFile:
     affine = np.eye(4)
     # Each row of the file's matrix is the direction of one of the image's axes.
     directions = np.reshape(matrix or np.eye(space).ravel(), (space, space))[:3, :3].T
-    if np.abs(directions.T @ directions - np.eye(3)).max() > 1e-3:
-        raise InputError(
-            f"The {role} file {path} cannot be read: its header describes sheared axes, so resample it to a grid with "
-            "right angles first."
-        )
+    check_right_angles(directions, path, role)
     affine[:3, :3] = directions * spacing[:3]
     affine[:3, 3] = (origin or [0.0] * space)[:3]
     grid = Grid(shape, LPS_FROM_RAS @ affine)
@@ -133,12 +133,16 @@ def _header(path: Path, role: str) -> tuple[dict[str, str], int]:
     while at < len(text):
         end = text.find(b"\n", at)
         end = len(text) if end < 0 else end
-        key, equals, value = text[at:end].decode("utf-8", "replace").partition("=")
+        key, *value = (part.strip() for part in SEPARATOR.split(text[at:end].decode("utf-8", "replace"), maxsplit=1))
         at = end + 1
-        if not equals:
+        if not value:
             break
-        fields[key.strip()] = value.strip()
-        if key.strip() == "ElementDataFile":
+        if key in fields and key != "Comment":
+            raise InputError(
+                f"The {role} file {path} is damaged: its header says {key[:60]!r} twice; copy or download it again."
+            )
+        fields[key] = value[0]
+        if key == "ElementDataFile":
             return fields, at
     raise InputError(f"The {role} file {path} is damaged: its header does not say where its voxels are.")
 

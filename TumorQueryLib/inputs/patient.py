@@ -17,7 +17,8 @@ from TumorQueryLib.geometry.brain import find_background
 from TumorQueryLib.geometry.grid import Grid, Volume, resample, resample_mask
 from TumorQueryLib.geometry.regions import TumorMasks, bounding_box
 from TumorQueryLib.inputs.checks import ImageFile, check_plausible_grid
-from TumorQueryLib.inputs.dicom.study import Study, choose_series, read_study
+from TumorQueryLib.inputs.dicom.choice import choose_series
+from TumorQueryLib.inputs.dicom.study import Study, read_study
 from TumorQueryLib.inputs.drawn_on import IMAGE_NAMES, image_drawn_on
 from TumorQueryLib.inputs.image_files import read_image_file
 from TumorQueryLib.inputs.labels import ROUNDING, regions_from_label_map, regions_from_segments

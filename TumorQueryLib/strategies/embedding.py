@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from TumorQueryLib.base.compiled import njit
-from TumorQueryLib.base.errors import OutputError
+from TumorQueryLib.base.errors import InputError, OutputError
 from TumorQueryLib.base.files import parsed_json, replaced_file
 from TumorQueryLib.base.parallel import in_slices
 from TumorQueryLib.base.progress import Progress, no_progress
@@ -92,6 +92,9 @@ class EmbeddedStrategy(ApproximateStrategy):
         Reports the making of the codes where the cache does not hold them.
     """
 
+    #: Whether every code has to be a finite number.
+    finite = True
+
     def __init__(self, database: TumorDatabase, *, rerank: int = 0, progress: Progress = no_progress) -> None:
         super().__init__(database, rerank=rerank)
         path = self.embedding_path()
@@ -100,7 +103,8 @@ class EmbeddedStrategy(ApproximateStrategy):
             # One entry's codes show what those of all have to be.
             like = self.encode_entries(np.zeros(1, np.int64))
             codes = read_codes(path, self._identity(), like, len(database))
-            if codes is None:
+            if codes is None or not self._are_numbers(codes):
+                codes = None
                 progress(0.0, f"The codes of {self.name} in the cache are damaged and are made again")
         self.codes = self.embed(progress=progress) if codes is None else codes
 
@@ -116,6 +120,8 @@ class EmbeddedStrategy(ApproximateStrategy):
     def best(self, masks: TumorMasks, count: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """See `ApproximateStrategy.best`."""
         scores = self.scores(masks)
+        if not np.isfinite(scores).any():
+            raise self._no_numbers()
         entries = best_entries(scores, count)
         return entries, scores[entries]
 
@@ -133,6 +139,8 @@ class EmbeddedStrategy(ApproximateStrategy):
 
         Raises
         ------
+        InputError
+            When the codes are not finite numbers.
         OutputError
             When the cache cannot be written.
         """
@@ -145,6 +153,8 @@ class EmbeddedStrategy(ApproximateStrategy):
                 if name not in codes:
                     codes[name] = np.empty((count, *values.shape[1:]), values.dtype)
                 codes[name][entries] = values
+            if not self._are_numbers(codes, entries):
+                raise self._no_numbers()
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             with replaced_file(path) as aside:
@@ -156,6 +166,18 @@ class EmbeddedStrategy(ApproximateStrategy):
             ) from error
         progress(1.0, f"Codes of {self.name}: {count:,} tumours")
         return codes
+
+    def _are_numbers(self, codes: Codes, entries: Any = slice(None)) -> bool:
+        """Whether codes can be compared; of a strategy whose codes may be no numbers, they are."""
+        return not self.finite or all(
+            bool(np.isfinite(values[entries]).all()) for values in codes.values() if values.dtype.kind == "f"
+        )
+
+    def _no_numbers(self) -> InputError:
+        return InputError(
+            f"The codes that {self.name} makes are not finite numbers, so nothing can be ranked by them; use another "
+            "model or strategy."
+        )
 
     def _identity(self) -> dict[str, Any]:
         return {

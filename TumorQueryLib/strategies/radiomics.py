@@ -61,6 +61,8 @@ class Radiomics(EmbeddedStrategy):
         When `pyradiomics` is asked for and not installed.
     """
 
+    #: An empty mask has no centre.
+    finite = False
     name = "radiomics"
 
     def __init__(

@@ -1,5 +1,6 @@
 """Cohort files as people and spreadsheets write them."""
 
+import os
 import unicodedata
 
 import pytest
@@ -37,6 +38,9 @@ HEADING, VALUES = list(ROW), list(ROW.values())
         "sep=;\r\n" + ";".join(HEADING) + "\r\n" + ";".join(VALUES) + "\r\n",
         ",".join(HEADING) + "\n" + ",".join(VALUES) + "\n,,,\n , ,,\n\n,,,\n",
         "\n" + ",".join(HEADING) + "\n\n" + ",".join(VALUES) + "\n",
+        ";;;\n; ;\n\n" + ";".join(HEADING) + "\n" + ";".join(VALUES) + "\n",
+        "\t\t\t\n" + "\t".join(HEADING) + "\n" + "\t".join(VALUES) + "\n",
+        '\n"";;\nsep=;\r\n' + ";".join(HEADING) + "\r\n" + ";".join(VALUES) + "\r\n",
         ",".join(HEADING) + ",,\n" + ",".join(VALUES) + ",,\n",
         "Patient, T1Gd ,SEGMENTATION, Labels\n" + ",".join(VALUES),
         '"patient", "t1gd", "segmentation", "labels"\n' + ", ".join(f'"{value}"' for value in VALUES),
@@ -146,3 +150,11 @@ def test_a_studys_series_are_named_by_uid_or_number(tmp_path):
 def test_the_image_that_was_drawn_on_is_handed_on(tmp_path):
     (row,) = read(tmp_path, "patient,t1gd,Segmentation on\nP1,a,flair\n")
     assert row.files["segmentation_on"] == "flair"
+
+
+def test_utf_16_without_its_mark_and_a_pipe_are_refused(tmp_path):
+    refused(tmp_path, "patient;t1gd\nP1;a\n".encode("utf-16-le"), "zero bytes, as UTF-16 without its mark")
+    os.mkfifo(tmp_path / "pipe.csv")
+    for path in (tmp_path / "pipe.csv", tmp_path):
+        with pytest.raises(InputError, match="no regular file"):
+            read_cohort(path)

@@ -6,11 +6,13 @@ from pathlib import Path
 import nrrd
 import numpy as np
 import pytest
+import SimpleITK as sitk
 from hypothesis import given
 from hypothesis import strategies as st
 from property_examples import examples
 
 from TumorQueryLib.base.errors import InputError
+from TumorQueryLib.geometry.grid import volume_from_image
 from TumorQueryLib.inputs.checks import Segment
 from TumorQueryLib.inputs.image_files import read_image_file
 from TumorQueryLib.inputs.labels import CONVENTIONS, parse_labels, regions_from_label_map, regions_from_segments
@@ -545,3 +547,54 @@ def test_a_gap_in_the_numbering_and_an_empty_segment_lose_nothing(tmp_path):
         ("edema", 189),
         ("enhancing", 0),
     ]
+
+
+def test_a_slicer_segmentation_has_the_layers_that_itk_reads(tmp_path):
+    """Two segments share the first layer; a third overlaps them in the second."""
+    path = tmp_path / "tumor.seg.nrrd"
+    header = SPACE | {
+        "space": "right-anterior-superior",
+        "kinds": ["list", "domain", "domain", "domain"],
+        "space directions": np.array([[np.nan] * 3, [0, 3.0, 0], [0, 0, -3.0], [3.0, 0, 0]]),
+    }
+    for n, (name, value, layer) in enumerate((("core", 2, 0), ("edema", 1, 0), ("all", 7, 1))):
+        header |= {f"Segment{n}_Name": name, f"Segment{n}_LabelValue": str(value), f"Segment{n}_Layer": str(layer)}
+    nrrd.write(str(path), np.stack([np.where(CORE, 2, EDEMA_ARRAY), 7 * EDEMA_ARRAY]).astype(np.uint8), header)
+    file, image = read_image_file(path, "segmentation"), sitk.ReadImage(str(path))
+    layers = [volume_from_image(sitk.VectorIndexSelectionCast(image, n)) for n in (0, 1)]
+    assert file.volume.grid == layers[0].grid
+    assert np.array_equal(file.volume.array, layers[0].array)
+    for segment, layer, value in zip(file.segments, (0, 0, 1), (2, 1, 7), strict=True):
+        assert np.array_equal(segment.mask, layers[layer].array == value)
+        assert segment.mask.any()
+
+
+@pytest.mark.parametrize(("count", "edge"), [(300, 12), (200, 200)])
+def test_more_segments_than_memory_or_labels_are_refused(tmp_path, count, edge):
+    path = tmp_path / "tumor.seg.nrrd"
+    array = np.zeros((edge, edge, edge), dtype=np.uint8)
+    array[:3] = 1
+    header = SPACE | {"space directions": np.eye(3)}
+    for n in range(count):
+        header |= {f"Segment{n}_Name": f"s{n}", f"Segment{n}_LabelValue": str(n + 1), f"Segment{n}_Layer": "0"}
+    nrrd.write(str(path), array, header)
+    with pytest.raises(InputError, match=f"describes {count} segments, more than can be read"):
+        read_image_file(path, "segmentation")
+
+
+@pytest.mark.parametrize("labels", ["core=0/whole=0,1", "core=1/whole=0,1", "core=-1/whole=-1,1", "core=1/whole=1,300"])
+def test_the_background_and_what_no_label_can_be_are_refused(labels):
+    with pytest.raises(InputError, match="labels of a tumour are whole numbers from 1 to 255, and 0 is the background"):
+        regions_from_label_map(np.array([0, 1, 2]), labels)
+
+
+def test_a_label_that_is_named_and_not_there_is_told():
+    """A mistyped number loses a part of the tumour."""
+    array = np.array([0, 1, 2, 4])
+    regions = regions_from_label_map(array, "core=1,3/whole=1,2,3")
+    (warning,) = regions.warnings
+    assert "has no label 3, which core=1,3/whole=1,2,3 names; it holds 1, 2, 4" in warning
+    assert regions.whole.tolist() == [False, True, True, False]
+    assert regions_from_label_map(array, "core=1,4/whole=1,2,4").warnings == ()
+    # The labels of a convention need not all occur.
+    assert regions_from_label_map(array[:3], "brats2018").warnings == ()

@@ -404,6 +404,10 @@ def test_the_convention_of_the_labels_is_kept(patient_files):
         patient_files / "t1gd.nii.gz", segmentation=patient_files / "seg.nii.gz", labels="core=1,4/whole=1,2,4"
     )
     assert patient.labels == "core=1,4/whole=1,2,4"
+    mistyped = Patient.load(
+        patient_files / "t1gd.nii.gz", segmentation=patient_files / "seg.nii.gz", labels="core=3,4/whole=2,3,4"
+    )
+    assert any("has no label 3" in warning for warning in mistyped.warnings)
 
 
 def test_files_and_arrays_give_the_same_patient(patient_files, synthetic_patient):

@@ -22,6 +22,7 @@ from TumorQueryLib.strategies import create_strategy
 from TumorQueryLib.strategies.base import learned_strategies
 from TumorQueryLib.strategies.embedding import best_entries, negative_distances, write_codes
 from TumorQueryLib.strategies.hashing import hamming_distances, pack_bits
+from TumorQueryLib.strategies.models import load_encoders, save_encoders
 from TumorQueryLib.strategies.pooling import Pooling
 from TumorQueryLib.strategies.random_projection import soft_dice
 from TumorQueryLib.strategies.training import embed_database, train_strategy
@@ -314,6 +315,29 @@ def test_damaged_codes_are_made_again_and_that_is_said(small_database, user_cach
     assert ranking(again, small_database) == expected
     assert any("damaged and are made again" in text for text in heard)
     assert path.read_bytes() == whole
+
+
+def test_a_model_whose_codes_are_no_numbers_is_refused(models, small_database, user_cache, tmp_path, torch):
+    """Its weights are finite, their products are not."""
+    model = load_encoders(models["ae"], "ae")
+    for encoder in model.encoders.values():
+        for values in encoder.parameters():
+            values.data = torch.full_like(values, 6e4)
+    own = ("schema", "schema_version", "content_sha256")
+    description = {key: value for key, value in model.description.items() if key not in own}
+    save_encoders(tmp_path / "huge.safetensors", description, model.encoders, {})
+    masks = TumorMasks(small_database.core.decode(3), small_database.whole.decode(3), small_database.grid)
+    with pytest.raises(InputError, match="codes that ae makes are not finite"):
+        create_strategy("ae", small_database, model=tmp_path / "huge.safetensors").query(masks, 3)
+
+
+@pytest.mark.parametrize("name", ["random-projection", "radiomics"])
+def test_a_database_whose_tumours_have_no_core_is_queried(small_database, user_cache, name):
+    """An empty mask has features that are no numbers; a strategy may say so."""
+    masks = TumorMasks(
+        np.zeros_like(small_database.core.decode(3)), small_database.whole.decode(3), small_database.grid
+    )
+    assert len(create_strategy(name, small_database).query(masks, 3)) == 3
 
 
 def test_cancelled_embedding_leaves_nothing(small_database, user_cache):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import warnings
+import zlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from typing import Any
 import numpy as np
 import pydicom
 from numpy.typing import NDArray
+from pydicom.filereader import read_dataset, read_preamble
 
 from TumorQueryLib.base.errors import InputError, TumorQueryError
 from TumorQueryLib.geometry.grid import LPS_FROM_RAS, Grid, Volume
@@ -40,6 +42,14 @@ AS_LABEL_MAP = (
     "convert it to a label map first, for example in 3D Slicer: load it from the DICOM database, then export the "
     "segmentation as a .seg.nrrd file"
 )
+#: Voxels (mm) and directions of two slices of one volume differ by no more than this.
+SAME_SPACING = 0.002
+SAME_AXES = 0.01
+#: Corners of slices that lie one behind the other, whatever their size, are no further apart (mm) across their normal.
+IN_LINE = 5.0
+#: Bytes that the deflated files of a folder may unpack to, 512^3 voxels of 16 bits.
+LARGEST_DEFLATED = 1 << 28
+
 NO_IMAGE = "give it as the segmentation (--segmentation), and the MRI as the image"
 #: What is no plain image, by its SOP class: what it is, and what to do.
 OTHER_OBJECTS = {
@@ -102,9 +112,26 @@ class Frame:
     marks: dict[str, str]
 
     @property
-    def shape_key(self) -> tuple:
-        """Alike for the frames of one volume: size, voxel and orientation."""
+    def shape(self) -> tuple:
+        """Size, voxel and orientation, rounded: nearly alike for the frames of one volume."""
         return self.size, tuple(np.round(self.spacing, 3)), tuple(np.round(self.axes, 2).ravel() + 0.0)
+
+    def is_like(self, other: Frame) -> bool:
+        """Whether size, voxel and orientation are those of another frame, but for the rounding of headers."""
+        return (
+            self.size == other.size
+            and bool(np.abs(np.subtract(self.spacing, other.spacing)).max() <= SAME_SPACING)
+            and bool(np.abs(self.axes - other.axes).max() <= SAME_AXES)
+        )
+
+    def is_in_line_with(self, other: Frame) -> bool:
+        """Whether it lies before or behind another frame, as a slice of the same volume does."""
+        away = self.position - other.position
+        normal = np.cross(*other.axes)
+        return bool(
+            np.abs(self.axes - other.axes).max() <= 10 * SAME_AXES
+            and np.linalg.norm(away - away @ normal * normal) < IN_LINE
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,6 +172,46 @@ def is_dicom(path: Path) -> bool:
     return start[128:] == b"DICM" or (
         start[:2] in (b"\x02\0", b"\x08\0") and start[2:4] in (b"\0\0", b"\5\0", b"\x08\0")
     )
+
+
+def deflated_length(path: Path, limit: int) -> int:
+    """Bytes that a deflated file unpacks to, counted no further than just beyond a limit; 0 for a file that is not.
+
+    pydicom unpacks such a file whole and without limit, its header alone too.
+    """
+    with open(path, "rb") as file:
+        read_preamble(file, force=True)
+        start = file.tell()
+        # As pydicom reads it: the elements of group 2, which say how the rest is written, are explicit or wrongly not.
+        for implicit in (False, True):
+            file.seek(start)
+            meta = read_dataset(file, implicit, True, stop_when=lambda tag, *_: tag.group != 2)
+            try:
+                syntax = [meta[tag] for tag in list(meta.keys())[:1]] and meta.get("TransferSyntaxUID")
+                break
+            except NotImplementedError:
+                syntax = None
+        if syntax != pydicom.uid.DeflatedExplicitVRLittleEndian:
+            return 0
+        unpacker = zlib.decompressobj(-zlib.MAX_WBITS)
+        length = 0
+        while length <= limit and not unpacker.eof and (block := unpacker.unconsumed_tail or file.read(1 << 16)):
+            length += len(unpacker.decompress(block, 1 << 22))
+        return length
+
+
+def read_header(path: Path, tags: list[str]) -> Any:
+    """Some elements of a file's header.
+
+    Raises
+    ------
+    Exception
+        Of any kind, when the file cannot be read; `InputError`, when it is deflated and
+        unpacks to too much.
+    """
+    if deflated_length(path, LARGEST_DEFLATED) > LARGEST_DEFLATED:
+        raise InputError(f"The DICOM file {path} unpacks to more than {LARGEST_DEFLATED >> 20} MB; export it again.")
+    return pydicom.dcmread(path, stop_before_pixels=True, force=True, specific_tags=tags)
 
 
 def read_dicom(path: Path, role: str, *, is_mask: bool = False, references: Sequence[ImageFile] = ()) -> ImageFile:
@@ -287,7 +354,7 @@ def _series_of(path: Path) -> str | None:
             if not is_dicom(path):
                 return None
             tags = ["SeriesInstanceUID", "Rows"]
-            header = pydicom.dcmread(path, stop_before_pixels=True, force=True, specific_tags=tags)
+            header = read_header(path, tags)
             return str(header.SeriesInstanceUID) if header.get("Rows") else None
         except Exception:
             return None
@@ -308,6 +375,7 @@ def _files_below(folder: Path) -> list[Path]:
 
 def _datasets(paths: Sequence[Path]) -> Iterator[Dataset]:
     """The files among these that are DICOM, read up to their voxels."""
+    unpacked = 0
     for path in paths:
         # It also warns about oddities that do not matter here.
         with warnings.catch_warnings():
@@ -315,10 +383,16 @@ def _datasets(paths: Sequence[Path]) -> Iterator[Dataset]:
             try:
                 if not is_dicom(path):
                     continue
+                unpacked += deflated_length(path, LARGEST_DEFLATED - unpacked)
+                if unpacked > LARGEST_DEFLATED:
+                    raise InputError(
+                        f"The DICOM file {path} and those before it are deflated and unpack to more than "
+                        f"{LARGEST_DEFLATED >> 20:,} MB; export them without that, or name a folder of one series."
+                    )
                 header = pydicom.dcmread(path, stop_before_pixels=True, force=True)
                 kind = str(header.get("SOPClassUID", ""))
                 frames = int(header.get("NumberOfFrames", 1) or 1)
-            except PermissionError:
+            except (PermissionError, InputError):
                 raise
             except Exception:
                 continue
@@ -358,23 +432,7 @@ def _read_series(files: Sequence[Dataset], role: str, where: str, is_mask: bool)
 
 def _frames_of_one_volume(files: Sequence[Dataset], role: str, where: str, said: list[str]) -> list[Frame]:
     """The frames of a series but for a localizer's; adds to what is to be `said`."""
-    frames = [frame for one in files for frame in _frames_of(one, role)]
-    kinds = Counter(frame.shape_key for frame in frames)
-    main, count = kinds.most_common(1)[0]
-    others = len(frames) - count
-    if others > max(3, 0.2 * count):
-        sizes = ", ".join(f"{number} of {size[0]} x {size[1]}" for (size, _, _), number in kinds.most_common(4))
-        raise InputError(
-            f"The {role} series in the {where} holds slices of {len(kinds)} sizes or orientations ({sizes}), so it is "
-            "more than one volume; export the one that is meant."
-        )
-    if others:
-        said.append(
-            f"The {role} series holds {others} of {len(frames)} slices in another size or orientation (a localizer); "
-            "they were left out."
-        )
-        frames = [frame for frame in frames if frame.shape_key == main]
-    return frames
+    return _main_frames([frame for one in files for frame in _frames_of(one, role)], role, where, said)
 
 
 def _in_order(frames: Sequence[Frame]) -> list[Frame]:
@@ -403,6 +461,38 @@ def _grid_of(frames: Sequence[Frame], role: str) -> Grid:
     lps[:3, 0], lps[:3, 1] = frames[0].axes[0] * frames[0].spacing[0], frames[0].axes[1] * frames[0].spacing[1]
     lps[:3, 2], lps[:3, 3] = normal * step, positions[0]
     return Grid((*frames[0].size, len(frames)), LPS_FROM_RAS @ lps)
+
+
+def _main_frames(frames: list[Frame], role: str, where: str, said: list[str]) -> list[Frame]:
+    """The frames without those of a localizer; adds to what is to be `said`.
+
+    Raises `InputError` where the others are more than a localizer, or lie in line with the frames.
+    """
+    kinds = Counter(frame.shape for frame in frames)
+    first = {frame.shape: frame for frame in reversed(frames)}
+    # Rounding parts what lies at its edge, so the frames are compared with one of each common kind.
+    main = max((first[kind] for kind, _ in kinds.most_common(8)), key=lambda one: sum(map(one.is_like, frames)))
+    kept = [frame for frame in frames if frame.is_like(main)]
+    others = [frame for frame in frames if not frame.is_like(main)]
+    if len(others) > max(3, 0.2 * len(kept)):
+        sizes = ", ".join(f"{number} of {size[0]} x {size[1]}" for (size, _, _), number in kinds.most_common(4))
+        raise InputError(
+            f"The {role} series in the {where} holds slices of {len(kinds)} sizes or orientations ({sizes}), so it is "
+            "more than one volume; export the one that is meant."
+        )
+    in_line = [frame for frame in others if frame.is_in_line_with(main)]
+    if in_line:
+        raise InputError(
+            f"The {role} series in the {where} holds {len(in_line)} of {len(frames)} slices in line with the others "
+            f"but of another size, voxel or tilt, such as {in_line[0].path}; export the complete series, or one volume "
+            "of it."
+        )
+    if others:
+        said.append(
+            f"The {role} series holds {len(others)} of {len(frames)} slices in another size or orientation (a "
+            "localizer); they were left out."
+        )
+    return kept
 
 
 def _frames_of(file: Dataset, role: str) -> list[Frame]:

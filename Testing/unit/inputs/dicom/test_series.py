@@ -1,6 +1,8 @@
 """DICOM as scanners, archives and people hand it on: multi-frame files, copies, localizers, what is no image."""
 
+import resource
 import shutil
+import zlib
 
 import numpy as np
 import pydicom
@@ -246,3 +248,76 @@ def test_damaged_dicom_is_refused(voxels, tmp_path):
         except InputError as error:
             said = str(error)
         assert 0 < len(said) < 1500
+
+
+def change_slices(folder, changed, **values):
+    """Set elements of the slices whose numbers are in `changed`."""
+    for path in folder.iterdir():
+        slice_ = pydicom.dcmread(path)
+        if slice_.InstanceNumber - 1 in changed:
+            for name, value in values.items():
+                setattr(slice_, name, value)
+            slice_.save_as(path)
+
+
+@pytest.mark.parametrize("changed", [range(27, 30), range(0, 30, 2)])
+@pytest.mark.parametrize("edge", ["spacing", "axes"])
+def test_slices_at_the_edge_of_rounding_are_one_volume(voxels, tmp_path, changed, edge):
+    """Spacing 0.9375 rounds up or down in the third decimal; axes about 0.005 in the second."""
+    write_dicom_series(tmp_path, voxels, np.diag([-1.0, -1.0, 2.0, 1.0]))
+    if edge == "spacing":
+        change_slices(tmp_path, range(30), PixelSpacing=["0.9374999", "0.9375"])
+        change_slices(tmp_path, changed, PixelSpacing=["0.93750001", "0.9375"])
+    else:
+        tilted = "0.9999875 {} 0 -0.005 0.9999875 0"
+        change_slices(tmp_path, range(30), ImageOrientationPatient=tilted.format("0.00500001").split())
+        change_slices(tmp_path, changed, ImageOrientationPatient=tilted.format("0.00499999").split())
+    file = read_image_file(tmp_path, "T1Gd")
+    assert file.volume.array.shape == SHAPE
+    assert not [warning for warning in file.warnings if "localizer" in warning]
+
+
+@pytest.mark.parametrize("changed", [(28, 29), (10,)])
+def test_odd_slices_of_the_stack_are_no_localizer(voxels, tmp_path, changed):
+    write_dicom_series(tmp_path, voxels, AFFINE)
+    change_slices(tmp_path, changed, PixelSpacing=["2.5", "2.5"])
+    refused(tmp_path, f"holds {len(changed)} of 30 slices in line with the others but of another size, voxel or tilt")
+
+
+def test_a_parallel_localizer_beside_the_stack_is_left_out(voxels, tmp_path):
+    series = write_dicom_series(tmp_path, voxels, AFFINE)
+    beside = AFFINE.copy()
+    beside[:3, 3] += 60 * AFFINE[:3, 0] / np.linalg.norm(AFFINE[:3, 0])
+    write_dicom_series(tmp_path, voxels[:20, :20, :2], beside, series=series, prefix="LOC")
+    file = read_image_file(tmp_path, "T1Gd")
+    assert "2 of 32 slices in another size or orientation (a localizer)" in file.warnings[0]
+    assert_voxels_in_place(file.volume, voxels, AFFINE)
+
+
+def deflate(path, more=()):
+    """Write a file of the series again, deflated, with zeros behind what it holds."""
+    slice_ = pydicom.dcmread(path)
+    slice_.file_meta.TransferSyntaxUID = pydicom.uid.DeflatedExplicitVRLittleEndian
+    slice_.save_as(path, enforce_file_format=True)
+    if more:
+        raw = path.read_bytes()
+        end = 144 + int.from_bytes(raw[140:144], "little")
+        packer = zlib.compressobj(9, zlib.DEFLATED, -15)
+        parts = [packer.compress(zlib.decompress(raw[end:], -15))] + [packer.compress(part) for part in more]
+        path.write_bytes(raw[:end] + b"".join(parts) + packer.flush())
+
+
+def test_deflated_slices_are_read_and_a_bomb_among_them_is_not_unpacked(voxels, tmp_path):
+    write_dicom_series(tmp_path, voxels, AFFINE)
+    paths = sorted(tmp_path.iterdir())
+    for path in paths:
+        deflate(path)
+    assert_voxels_in_place(read_image_file(tmp_path, "T1Gd").volume, voxels, AFFINE)
+    zeros = [bytes(1 << 26)] * 5
+    # An element of its own, of a length that fits.
+    element = b"\xe0\x7f\x11\x00OB\0\0" + (5 << 26).to_bytes(4, "little")
+    deflate(paths[3], [element, *zeros])
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    refused(tmp_path, "deflated and unpack to more than 256 MB")
+    refused(paths[3], "deflated and unpack to more than 256 MB")
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000, "kilobytes of 320 MB"

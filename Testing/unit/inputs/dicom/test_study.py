@@ -20,13 +20,9 @@ from made_up_studies import (
 )
 
 from TumorQueryLib.base.errors import InputError
-from TumorQueryLib.inputs.dicom.study import (
-    choice_as_text,
-    choose_series,
-    describe_study,
-    read_study,
-    study_as_text,
-)
+from TumorQueryLib.inputs.dicom.choice import choose_series
+from TumorQueryLib.inputs.dicom.study import read_study
+from TumorQueryLib.inputs.dicom.study_table import choice_as_text, describe_study, study_as_text
 from TumorQueryLib.inputs.image_files import read_image_file
 
 

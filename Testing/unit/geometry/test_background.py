@@ -41,9 +41,11 @@ def test_a_constant_background_is_left_out_exactly(background):
     assert found.constant
 
 
-def test_air_with_noise_is_a_background_that_is_not_constant():
+@pytest.mark.parametrize("scale", [0.01, 1, 4000])
+def test_air_with_noise_is_a_background_that_is_not_constant(scale):
     head = ball()
-    array = image_of(head) + np.abs(np.random.default_rng(1).normal(0, 0.025, SHAPE)).astype(np.float32)
+    noise = np.abs(np.random.default_rng(1).normal(0, 0.025, SHAPE)).astype(np.float32)
+    array = np.float32(scale) * (image_of(head) + noise)
     found = find_background(array)
     assert found.found
     assert not found.constant
