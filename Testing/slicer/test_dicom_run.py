@@ -172,3 +172,32 @@ def test_the_next_run_takes_the_brain_that_was_chosen(run):
     assert result.content["brain"]["source"] == "given"
     assert result.brain is brain
     assert slicer.util.arrayFromSegmentBinaryLabelmap(brain, "brain", run.t1gd).sum() == before
+
+
+def test_a_segmenter_gets_the_brain_alone(run):
+    from harness.extensions import installed
+
+    parameters, ui = run.panel.widget._parameterNode, run.panel.ui
+    parameters.brainMask = parameters.segmentation = None
+    parameters.alignImages = False  # the copies lie where the originals do
+    for role, node in (("t1", run.t1gd), ("t2", run.flair)):
+        copy = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", role)
+        copy.CopyContent(node)
+        setattr(parameters, f"{role}Volume", copy)
+    run.result.brain.GetSegmentation().RemoveAllSegments()
+    head = slicer.util.arrayFromVolume(run.t1gd)
+    with installed("MONAIAuto3DSeg", segment=lambda *images: np.where(images[1] > 0, 3, 0).astype(np.uint8)) as logics:
+        run.panel.widget._updatePanel()
+        click(ui.segmentButton)
+        wait_until(lambda: run.panel.widget._isIdle, 300, status(run.panel))
+        given = logics.MONAIAuto3DSegLogic.last_inputs
+    assert "is segmented" in ui.statusLabel.text, status(run.panel)()
+    assert parameters.brainMask is run.result.brain
+    brain = slicer.util.arrayFromSegmentBinaryLabelmap(run.result.brain, "brain", run.t1gd) > 0
+    assert 900 < brain.sum() * np.prod(run.t1gd.GetSpacing()) / 1000 < 2000
+    for image in given:
+        assert image.shape == head.shape
+        assert not image[~brain].any()
+    np.testing.assert_allclose(given[1][brain], head[brain], rtol=1e-5)
+    np.testing.assert_array_equal(given[1], given[2])
+    assert list(parameters.wholeSegmentIDs) == ["Neoplasm"]

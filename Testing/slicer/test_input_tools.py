@@ -144,7 +144,7 @@ def test_a_brain_mask_that_is_chosen_takes_the_skull_off(panel, images, run_here
         assert all(not array[~half].any() for array in logics.MONAIAuto3DSegLogic.last_inputs)
 
 
-@pytest.mark.parametrize("how", ["cancel", "close", "remove"])
+@pytest.mark.parametrize("how", ["cancel", "close", "FLAIR", "T1GD without skull", "T1Gd tumor"])
 def test_a_segmentation_that_is_ended_leaves_nothing(panel, images, run_here, how):
     nodes = {node.GetID() for node in slicer.util.getNodesByClass("vtkMRMLDisplayableNode")}
     with installed("MONAIAuto3DSeg"):
@@ -161,9 +161,12 @@ def test_a_segmentation_that_is_ended_leaves_nothing(panel, images, run_here, ho
             assert panel.widget._isIdle
             assert not slicer.util.getNodesByClass("vtkMRMLSegmentationNode")
         else:
-            slicer.mrmlScene.RemoveNode(images["flair"])
+            slicer.mrmlScene.RemoveNode(slicer.util.getNode(how))
             assert panel.widget._isIdle
-            assert "FLAIR was removed" in panel.ui.statusLabel.text
+            assert f"{how} was removed" in panel.ui.statusLabel.text
+            left = {node.GetName() for node in slicer.util.getNodesByClass("vtkMRMLDisplayableNode")}
+            assert left >= set(NAMES.values()) - {how}
+            assert not [name for name in left if "skull" in name or "tumor" in name]
         process_events(0.3)  # what the segmenter tells late changes nothing
     assert panel.ui.progressBar.maximum == 100
 

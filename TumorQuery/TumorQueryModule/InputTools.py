@@ -24,6 +24,7 @@ class InputTools:
     def setUpTools(self) -> None:
         """Connect the buttons; called by `setup`."""
         self._temporary: list[Any] = []
+        self._leaving: Any = None
         self._segmentation = Segmenters.MonaiSegmentation(self._appendLog, self._onSegmentationFinished)
         self.ui.extractBrainButton.connect("clicked(bool)", self.onExtractBrain)
         self.ui.hdBrainButton.connect("clicked(bool)", self.onExtractWithHDBrain)
@@ -125,7 +126,8 @@ class InputTools:
             parameters.segmentation = node
         temporary, self._temporary = self._temporary, []
         for one in (*temporary, *(() if outcome.status == "done" else (node,))):
-            slicer.mrmlScene.RemoveNode(one)
+            if one is not self._leaving:
+                slicer.mrmlScene.RemoveNode(one)
         said = text.get(outcome.status, (_("Cancelled.") + " " + outcome.message).strip())
         self.ui.statusLabel.text = said
         self._appendLog(said)

@@ -160,8 +160,10 @@ class Panel(InputTools, ScriptedLoadableModuleWidget, VTKObservationMixin):
     @vtk.calldata_type(vtk.VTK_OBJECT)
     def onNodeAboutToBeRemoved(self, caller: Any, event: Any, node: Any) -> None:
         """End a run that needs the node that goes away."""
-        if not self._isIdle and node in (*self._nodesInUse, *self._temporary):
+        if not self._isIdle and node in (*self._nodesInUse, *self._temporary, self._segmentation.segmentationNode):
+            self._leaving = node  # the scene is about to remove it
             self._stopWork(_("{name} was removed from the scene.").format(name=node.GetName()))
+            self._leaving = None
 
     def initializeParameterNode(self) -> None:
         """Connect the panel to the scene's parameter node, with a first guess of the inputs."""

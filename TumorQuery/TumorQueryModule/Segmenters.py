@@ -87,20 +87,21 @@ class MonaiSegmentation:
 
     :param onLog: called with every line of its log.
     :param onFinished: called with an `Outcome` at the end; the value is the segmentation node.
+    :param segmentationNode: what gets the segments; None where nothing is at work.
     """
 
     onLog: Callable[[str], None]
     onFinished: Callable[[Outcome], None]
     _logic: Any = field(default=None, init=False)
     _tasks: Any = field(default=None, init=False)
-    _segmentationNode: Any = field(default=None, init=False)
+    segmentationNode: Any = field(default=None, init=False)
     _isCancelled: bool = field(default=False, init=False)
     _startTime: float = field(default=0.0, init=False)
 
     @property
     def isRunning(self) -> bool:
         """Whether it is at work."""
-        return self._segmentationNode is not None
+        return self.segmentationNode is not None
 
     @property
     def elapsed(self) -> float:
@@ -115,7 +116,7 @@ class MonaiSegmentation:
         """
         import MONAIAuto3DSeg
 
-        self._segmentationNode, self._isCancelled, self._startTime = segmentationNode, False, time.monotonic()
+        self.segmentationNode, self._isCancelled, self._startTime = segmentationNode, False, time.monotonic()
         logic = MONAIAuto3DSeg.MONAIAuto3DSegLogic()
         self._logic = logic
         logic.logCallback = self.onLog
@@ -149,7 +150,7 @@ class MonaiSegmentation:
             self._finish("cancelled", message)
 
     def _onEvent(self, eventCode: Any, tasks: Any) -> None:
-        if not self.isRunning or self._segmentationNode is not tasks.outputSegmentation:
+        if not self.isRunning or self.segmentationNode is not tasks.outputSegmentation:
             return
         if eventCode.name == "TASK_IMPORTING_RESULTS_ENDED":
             # Where the import has failed nothing more is told.
@@ -163,9 +164,9 @@ class MonaiSegmentation:
                 self._finish("failed", _("MONAIAuto3DSeg failed; its log says why."))
 
     def _onImported(self, tasks: Any) -> None:
-        if self.isRunning and self._segmentationNode is tasks.outputSegmentation:
+        if self.isRunning and self.segmentationNode is tasks.outputSegmentation:
             self._finish("failed", _("The result of MONAIAuto3DSeg could not be read; Slicer's log says why."))
 
     def _finish(self, status: str, message: str = "") -> None:
-        node, self._segmentationNode, self._tasks, self._logic = self._segmentationNode, None, None, None
+        node, self.segmentationNode, self._tasks, self._logic = self.segmentationNode, None, None, None
         self.onFinished(Outcome(status, message, value=node))
