@@ -73,6 +73,7 @@ def run(python_slicer, tmp_path_factory):
         segmentation = SampleCase.loadSample()["segmentation"]
         parameters = panel.widget._parameterNode
         parameters.t1gdVolume, parameters.flairVolume, parameters.segmentation = t1gd, flair, segmentation
+        parameters.refinement = type(parameters.refinement).NoRefinement  # test_sample_run has one
         process_events(0.1)
         assert not panel.ui.studyWarningLabel.isVisible()
         click(panel.ui.applyButton)
@@ -161,8 +162,7 @@ def test_the_overlay_is_seen_on_the_tumour_in_the_head(run, rendering, tmp_path)
 
 def test_the_next_run_takes_the_brain_that_was_chosen(run):
     parameters = run.panel.widget._parameterNode
-    parameters.registration = type(parameters.registration).Affine
-    parameters.refinement = type(parameters.refinement).NoRefinement
+    parameters.registration = type(parameters.registration).NoRegistration  # the shortest run there is
     brain = run.result.brain
     parameters.brainMask = brain
     before = slicer.util.arrayFromSegmentBinaryLabelmap(brain, "brain", run.t1gd).sum()
