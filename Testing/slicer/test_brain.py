@@ -144,3 +144,33 @@ def test_an_image_that_is_drawn_on_has_to_be_chosen(panel, take):
     parameters.segmentationOn = type(parameters.segmentationOn).Flair
     assert not panel.ui.applyButton.enabled
     assert "not chosen" in panel.ui.segmentationOnHintLabel.text
+
+
+def test_alignment_and_drawn_on_image_are_choices_of_scripts(panel, take, monkeypatch):
+    from TumorQueryModule.Logic import Logic
+
+    nodes, ran = take(CONTENT), []
+    monkeypatch.setattr(Logic, "runAndWait", lambda self, job, timeout, progress: ran.append(job) or nodes)
+    parameters = panel.widget._parameterNode
+    panel.widget.logic.run(
+        parameters.t1gdVolume,
+        None,
+        parameters.segmentation,
+        coreSegmentIDs=("core",),
+        align=False,
+        segmentationOn="t1gd",
+    )
+    [job] = ran
+    assert (job.method.align, job.patient.segmentationOn) == (False, "t1gd")
+    assert not parameters.alignImages
+    assert parameters.segmentationOn.value == "t1gd"
+
+
+def test_a_batch_leaves_the_images_where_they_lie_if_asked(running, tmp_path, monkeypatch):
+    from TumorQueryModule import batch
+
+    methods = []
+    monkeypatch.setattr(batch, "inferAndSave", lambda row, folder, method, timeout: methods.append(method) or 1 / 0)
+    for options in ([], ["--no-align"]):
+        assert batch.main(["--sample", "--out", str(tmp_path / "out"), *options]) == 1
+    assert [method.align for method in methods] == [True, False]

@@ -160,25 +160,11 @@ def test_the_overlay_is_seen_on_the_tumour_in_the_head(run, rendering, tmp_path)
     assert right > left  # the patient's right is on the viewer's left
 
 
-def test_the_next_run_takes_the_brain_that_was_chosen(run):
-    parameters = run.panel.widget._parameterNode
-    parameters.registration = type(parameters.registration).NoRegistration  # the shortest run there is
-    brain = run.result.brain
-    parameters.brainMask = brain
-    before = slicer.util.arrayFromSegmentBinaryLabelmap(brain, "brain", run.t1gd).sum()
-    click(run.panel.ui.applyButton)
-    wait_until(lambda: is_idle(run.panel), 900, status(run.panel))
-    result = parameters.result()
-    assert result.content["brain"]["source"] == "given"
-    assert result.brain is brain
-    assert slicer.util.arrayFromSegmentBinaryLabelmap(brain, "brain", run.t1gd).sum() == before
-
-
 def test_a_segmenter_gets_the_brain_alone(run):
     from harness.extensions import installed
 
     parameters, ui = run.panel.widget._parameterNode, run.panel.ui
-    parameters.brainMask = parameters.segmentation = None
+    parameters.segmentation = None
     parameters.alignImages = False  # the copies lie where the originals do
     for role, node in (("t1", run.t1gd), ("t2", run.flair)):
         copy = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", role)
