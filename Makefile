@@ -22,6 +22,8 @@ OUT ?= demo
 N ?= 300
 JOBS ?= 2
 SHARE ?= 1
+# Files of tests, two at a time; TOGETHER= one after the other.
+TOGETHER ?= --numprocesses 2 --dist loadfile
 KILLS = $(if $(filter file,$(origin N)),100,$(N))
 
 .PHONY: setup demo test test-fast test-thorough fuzz kills soak lint mutate bench clean
@@ -49,17 +51,17 @@ lint: $(VENV)/installed-test
 test: $(VENV)/installed-test lint
 	sh scripts/install_rendering_libraries.sh
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest Testing/unit
+	$(BIN)/coverage run -m pytest $(TOGETHER) Testing/unit
 	$(BIN)/python -m pytest Testing/slicer
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 
 test-fast: $(VENV)/installed-test
-	$(BIN)/python -m pytest -m "not slow" Testing/unit
+	$(BIN)/python -m pytest $(TOGETHER) -m "not slow" Testing/unit
 	$(BIN)/python -m pytest -m "not slow" Testing/slicer
 
 test-thorough: $(VENV)/installed-test
-	TUMORQUERY_HYPOTHESIS=thorough $(BIN)/python -m pytest $$(grep -rl '^@given' Testing/unit)
+	TUMORQUERY_HYPOTHESIS=thorough $(BIN)/python -m pytest $(TOGETHER) $$(grep -rl '^@given' Testing/unit)
 
 fuzz: $(VENV)/installed-test
 	$(BIN)/python Testing/fuzz --share $(SHARE)

@@ -233,6 +233,9 @@ def _directions(header: Header, damaged: str) -> list[NDArray[np.float64] | None
     """Step of one voxel along each axis, mm in the header's space; empty where it says none."""
     text = header.fields.get("spacedirections")
     vectors = [] if text is None else _vectors(text, damaged, "space directions")
+    if len(vectors) == 4 and all(vector is not None and vector.shape == (4,) for vector in vectors):
+        # A space of four dimensions, as ITK writes a series of volumes; only one volume of it is read.
+        vectors = [None if vector is None else vector[:3] for vector in vectors[:3]] + [None]
     if any(vector is not None and (vector.shape != (3,) or not np.isfinite(vector).all()) for vector in vectors):
         raise InputError(f"{damaged} says space directions: {str(text)[:60]!r}; three numbers for each are accepted.")
     return vectors if any(vector is not None for vector in vectors) else []
@@ -300,6 +303,8 @@ def _grid(
     signs = np.array([*(to_lps or (1.0, 1.0)), 1.0])
     axes = [None if not directions else directions[axis] for axis in layout.space]
     origin, *more = _vectors(fields.get("spaceorigin", "none"), damaged, "space origin")
+    if origin is not None and len(directions) == 4 and origin.shape == (4,):
+        origin = origin[:3]
     if more or (origin is not None and (origin.shape != (3,) or not np.isfinite(origin).all())):
         raise InputError(f"{damaged} says space origin: {fields['spaceorigin'][:60]!r}; correct the header.")
     spacing = _numbers(fields.get("spacings", "nan " * len(layout.sizes)).split(), damaged, "spacings")

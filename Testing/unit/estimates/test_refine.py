@@ -9,6 +9,7 @@ from known_tumour import LENGTH, SCALE, THRESHOLDS, case_of, grown_to, masks_of,
 from TumorQueryLib.anatomy.anatomy import Anatomy
 from TumorQueryLib.anatomy.carried import carried_anatomy
 from TumorQueryLib.base.errors import Cancelled, InputError
+from TumorQueryLib.estimates import search
 from TumorQueryLib.estimates.estimate import Estimate
 from TumorQueryLib.estimates.fit import Fit
 from TumorQueryLib.estimates.moments import best_exact_moment
@@ -189,7 +190,8 @@ def test_two_foci_fit_two_tumours_better_than_one(two_tumours):
     assert len(single.path) < len(double.path) <= 48
 
 
-def test_the_progress_of_two_foci_never_runs_back(two_tumours):
+def test_the_progress_of_two_foci_never_runs_back(two_tumours, monkeypatch):
+    monkeypatch.setattr(search, "REPORT_EVERY", 0.001)
     told = []
     found = refined_in_atlas(two_tumours, solves=8, foci="2", progress=lambda value, message: told.append(value))
     assert found.two_foci in ("taken", "lost")

@@ -157,13 +157,17 @@ def test_a_single_dicom_slice_and_a_folder_without_images_are_refused(voxels, tm
         read_image_file(tmp_path / "none", "T1Gd")
 
 
-def test_nifti_in_metres_is_read_in_millimetres(voxels, tmp_path):
-    image = nibabel.Nifti1Image(voxels, np.diag([0.001, 0.001, 0.002, 1.0]))
-    image.header.set_xyzt_units("meter")
+@pytest.mark.parametrize("time", ["unknown", "sec"])
+def test_nifti_in_metres_is_read_in_millimetres(voxels, tmp_path, time):
+    """The unit of time shares a byte with that of space."""
+    image = nibabel.Nifti1Image(voxels, None)
+    for place in (image.set_qform, image.set_sform):
+        place(np.diag([0.001, 0.001, 0.002, 1.0]), 1)
+    image.header.set_xyzt_units("meter", time)
     nibabel.save(image, tmp_path / "metres.nii.gz")
-    assert_voxels_in_place(
-        read_image_file(tmp_path / "metres.nii.gz", "T1Gd").volume, voxels, np.diag([1.0, 1.0, 2.0, 1.0])
-    )
+    file = read_image_file(tmp_path / "metres.nii.gz", "T1Gd")
+    assert_voxels_in_place(file.volume, voxels, np.diag([1.0, 1.0, 2.0, 1.0]))
+    assert not any("two places" in warning for warning in file.warnings)
 
 
 @pytest.mark.parametrize(("scale", "unit"), [(0.001, "mm"), (1.0, "meter")])
@@ -187,6 +191,19 @@ def test_a_fourth_dimension_of_one_in_nrrd_is_dropped(voxels, tmp_path):
     nrrd.write(str(tmp_path / "one.nrrd"), voxels[..., None])
     volume = read_image_file(tmp_path / "one.nrrd", "T1Gd").volume
     np.testing.assert_array_equal(volume.array, voxels)
+
+
+def test_a_series_of_volumes_that_itk_writes_as_nrrd(voxels, tmp_path):
+    """Its space has four dimensions."""
+    for count in (1, 2):
+        image = sitk.JoinSeries([sitk.GetImageFromArray(voxels.transpose(2, 1, 0))] * count)
+        image.SetOrigin((4.0, 5.0, 6.0, 0.0))
+        sitk.WriteImage(image, str(tmp_path / f"{count}.nrrd"))
+    volume = read_image_file(tmp_path / "1.nrrd", "T1Gd").volume
+    np.testing.assert_array_equal(volume.array, voxels)
+    np.testing.assert_allclose(volume.grid.affine[:3, 3], (-4.0, -5.0, 6.0))
+    with pytest.raises(InputError, match="2 volumes in one file"):
+        read_image_file(tmp_path / "2.nrrd", "T1Gd")
 
 
 def test_only_a_mask_may_be_as_small_as_a_tumour(tmp_path):

@@ -64,7 +64,9 @@ def files_below(folder: Path) -> Iterator[Path]:
                 yield path
 
 
-def gathered_series(paths: Sequence[Path], broken: list[Path], progress: Progress) -> tuple[list[GatheredSeries], int]:
+def gathered_series(
+    paths: Sequence[Path], broken: list[Path], *, progress: Progress
+) -> tuple[list[GatheredSeries], int]:
     """The DICOM files by series, and how many files are none; those that cannot be read are added to `broken`."""
     gathered: dict[tuple[str, str], GatheredSeries] = {}
     others = 0

@@ -110,7 +110,7 @@ def read_study(folder: str | os.PathLike, *, progress: Progress = no_progress) -
     # pydicom warns about oddities that do not matter here.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        parts, others = gathered_series(paths, broken, progress)
+        parts, others = gathered_series(paths, broken, progress=progress)
         headers = [part.series_header() for part in parts]
     if not parts:
         why = f"; {len(broken)} files begin as DICOM but cannot be read, such as {broken[0]}" if broken else ""
