@@ -9,6 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from TumorQueryLib.anatomy.atlas import Atlas
 from TumorQueryLib.base.errors import InputError, shown
 from TumorQueryLib.base.files import staged_folder, write_json
@@ -16,14 +18,19 @@ from TumorQueryLib.base.method import Method
 from TumorQueryLib.base.progress import Progress, no_progress, part
 from TumorQueryLib.base.timing import timed
 from TumorQueryLib.database import build_database, describe_database
-from TumorQueryLib.geometry.grid import Volume
+from TumorQueryLib.geometry.grid import Volume, read_volume
 from TumorQueryLib.growth import simulate
 from TumorQueryLib.inference import infer
 from TumorQueryLib.inputs.patient import Patient
+from TumorQueryLib.registration.stripping import strip_images
 from TumorQueryLib.results.files import OUTPUTS, read_result, write_result_files, write_volume
 from TumorQueryLib.results.folder import RESULT_FILE, result_folder
 from TumorQueryLib.results.result import Result
 from TumorQueryLib.strategies.base import parse_strategy_options
+
+#: Images that the job "strip" takes, by role, the first one needed; and what it leaves beside them.
+STRIPPED_ROLES = ("t1gd", "flair", "t1", "t2")
+STRIP_FILE = "strip.json"
 
 
 def infer_files(
@@ -132,6 +139,31 @@ def run_match(job: Mapping[str, Any], *, progress: Progress) -> Path:
     return show_match(folder, rank, atlas=_text(arguments, "atlas", needed=False), progress=progress)
 
 
+def run_strip(job: Mapping[str, Any], *, progress: Progress) -> Path:
+    """Job "strip": a patient's images without skull, on the T1Gd's grid; returns the path of strip.json.
+
+    Its `files` are the brain's and, by role, the images' that were given beside the T1Gd and the T1Gd's own.
+    """
+    arguments, out = _only(job["arguments"], (*STRIPPED_ROLES, "brain_mask", "align")), Path(_text(job, "out"))
+    align = arguments.get("align", True)
+    if not isinstance(align, bool):
+        raise InputError(f"The job's argument align is true or false, not {shown(align)}.")
+    paths = {role: _text(arguments, role, needed=role == "t1gd") for role in (*STRIPPED_ROLES, "brain_mask")}
+    progress(0.0, "Reading the patient's files")
+    volumes = {role: _finite(read_volume(path)) for role, path in paths.items() if path is not None}
+    mask, t1gd = volumes.pop("brain_mask", None), volumes.pop("t1gd")
+    brain_mask = None if mask is None else Volume(mask.array > 0, mask.grid)
+    stripped = strip_images(t1gd, volumes, brain_mask=brain_mask, align=align, progress=part(progress, 0.05, 0.95))
+    written = {"brain": stripped.brain, **stripped.images}
+    files = {role: f"{role}.nrrd" for role in written}
+    with staged_folder(out) as stage:
+        for role, volume in written.items():
+            write_volume(volume, stage / files[role])
+        alignment = {role: found.as_json() for role, found in stripped.alignment.items()}
+        write_json({"source": stripped.source, "alignment": alignment, "files": files}, stage / STRIP_FILE)
+    return out / STRIP_FILE
+
+
 def run_build(job: Mapping[str, Any], *, progress: Progress) -> Path:
     """Job "build": a database; returns its path."""
     arguments = _only(
@@ -158,6 +190,10 @@ def run_info(job: Mapping[str, Any], *, progress: Progress) -> Path:
     with staged_folder(out) as stage:
         write_json(describe_database(database, progress=progress), stage / "info.json")
     return out / "info.json"
+
+
+def _finite(volume: Volume) -> Volume:
+    return Volume(np.nan_to_num(volume.array.astype(np.float32), nan=0.0, posinf=0.0, neginf=0.0), volume.grid)
 
 
 def _only(arguments: Mapping[str, Any], known: Sequence[str]) -> Mapping[str, Any]:
@@ -188,4 +224,4 @@ def _whole_number(values: Mapping[str, Any], name: str, least: int) -> int:
     return value
 
 
-JOBS = {"infer": run_infer, "match": run_match, "build": run_build, "info": run_info}
+JOBS = {"infer": run_infer, "match": run_match, "strip": run_strip, "build": run_build, "info": run_info}

@@ -45,6 +45,7 @@ def estimate(file, core, whole, *foci):
 
 CONTENT = {
     "version": 2,
+    "brain": {"source": "stripped", "volume_ml": 1400.0},
     "database": {"name": "starter", "threshold_core": 0.6, "threshold_whole": 0.2},
     "query": {
         "strategy": "direct",
@@ -61,8 +62,16 @@ CONTENT = {
     "outputs": {"density": "density.nrrd", "report": "report.png", **OUTPUTS},
     "warnings": ["The core is small."],
 }
+BRAIN = np.zeros(SHAPE, np.uint8)
+BRAIN[2:-2, 3:-3, 4:-4] = 1
 PICTURE = np.random.default_rng(1).integers(0, 256, (90, 160, 3), np.uint8)
 DENSITIES = {"match": ball(3), "refined": ball(4)}
+
+
+def with_brain():
+    """The content of a result whose brain was extracted."""
+    outputs = {**CONTENT["outputs"], "brain": "brain.nrrd"}
+    return {**CONTENT, "brain": {"source": "extracted", "volume_ml": 1300.0}, "outputs": outputs}
 
 
 def taker(panel, folder):
@@ -79,11 +88,15 @@ def taker(panel, folder):
     parameters.t1gdVolume, parameters.segmentation = t1gd, segmentation
     transform = slicer.vtkMRMLLinearTransformNode()
 
-    def take(content):
+    def take(content, brain=BRAIN):
         for name, told in content["estimates"].items():
             volume = slicer.vtkMRMLScalarVolumeNode()
             slicer.util.updateVolumeFromArray(volume, DENSITIES[name])
             writeVolume(volume, folder / told["density"])
+        if "brain" in content["outputs"]:
+            volume = slicer.vtkMRMLScalarVolumeNode()
+            slicer.util.updateVolumeFromArray(volume, brain)
+            writeVolume(volume, folder / "brain.nrrd")
         write_png(folder / "report.png", PICTURE)
         for file in OUTPUTS.values():
             writeTransform(transform, folder / file)

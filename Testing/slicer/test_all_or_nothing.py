@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 import slicer
-from known_result import CONTENT, SHAPE, ball
+from known_result import SHAPE, ball, with_brain
 from test_overlay import dice
 
 
@@ -27,6 +27,7 @@ def state(nodes):
         "names": [node.GetName() for node in vars(nodes).values()],
         "core": core_voxels(nodes.density),
         "isolines": int((isolines > 0).sum()),
+        "brain": int(slicer.util.arrayFromSegmentBinaryLabelmap(nodes.brain, "brain", nodes.density).sum()),
         "kept": (kept.GetName(), core_voxels(kept)),
         "report": json.loads(nodes.report.GetText()),
         "table": nodes.matches.GetTable().GetValue(0, 1).ToString(),
@@ -50,14 +51,15 @@ def other_result(panel, take, tmp_path):
     from TumorQueryModule.Jobs import InferJob
 
     parameters = panel.widget._parameterNode
-    take(CONTENT)
+    take(with_brain())
     image = slicer.util.addVolumeFromArray(np.ones(SHAPE, np.float32), name="Other")
     image.CreateDefaultDisplayNodes()
     parameters.t1gdVolume = image
-    content = copy.deepcopy(CONTENT)
+    content = copy.deepcopy(with_brain())
     content["estimates"]["refined"]["fit"]["dice_core"] = 0.11
     (tmp_path / "result.json").write_text(json.dumps(content), encoding="utf-8")
     write_density(tmp_path / "density.nrrd", 7)
+    write_density(tmp_path / "brain.nrrd", 5)
     return lambda: InferJob(parameters.patient(), parameters.method(), parameters.result())
 
 
@@ -78,6 +80,7 @@ def test_a_result_that_is_cancelled_at_any_step_leaves_the_earlier_one(panel, ot
     assert later["names"] == [name.replace("T1Gd", "Other") for name in earlier["names"]]
     assert later["kept"][0] == earlier["kept"][0].replace("T1Gd", "Other")
     assert later["core"] == later["kept"][1] == later["isolines"] == int((ball(7) > 0.6).sum())
+    assert later["brain"] == int((ball(5) > 0.5).sum())
     assert (later["t1gd"], later["table"], later["scene"]) == ("Other", "0.11", earlier["scene"])
 
 
@@ -140,7 +143,7 @@ def test_a_first_result_that_fails_in_the_scene_leaves_no_node(panel, other_resu
 def test_another_match_comes_with_its_isolines_or_not_at_all(take, tmp_path):
     from TumorQueryModule.Jobs import MatchJob
 
-    nodes = take(CONTENT)
+    nodes = take(with_brain())
     write_density(tmp_path / "match.nrrd", 2)
     earlier, job, steps, value = state(nodes), MatchJob(nodes, 1), 0, None
     while value is None:
@@ -162,7 +165,7 @@ def test_another_match_comes_with_its_isolines_or_not_at_all(take, tmp_path):
 def test_another_match_of_a_result_that_was_removed_is_told(take, tmp_path):
     from TumorQueryModule.Jobs import MatchJob
 
-    nodes = take(CONTENT)
+    nodes = take(with_brain())
     write_density(tmp_path / "match.nrrd", 2)
     collecting = MatchJob(nodes, 1).collect(tmp_path / "match.nrrd")
     next(collecting)

@@ -5,10 +5,17 @@ import re
 from pathlib import Path
 
 import pytest
+from harness import extensions
 from harness.application import ctk_widgets  # where all stand-ins are defined by now
 from harness.manifest import Manifest, check_code, check_ui, qt_class
 
 MODULE = Path(__file__).resolve().parents[2] / "TumorQuery"
+REPOSITORIES = (
+    "Slicer/Slicer",
+    "commontk/CTK",
+    "lassoan/SlicerMONAIAuto3DSeg",
+    "lassoan/SlicerHDBrainExtraction",
+)
 CODE = sorted(path for path in MODULE.rglob("*.py") if "Testing" not in path.parts)
 
 
@@ -24,7 +31,7 @@ def ui_classes(manifest):
 
 def test_every_row_names_its_source(manifest):
     for key, source in manifest.sources.items():
-        assert re.fullmatch(r"(Slicer/Slicer|commontk/CTK):[\w/]+\.(h|py)", source), key
+        assert re.fullmatch(rf"({'|'.join(REPOSITORIES)}):[\w/]+\.(h|py)", source), key
     assert len(manifest.sources) > 500
 
 
@@ -59,6 +66,10 @@ def test_the_code_uses_what_slicer_has(path, manifest, ui_classes):
         ("slicer.util.setSliceViewerLayers(backgroud=1)", "takes no 'backgroud'"),
         ("slicer.modules.brainsfit.logic()", "no such module"),
         ("slicer.app.layoutManager().sliceWidget('Red').fit()", "has no 'fit'"),
+        ("logic = MONAIAuto3DSeg.MONAIAuto3DSegLogic()\nlogic.process([], node, modell='x')", "takes no 'modell'"),
+        ("logic = MONAIAuto3DSeg.MONAIAuto3DSegLogic()\nlogic.cancel(info)", "has no 'cancel'"),
+        ("HDBrainExtractionTool.HDBrainLogic()", "no such name"),
+        ("l = HDBrainExtractionTool.HDBrainExtractionToolLogic()\nl.process(a, None, b, 'auto', 1)", "at most 4"),
         ("from slicer.util import LazyImport", "has no LazyImport"),  # only in previews
     ],
 )
@@ -80,3 +91,15 @@ def test_the_stand_ins_show_nothing_that_the_real_classes_lack(manifest):
             assert kinds, f"{name}.{attribute} is not in Slicer"
             if inspect.isfunction(value):
                 assert "method" in kinds, f"{name}.{attribute} is no method in Slicer"
+
+
+@pytest.mark.parametrize(
+    "cls", [extensions.MONAIAuto3DSegLogic, extensions.HDBrainExtractionToolLogic, extensions.LocalInference]
+)
+def test_the_stand_ins_of_extensions_take_what_theirs_take(manifest, cls):
+    methods = {name: value for name, value in vars(cls).items() if inspect.isfunction(value) and name[0] != "_"}
+    for name, method in methods.items():
+        assert manifest.kinds_of(cls.__name__, name) == {"method"}
+        assert manifest.parameters[cls.__name__, name] == list(inspect.signature(method).parameters)[1:], name
+    for kind in (extensions.EventCode, extensions.ExitCode):
+        assert {name for cls, name in manifest.kinds if cls == kind.__name__} == set(kind.__members__)

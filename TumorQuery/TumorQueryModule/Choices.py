@@ -97,6 +97,24 @@ class Foci(enum.Enum):
         }[self]
 
 
+class DrawnOn(enum.Enum):
+    """The image on which the segmentation was drawn; values as TumorQueryLib names them."""
+
+    Automatic = ""
+    T1Gd = "t1gd"
+    Flair = "flair"
+    T1 = "t1"
+
+    def label(self) -> str:
+        """What the panel shows."""
+        return {
+            DrawnOn.Automatic: _("The image that it belongs to"),
+            DrawnOn.T1Gd: _("T1 with contrast"),
+            DrawnOn.Flair: _("FLAIR"),
+            DrawnOn.T1: _("T1 without contrast"),
+        }[self]
+
+
 class LabelConvention(enum.Enum):
     """What the numbers of a label map mean; values as TumorQueryLib names them."""
 
@@ -162,6 +180,8 @@ class TumorQueryParameterNode:
     t1gdVolume: vtkMRMLScalarVolumeNode
     flairVolume: vtkMRMLScalarVolumeNode
     t1Volume: vtkMRMLScalarVolumeNode
+    #: Only for a segmentation by another extension; no run needs it.
+    t2Volume: vtkMRMLScalarVolumeNode
     brainMask: Union[vtkMRMLSegmentationNode, vtkMRMLLabelMapVolumeNode, None]  # noqa: UP007  (read at run time)
     segmentation: Union[vtkMRMLSegmentationNode, vtkMRMLLabelMapVolumeNode, None]  # noqa: UP007
     coreSegmentIDs: list[str]
@@ -181,6 +201,8 @@ class TumorQueryParameterNode:
     refinement: Refinement = Refinement(Method.refine)
     foci: Foci = Foci(Method.foci)
     top: Annotated[int, WithinRange(1, MOST_MATCHES)] = Method.top
+    alignImages: bool = Method.align
+    segmentationOn: DrawnOn = DrawnOn.Automatic
     outputName: str = ""
     keepResults: bool = False
 
@@ -196,6 +218,7 @@ class TumorQueryParameterNode:
     resultPatientToAtlas: vtkMRMLTransformNode
     resultReport: vtkMRMLTextNode
     resultPicture: vtkMRMLVectorVolumeNode
+    resultBrain: vtkMRMLSegmentationNode
 
     def patient(self) -> PatientNodes:
         """The chosen inputs."""
@@ -208,6 +231,7 @@ class TumorQueryParameterNode:
             coreSegmentIDs=tuple(self.coreSegmentIDs),
             wholeSegmentIDs=tuple(self.wholeSegmentIDs),
             labelConvention=self.labelConvention.value or None,
+            segmentationOn=self.segmentationOn.value or None,
         )
 
     def method(self) -> Method:
@@ -223,6 +247,7 @@ class TumorQueryParameterNode:
             refine=self.refinement.value,
             foci=self.foci.value,
             top=self.top,
+            align=self.alignImages,
         )
 
     def missing(self) -> dict[str, str]:
@@ -262,6 +287,8 @@ class TumorQueryParameterNode:
             self.refinement = Refinement(method.refine)
             self.foci = Foci(method.foci)
             self.top = method.top
+            self.alignImages = method.align
+            self.segmentationOn = DrawnOn(patient.segmentationOn or "")
 
     def result(self) -> ResultNodes:
         """The nodes of the result; those that are not in the scene are None."""
@@ -286,4 +313,5 @@ RESULT_PARAMETERS = {
     "patientToAtlas": "resultPatientToAtlas",
     "report": "resultReport",
     "picture": "resultPicture",
+    "brain": "resultBrain",
 }

@@ -14,7 +14,8 @@ import numpy as np
 import slicer
 from slicer.i18n import tr as _
 
-from TumorQueryModule.PatientNodes import PatientNodes, addPatient, writeVolume
+from TumorQueryModule import Overlay
+from TumorQueryModule.PatientNodes import PatientNodes, addPatient, inFrameOf, writeVolume
 from TumorQueryModule.ResultNodes import (
     ResultNodes,
     loadResult,
@@ -191,6 +192,55 @@ def asInferred(patient: Any, content: dict[str, Any]) -> Any:
     if alignment is None:
         return patient
     return patient.moved({role: np.array(found["matrix"]) for role, found in alignment.items() if found["moved"]})
+
+
+@dataclass(frozen=True)
+class StrippedNodes:
+    """A patient's images without skull, outside the scene.
+
+    :param hasSkull: whether the T1Gd image showed the skull and no mask was given.
+    :param brain: the brain as an oriented image on the T1Gd image's voxels.
+    :param images: volume nodes by role, on the T1Gd image's voxels.
+    """
+
+    hasSkull: bool
+    brain: Any
+    images: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class StripJob:
+    """Find the brain, and take all else out of the images; its value are `StrippedNodes`.
+
+    :param images: volume nodes by role, those of the patient and "t2"; moved onto the T1Gd image where `align` says so.
+    """
+
+    patient: PatientNodes
+    images: dict[str, Any] = field(default_factory=dict)
+    align: bool = True
+
+    def prepare(self, folder: Path) -> Iterator[dict[str, Any]]:
+        """Write the images as files."""
+        arguments: dict[str, Any] = {"align": self.align}
+        for role, node in ({**self.images, "t1gd": self.patient.t1gd}).items():
+            arguments[role] = writeVolume(inFrameOf(node, self.patient.t1gd), folder / f"{role}.nrrd")
+            yield {}
+        if self.patient.brainMask is not None:
+            arguments["brain_mask"] = self.patient.writeBrainMask(folder)
+            yield {}
+        yield {"command": "strip", "out": str(folder / "stripped"), "watch_stdin": True, "arguments": arguments}
+
+    def collect(self, resultPath: Path) -> Iterator[StrippedNodes | None]:
+        """Read the images."""
+        content = json.loads(resultPath.read_text(encoding="utf-8"))
+        files = {role: resultPath.parent / name for role, name in content["files"].items()}
+        brain = Overlay.maskAbove(readVolume(files.pop("brain")), 0.5)
+        yield None
+        images = {}
+        for role in self.images:
+            images[role] = readVolume(files[role])
+            yield None
+        yield StrippedNodes(content["source"] == "extracted", brain, images)
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from TumorQueryModule.Choices import TumorQueryParameterNode, checkMethod
 from TumorQueryModule.Jobs import InferJob, Method, RowJob, absoluteDatabase
 from TumorQueryModule.PatientNodes import PatientNodes, suggestSegments
 from TumorQueryModule.ResultNodes import ResultNodes
+from TumorQueryModule.Studies import studyWarning
 from TumorQueryModule.Worker import (
     POLL_INTERVAL,
     Outcome,
@@ -103,6 +104,7 @@ class Logic(ScriptedLoadableModuleLogic):
         coreSegmentIDs: Any = None,
         wholeSegmentIDs: Any = None,
         labels: str | None = None,
+        segmentationOn: str | None = None,
         database: str = Method.database,
         strategy: str = Method.strategy,
         strategyOptions: dict[str, Any] | None = None,
@@ -112,6 +114,7 @@ class Logic(ScriptedLoadableModuleLogic):
         refineSeconds: float | None = None,
         foci: str = Method.foci,
         top: int = Method.top,
+        align: bool = Method.align,
         timeout: float | None = None,
         progress: Any = None,
     ) -> ResultNodes:
@@ -121,10 +124,13 @@ class Logic(ScriptedLoadableModuleLogic):
         :param flairNode: T2-FLAIR image, optional.
         :param segmentationNode: the tumor: a segmentation node, or a label map node.
         :param t1Node: T1-weighted image without contrast, optional.
-        :param brainMaskNode: the brain, a segmentation or label map node; for images that show the skull.
+        :param brainMaskNode: the brain, a segmentation or label map node; without it the brain is extracted where the
+            image shows the skull, and comes back as a segmentation.
         :param coreSegmentIDs: segments of the core; by default those whose names tell it.
         :param wholeSegmentIDs: segments of the whole tumor; by default those whose names tell it.
         :param labels: what the numbers of a label map mean, for example "brats2018"; a label map needs it.
+        :param segmentationOn: the image on which the tumor was drawn, "t1gd", "flair" or "t1"; by default the one that
+            the segmentation belongs to.
         :param database: name of a bundled database, or a file.
         :param strategy: query strategy.
         :param strategyOptions: options of the strategy by name, for example {"rerank": 100}.
@@ -134,6 +140,7 @@ class Logic(ScriptedLoadableModuleLogic):
         :param refineSeconds: the most seconds of a refinement; the library's own number when None.
         :param foci: "auto", "1" or "2": how many foci a refinement has.
         :param top: number of ranked matches.
+        :param align: whether FLAIR and T1 are moved onto the T1Gd image where the patient moved between them.
         :param timeout: seconds after which the run is ended, without a limit when None.
         :param progress: called with a fraction in [0, 1] and a message.
         :return: the nodes of the result, added to the scene; the panel shows them too.
@@ -155,6 +162,7 @@ class Logic(ScriptedLoadableModuleLogic):
             coreSegmentIDs=tuple(coreSegmentIDs or ()),
             wholeSegmentIDs=tuple(wholeSegmentIDs or ()),
             labelConvention=labels,
+            segmentationOn=segmentationOn,
         )
         missing = patient.missing()
         if missing:
@@ -169,8 +177,12 @@ class Logic(ScriptedLoadableModuleLogic):
             refine_seconds=refineSeconds,
             foci=foci,
             top=top,
+            align=align,
         )
         checkMethod(method)
+        warning = studyWarning(patient.nodes)
+        if warning:
+            logging.warning(warning)
         self.ensureRequirements(strategy)
         nodes = self.runAndWait(InferJob(patient, method), timeout, progress)
         self._take(patient, method, nodes)

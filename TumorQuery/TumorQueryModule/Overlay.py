@@ -20,6 +20,14 @@ CONTROL_COLORS = ((0.27, 0.05, 0.55), (0.72, 0.13, 0.46), (0.96, 0.48, 0.20), (0
 #: Color and opacity in 3D of the segments of the result, by region.
 SEGMENT_DISPLAY = {"whole": ((0.35, 0.85, 1.0), 0.3), "core": ((1.0, 0.3, 0.3), 0.7)}
 
+#: The segment of an extracted brain: its ID, the color of Slicer's general anatomy, and its terminology entry.
+BRAIN_SEGMENT = "brain"
+BRAIN_COLOR = (0.98, 0.98, 0.88)
+BRAIN_TERMINOLOGY = (
+    "Segmentation category and type - 3D Slicer General Anatomy list~SCT^123037004^Anatomical Structure"
+    "~SCT^12738006^Brain~^^~Anatomic codes - DICOM master list~^^~^^"
+)
+
 
 def densityColorTable() -> Any:
     """The color table of densities; made on first use, saved with the scene."""
@@ -112,20 +120,47 @@ def setIsolines(segmentationNode: Any, densityNode: Any, thresholds: dict[str, f
         logic.SetBinaryLabelmapToSegment(masks[region], segmentationNode, region, logic.MODE_REPLACE)
 
 
+def setBrain(segmentationNode: Any, t1gdNode: Any, mask: Any) -> None:
+    """Put a brain into a segmentation, as one segment with its outline shown.
+
+    :param mask: the brain as an oriented image; segmentation and image are under one parent transform.
+    """
+    logic = slicer.modules.segmentations.logic()
+    segmentation = segmentationNode.GetSegmentation()
+    segmentationNode.SetReferenceImageGeometryParameterFromVolumeNode(t1gdNode)
+    segmentationNode.CreateDefaultDisplayNodes()
+    segmentation.RemoveRepresentation("Closed surface")  # that of another brain
+    if segmentation.GetSegment(BRAIN_SEGMENT) is None:
+        segmentation.RemoveAllSegments()  # of another tool's brain
+        segmentation.AddEmptySegment(BRAIN_SEGMENT, _("brain"), BRAIN_COLOR)
+        segment = segmentation.GetSegment(BRAIN_SEGMENT)
+        segment.SetTag(segment.GetTerminologyEntryTagName(), BRAIN_TERMINOLOGY)
+        showBrainAsOutline(segmentationNode)
+    logic.SetBinaryLabelmapToSegment(mask, segmentationNode, BRAIN_SEGMENT, logic.MODE_REPLACE)
+
+
+def showBrainAsOutline(segmentationNode: Any) -> None:
+    """Show a brain by its outline in slices, which hides nothing of the image."""
+    segmentationNode.CreateDefaultDisplayNodes()
+    segmentationNode.GetDisplayNode().SetVisibility2DFill(False)
+    segmentationNode.GetDisplayNode().SetVisibility3D(False)
+
+
 def showAsOutlines(segmentationNode: Any) -> None:
     """Show the given segmentation without its filling, which would hide the density."""
     segmentationNode.CreateDefaultDisplayNodes()
     segmentationNode.GetDisplayNode().SetVisibility2DFill(False)
 
 
-def keyOfLines() -> str:
-    """What the colors of the lines mean, as rich text."""
+def keyOfLines(hasBrain: bool) -> str:
+    """What the colors of the lines mean, as rich text; with an extracted brain also that of its outline."""
     texts = {"whole": _("modeled whole tumor"), "core": _("modeled core")}
     parts = []
     for region, text in texts.items():
         color = "".join(f"{round(255 * channel):02x}" for channel in SEGMENT_DISPLAY[region][0])
         parts.append(f'<span style="color:#{color}; background-color:#202020">&nbsp;&#9473;&#9473;&nbsp;</span> {text}')
-    return _("Lines: {modeled}; the others are your segmentation.").format(modeled=", ".join(parts))
+    text = _("Lines: {modeled}; the others are your segmentation.").format(modeled=", ".join(parts))
+    return f"{text} " + _("The pale line around the brain is what was extracted.") if hasBrain else text
 
 
 def makeSliceNodes() -> list[Any]:

@@ -15,12 +15,16 @@ from slicer.util import VTKObservationMixin
 from TumorQueryModule import Overlay
 from TumorQueryModule.Choices import Strategy, TumorQueryParameterNode
 from TumorQueryModule.Dependencies import DependencyError
+from TumorQueryModule.InputTools import InputTools
 from TumorQueryModule.Jobs import BUNDLED_DATABASE, BuildJob, InferJob, InfoJob, MatchJob
 from TumorQueryModule.Logic import Logic
 from TumorQueryModule.PatientNodes import (
+    BRAIN_ROLE,
     FLAIR_PATTERN,
     T1GD_PATTERN,
+    T2_PATTERN,
     PatientNodes,
+    isRefused,
     isResult,
     leftOut,
     segmentNames,
@@ -32,13 +36,13 @@ from TumorQueryModule.Texts import inWordsOfThePanel, summaryOf
 from TumorQueryModule.Worker import POLL_INTERVAL, Outcome, Run, RunState
 
 #: Inputs that are guessed by the names of images: parameter -> pattern of the name.
-GUESSED_INPUTS = {"t1gdVolume": T1GD_PATTERN, "flairVolume": FLAIR_PATTERN}
+GUESSED_INPUTS = {"t1gdVolume": T1GD_PATTERN, "flairVolume": FLAIR_PATTERN, "t2Volume": T2_PATTERN}
 
 #: The tag by which the Segment Editor finds its own parameters (SegmentEditor.py).
 SEGMENT_EDITOR_TAG = "SegmentEditor"
 
 
-class Panel(ScriptedLoadableModuleWidget, VTKObservationMixin):
+class Panel(InputTools, ScriptedLoadableModuleWidget, VTKObservationMixin):
     """The panel. It changes parameters and starts jobs; it computes nothing.
 
     Whoever derives from it sets `logic` before `setup`.
@@ -77,6 +81,7 @@ class Panel(ScriptedLoadableModuleWidget, VTKObservationMixin):
             onStateChanged=self._onRunStateChanged,
         )
         self._databaseRun = Run(self.logic.makeProcess, onFinished=self._showDatabase)
+        self.setUpTools()
         self._timer = qt.QTimer()
         self._timer.setInterval(POLL_INTERVAL)
         self._timer.connect("timeout()", self._onTimer)
@@ -112,7 +117,6 @@ class Panel(ScriptedLoadableModuleWidget, VTKObservationMixin):
         for selector in (ui.coreSegmentsSelector, ui.wholeSegmentsSelector):
             # Its own "Segment:" would stand behind the panel's "Tumor core:".
             slicer.util.findChild(selector, "label_Segment").text = ""
-        ui.lineKeyLabel.text = Overlay.keyOfLines()
 
         self.initializeParameterNode()
 
@@ -136,12 +140,12 @@ class Panel(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def onSceneStartClose(self, caller: Any, event: Any) -> None:
         """The nodes go away: end what works with them. A build needs none of them and goes on."""
-        if self._run.state is RunState.Idle:  # what was said of the last run was said of this scene
+        if self._isIdle:  # what was said of the last run was said of this scene
             self.ui.progressBar.value = 0
             self.ui.statusLabel.text = _("Ready")
             self.ui.elapsedLabel.text = "0:00"
         elif self._nodesInUse:
-            self._run.stop(_("The scene was closed."))
+            self._stopWork(_("The scene was closed."))
         self.setParameterNode(None)
 
     def onSceneStartImport(self, caller: Any, event: Any) -> None:
@@ -156,8 +160,10 @@ class Panel(ScriptedLoadableModuleWidget, VTKObservationMixin):
     @vtk.calldata_type(vtk.VTK_OBJECT)
     def onNodeAboutToBeRemoved(self, caller: Any, event: Any, node: Any) -> None:
         """End a run that needs the node that goes away."""
-        if self._run.state is not RunState.Idle and node in self._nodesInUse:
-            self._run.stop(_("{name} was removed from the scene.").format(name=node.GetName()))
+        if not self._isIdle and node in (*self._nodesInUse, *self._temporary, self._segmentation.segmentationNode):
+            self._leaving = node  # the scene is about to remove it
+            self._stopWork(_("{name} was removed from the scene.").format(name=node.GetName()))
+            self._leaving = None
 
     def initializeParameterNode(self) -> None:
         """Connect the panel to the scene's parameter node, with a first guess of the inputs."""
@@ -182,15 +188,10 @@ class Panel(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def _hideResults(self, caller: Any = None, event: Any = None) -> None:
         """Offer no node of a result as an input; an ID that a removed one had may be a patient's next."""
         ui = self.ui
-        hidden = [node.GetID() for node in slicer.util.getNodesByClass("vtkMRMLDisplayableNode") if isResult(node)]
-        for selector in (
-            ui.t1gdSelector,
-            ui.flairSelector,
-            ui.t1Selector,
-            ui.brainMaskSelector,
-            ui.segmentationSelector,
-        ):
-            model = selector.sortFilterProxyModel()
+        results = [node for node in slicer.util.getNodesByClass("vtkMRMLDisplayableNode") if isResult(node)]
+        for name in ("t1gd", "flair", "t1", "t2", "brainMask", "segmentation"):
+            hidden = [node.GetID() for node in results if isRefused(node, name)]
+            model = getattr(ui, f"{name}Selector").sortFilterProxyModel()
             if list(model.hiddenNodeIDs) != hidden:
                 model.hiddenNodeIDs = hidden
 
@@ -360,7 +361,7 @@ class Panel(ScriptedLoadableModuleWidget, VTKObservationMixin):
         """Start a job in the background.
 
         :param nodesInUse: nodes that the job cannot do without.
-        :param onDone: called with the job's value when it is done.
+        :param onDone: called with the job's value when it is done; gives what to say then, "Done." where it gives none.
         :param strategy: the strategy that the job queries with; some need more packages.
         """
         self._nodesInUse = nodesInUse
@@ -383,16 +384,29 @@ class Panel(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def onCancel(self, checked: bool = False) -> None:
         """Ask the run to stop."""
         self._run.cancel()
+        if self._segmentation.isRunning:
+            self.ui.statusLabel.text = _("Cancelling...")
+            self._segmentation.cancel()
 
-    def _stopRuns(self, message: str = "") -> None:
+    @property
+    def _isIdle(self) -> bool:
+        """Whether neither a run nor a segmentation by another extension is under way."""
+        return self._run.state is RunState.Idle and not self._segmentation.isRunning
+
+    def _stopWork(self, message: str = "") -> None:
         self._run.stop(message)
+        self._segmentation.stop(message)
+
+    def _stopRuns(self) -> None:
+        self._stopWork()
         self._databaseRun.stop()
 
     def _onTimer(self) -> None:
         self._run.poll()
         self._databaseRun.poll()
-        if self._run.state is not RunState.Idle:
-            seconds = int(self._run.elapsed)
+        if not self._isIdle:
+            atWork = self._segmentation if self._segmentation.isRunning else self._run
+            seconds = int(atWork.elapsed)
             self.ui.elapsedLabel.text = f"{seconds // 60}:{seconds % 60:02d}"
         elif self._databaseRun.state is RunState.Idle:
             self._timer.stop()
@@ -419,8 +433,7 @@ class Panel(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def _onRunFinished(self, outcome: Outcome) -> None:
         if outcome.status == "done":
-            text = _("Done.")
-            self._onDone(outcome.value)
+            text = self._onDone(outcome.value) or _("Done.")
         elif outcome.status == "cancelled":
             text = (_("Cancelled.") + " " + outcome.message).strip()
         else:
@@ -449,7 +462,7 @@ class Panel(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def onMatchClicked(self, index: Any) -> None:
         """Show the density of the clicked row."""
         result = self._parameterNode.result()
-        if self._run.state is not RunState.Idle or result.density is None or result.report is None:
+        if not self._isIdle or result.density is None or result.report is None:
             return
         shown = rowsOf(result.content)[index.row()]
         if shown == result.shown:
@@ -506,6 +519,7 @@ class Panel(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self._updateSegments()
             self._updateChecks()
             self._updateButtons()
+            self._updateTools()
             self._updateOutputs()
             self._updateResult()
             if self._parameterNode:
@@ -531,11 +545,15 @@ class Panel(ScriptedLoadableModuleWidget, VTKObservationMixin):
             return
         previous = self._previousResult()
         names = nodeNames(parameters.outputName.strip() or parameters.t1gdVolume.GetName())
+        brain = names.pop(BRAIN_ROLE)
         if previous.density is None:
             text = _("A run adds to the scene: {names}.")
         else:
             text = _("A run replaces what the scene holds of the result before it: {names}.")
-        self.ui.outputsLabel.text = text.format(names=", ".join(names.values()))
+        text = text.format(names=", ".join(names.values()))
+        if not parameters.brainMask:
+            text += " " + _("Where the image shows the skull also: {name}.").format(name=brain)
+        self.ui.outputsLabel.text = text
 
     def _updateChecks(self) -> None:
         """A check mark, or a sentence, at every input."""
@@ -573,20 +591,20 @@ class Panel(ScriptedLoadableModuleWidget, VTKObservationMixin):
                 getattr(self.ui, f"{name}{part}").visible = isSegmentation
         self.ui.labelConventionLabel.visible = patient.isLabelMap
         self.ui.labelConventionComboBox.visible = patient.isLabelMap
-        self.ui.noSegmentationLabel.visible = patient.segmentation is None
-        self.ui.strategyOptionsHintLabel.text = missing.get("strategyOptions", "")
-        self.ui.strategyOptionsHintLabel.visible = "strategyOptions" in missing
+        for name in ("strategyOptions", "segmentationOn"):
+            hint = getattr(self.ui, f"{name}HintLabel")
+            hint.text = missing.get(name, "")
+            hint.visible = name in missing
 
     def _updateButtons(self) -> None:
-        ui, state = self.ui, self._run.state
-        idle = state is RunState.Idle
+        ui, idle = self.ui, self._isIdle
         missing = self._parameterNode.missing() if self._parameterNode else {"": _("No scene.")}
         ui.applyButton.enabled = idle and not missing
         if not idle:
             ui.applyButton.toolTip = _("A run is under way.")
         else:
             ui.applyButton.toolTip = " ".join(missing.values()) or _("Infer the tumor cell density in the background.")
-        ui.cancelButton.enabled = state in (RunState.Starting, RunState.Running)
+        ui.cancelButton.enabled = not idle and self._run.state is not RunState.Cancelling
         ui.cancelButton.toolTip = _("Nothing is running.") if idle else _("Stop the run and discard what it has done.")
         path = self._buildPath()
         ui.buildButton.enabled = idle and path is not None and self._parameterNode is not None
@@ -618,6 +636,7 @@ class Panel(ScriptedLoadableModuleWidget, VTKObservationMixin):
             ui.reportButton.toolTip = _("Show the page with the pictures and figures of the report.")
         else:
             ui.reportButton.toolTip = _("No result yet.")
+        ui.lineKeyLabel.text = Overlay.keyOfLines(result.brain is not None)
         ui.lineKeyLabel.visible = bool(result.isolines and parameters.showOutlines)
         ui.showOutlinesCheckBox.enabled = ui.showSurfacesCheckBox.enabled = result.isolines is not None
         if not hasResult:

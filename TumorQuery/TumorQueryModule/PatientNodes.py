@@ -19,6 +19,12 @@ SHEAR_TOLERANCE = 1e-4
 #: Attribute of the volumes and segmentations that a run made: no image or segmentation of a patient.
 RESULT_ATTRIBUTE = "TumorQuery.Result"
 
+#: Value of that attribute of the extracted brain, the one result that can be an input: the brain mask of the next run.
+BRAIN_ROLE = "brain"
+
+#: Images on which a segmentation can be drawn, as TumorQueryLib names them; the first one where nothing tells it.
+IMAGE_ROLES = ("t1gd", "flair", "t1")
+
 
 @dataclass(frozen=True)
 class PatientNodes:
@@ -32,6 +38,7 @@ class PatientNodes:
     :param coreSegmentIDs: the segments of a segmentation that make up the core.
     :param wholeSegmentIDs: the segments that make up the whole tumor; those of the core are added.
     :param labelConvention: what the numbers of a label map mean, as TumorQueryLib names it; a label map needs it.
+    :param segmentationOn: the image on which the tumor was drawn, "t1gd", "flair" or "t1"; found by itself when None.
     """
 
     t1gd: Any
@@ -42,6 +49,7 @@ class PatientNodes:
     coreSegmentIDs: tuple[str, ...] = ()
     wholeSegmentIDs: tuple[str, ...] = ()
     labelConvention: str | None = None
+    segmentationOn: str | None = None
 
     @property
     def nodes(self) -> tuple[Any, ...]:
@@ -53,6 +61,18 @@ class PatientNodes:
     def isLabelMap(self) -> bool:
         """Whether the tumor is given as a label map and not as segments."""
         return self.segmentation is not None and self.segmentation.IsA("vtkMRMLLabelMapVolumeNode")
+
+    @property
+    def drawnOn(self) -> str | None:
+        """The image on which the tumor was drawn; None for a label map whose voxels the library compares.
+
+        A segmentation knows the volume that gave it its geometry, as the Segment Editor and DICOM set it.
+        """
+        if self.segmentationOn or self.segmentation is None or self.isLabelMap:
+            return self.segmentationOn
+        source = self.segmentation.GetNodeReference(self.segmentation.GetReferenceImageGeometryReferenceRole())
+        images = [role for role in IMAGE_ROLES if source is not None and getattr(self, role) is source]
+        return (*images, IMAGE_ROLES[0])[0]
 
     def missing(self) -> dict[str, str]:
         """What a run still needs: input name -> a sentence for the user."""
@@ -77,8 +97,22 @@ class PatientNodes:
         elif not set(self.wholeSegmentIDs) | set(self.coreSegmentIDs):
             missing["wholeSegments"] = _("Check the segments of the whole tumor.")
         inputs = ("t1gd", "flair", "t1", "brainMask", "segmentation")
-        results = {name: getattr(self, name) for name in inputs if isResult(getattr(self, name))}
+        results = {name: getattr(self, name) for name in inputs if isRefused(getattr(self, name), name)}
+        if self.segmentationOn and getattr(self, self.segmentationOn) is None:
+            missing["segmentationOn"] = _(
+                "The segmentation is said to be drawn on an image that is not chosen: choose the image, or another one "
+                "under Segmentation drawn on."
+            )
         return missing | {name: resultSentence(node) for name, node in results.items()}
+
+    def writeBrainMask(self, folder: Path) -> str:
+        """Write the brain mask in the T1Gd image's own frame; returns the path of the file."""
+        brain = self.brainMask
+        if brain.IsA("vtkMRMLSegmentationNode"):
+            brain = maskOfSegments(brain, segmentIDs(brain), self.t1gd)
+        else:
+            brain = inFrameOf(brain, self.t1gd)
+        return writeVolume(brain, folder / "brain_mask.nrrd")
 
     def _missingOfBrainMask(self) -> dict[str, str]:
         brain = self.brainMask
@@ -107,23 +141,25 @@ class PatientNodes:
                 arguments[role] = writeVolume(inFrameOf(node, self.t1gd), folder / f"{role}.nrrd")
                 yield arguments
         if self.brainMask is not None:
-            brain = self.brainMask
-            if brain.IsA("vtkMRMLSegmentationNode"):
-                brain = maskOfSegments(brain, segmentIDs(brain), self.t1gd)
-            else:
-                brain = inFrameOf(brain, self.t1gd)
-            arguments["brain_mask"] = writeVolume(brain, folder / "brain_mask.nrrd")
+            arguments["brain_mask"] = self.writeBrainMask(folder)
             yield arguments
         if self.isLabelMap:
             labels = inFrameOf(self.segmentation, self.t1gd)
             arguments["segmentation"] = writeVolume(labels, folder / "segmentation.nrrd")
             arguments["labels"] = self.labelConvention
+            arguments["segmentation_on"] = self.segmentationOn
             yield arguments
             return
+        drawnOn = self.drawnOn
+        arguments["segmentation_on"] = drawnOn
+        # On its own voxels, as far as it has the T1Gd image's frame.
+        reference = getattr(self, drawnOn)
+        if reference.GetParentTransformNode() is not self.t1gd.GetParentTransformNode():
+            reference = self.t1gd
         whole = [*self.coreSegmentIDs, *(name for name in self.wholeSegmentIDs if name not in self.coreSegmentIDs)]
         for role, chosen in (("core", self.coreSegmentIDs), ("whole", whole)):
             if chosen:
-                mask = maskOfSegments(self.segmentation, chosen, self.t1gd)
+                mask = maskOfSegments(self.segmentation, chosen, reference)
                 arguments[role] = writeVolume(mask, folder / f"{role}.nrrd")
                 yield arguments
 
@@ -177,7 +213,7 @@ def segmentNames(segmentationNode: Any, chosen: Sequence[str]) -> str:
 
 
 def suggestSegments(segmentationNode: Any) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The segments of the core and of the whole tumor, as far as their names tell.
+    """The segments of the core and of the whole tumor, as far as their names, or else their terminology, tell.
 
     A name that only says "tumor", or "neoplasm", is the whole tumor where nothing but it is segmented; beside edema,
     necrosis or a whole tumor it is a part of the core, as in "Neoplasm", "Edema", "Necrosis".
@@ -188,15 +224,23 @@ def suggestSegments(segmentationNode: Any) -> tuple[tuple[str, ...], tuple[str, 
     from TumorQueryLib.inputs.labels import suggested_meaning
 
     segmentation = segmentationNode.GetSegmentation()
+    segments = {segmentID: segmentation.GetSegment(segmentID) for segmentID in segmentIDs(segmentationNode)}
     meanings = {
-        segmentID: suggested_meaning(segmentation.GetSegment(segmentID).GetName())
-        for segmentID in segmentIDs(segmentationNode)
+        segmentID: suggested_meaning(segment.GetName(), codeOf(segment)) for segmentID, segment in segments.items()
     }
     isDivided = {"core", "oedema", "whole"} & set(meanings.values())
     ofCore = {"core", "tumour"} if isDivided else {"core"}
     core = tuple(segmentID for segmentID, meaning in meanings.items() if meaning in ofCore)
     whole = tuple(segmentID for segmentID, meaning in meanings.items() if meaning)
     return core, whole
+
+
+def codeOf(segment: Any) -> str:
+    """What a segment is by its terminology entry, scheme and value, such as "SCT 86049000"; empty without one."""
+    entry = vtk.mutable("")
+    segment.GetTag(segment.GetTerminologyEntryTagName(), entry)
+    parts = str(entry).split("~")
+    return " ".join(parts[2].split("^")[:2]) if len(parts) > 2 else ""
 
 
 def leftOut(segmentationNode: Any, chosen: Sequence[str]) -> tuple[str, ...]:
@@ -209,6 +253,11 @@ def isResult(node: Any) -> bool:
     return node is not None and bool(node.GetAttribute(RESULT_ATTRIBUTE))
 
 
+def isRefused(node: Any, name: str) -> bool:
+    """Whether a node cannot be this input because a run made it; an extracted brain can be the brain mask."""
+    return isResult(node) and not (name == "brainMask" and node.GetAttribute(RESULT_ATTRIBUTE) == BRAIN_ROLE)
+
+
 def resultSentence(node: Any) -> str:
     """Why a node cannot be an input."""
     return _("{name} is a result of TumorQuery: choose what belongs to the patient.").format(name=node.GetName())
@@ -217,6 +266,7 @@ def resultSentence(node: Any) -> str:
 #: In names of T1 images with contrast ("T1Gd", "t1ce", "BraTS-00001-t1c", "T1 +C"), and of FLAIR images ("t2f").
 T1GD_PATTERN = r"\bt1w?i? ?(gd|gad\w*|c|ce|km|post|post ?contrast|contrast|\+ ?(c|gd|km)?)(?![a-z])|\bgado?\b"
 FLAIR_PATTERN = r"flair|\bt2f\b"
+T2_PATTERN = r"^(?!.*(flair|t2f)).*\bt2w?i?\b"
 
 
 def volumeOfName(pattern: str) -> Any:

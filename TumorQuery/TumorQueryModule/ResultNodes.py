@@ -12,7 +12,7 @@ import vtk
 from slicer.i18n import tr as _
 
 from TumorQueryModule import Overlay
-from TumorQueryModule.PatientNodes import RESULT_ATTRIBUTE, PatientNodes
+from TumorQueryModule.PatientNodes import BRAIN_ROLE, RESULT_ATTRIBUTE, PatientNodes
 
 #: Attribute of a density node: the name of the estimate that it shows, or the rank of the match, counted from 0.
 SHOWN_ATTRIBUTE = "TumorQuery.Shown"
@@ -39,6 +39,7 @@ class ResultNodes:
     :param patientToAtlas: transform that carries the patient's volumes to the atlas.
     :param report: the worker's result.json as text.
     :param picture: the page with the report's pictures, an image of colors.
+    :param brain: the extracted brain as a segment; there only where an image with its skull was given without a mask.
     """
 
     density: Any = None
@@ -48,6 +49,7 @@ class ResultNodes:
     patientToAtlas: Any = None
     report: Any = None
     picture: Any = None
+    brain: Any = None
 
     @property
     def t1gd(self) -> Any:
@@ -120,6 +122,7 @@ NODE_CLASSES = {
     "patientToAtlas": "vtkMRMLTransformNode",
     "report": "vtkMRMLTextNode",
     "picture": "vtkMRMLVectorVolumeNode",
+    BRAIN_ROLE: "vtkMRMLSegmentationNode",
 }
 
 
@@ -136,6 +139,7 @@ def nodeNames(name: str) -> dict[str, str]:
         "patientToAtlas": _("{patient} to atlas"),
         "report": _("{patient} TumorQuery report"),
         "picture": _("{patient} TumorQuery report picture"),
+        BRAIN_ROLE: _("{patient} brain"),
     }
     return {role: text.format(patient=name) for role, text in names.items()}
 
@@ -168,6 +172,10 @@ def loadResult(
         yield None
     picture = readPicture(folder / content["outputs"]["report"])
     yield None
+    brain = None
+    if BRAIN_ROLE in content["outputs"]:
+        brain = Overlay.maskAbove(readVolume(folder / content["outputs"][BRAIN_ROLE]), 0.5)
+        yield None
     table = matchesTable(content)
     for step in prepareDensity(densities[content["chosen"]], content, shownAtFirst(content)):
         chosen = step
@@ -178,6 +186,8 @@ def loadResult(
         if node.GetScene() is None:
             raise ValueError(_("{name} was removed from the scene.").format(name=node.GetName()))
     names = nodeNames(outputName or patient.t1gd.GetName())
+    if brain is None:
+        del names[BRAIN_ROLE]
     added: list[Any] = []
     try:
         nodes = makeNodes(previous, names, added)
@@ -199,6 +209,10 @@ def loadResult(
     takeTable(nodes.matches, table)
     keepDensities(nodes, kept, names["density"], added)
     showDensity(nodes, chosen)
+    if brain is None:
+        nodes.brain = stillThere(previous.brain)  # perhaps the mask that was given; a later extraction updates it
+    else:
+        Overlay.setBrain(nodes.brain, patient.t1gd, brain)
     yield nodes
 
 
@@ -209,11 +223,22 @@ def makeNodes(previous: ResultNodes, names: dict[str, str], added: list[Any]) ->
     """
     nodes = ResultNodes()
     for role, name in names.items():
-        node = getattr(previous, role)
-        if node is None or node.GetScene() is None:  # removed meanwhile
-            node = addNode(NODE_CLASSES[role], name, role, added)
+        node = stillThere(getattr(previous, role)) or addNode(NODE_CLASSES[role], name, role, added)
         setattr(nodes, role, node)
     return nodes
+
+
+def stillThere(node: Any) -> Any:
+    """A node; None where it was removed from the scene meanwhile."""
+    return None if node is None or node.GetScene() is None else node
+
+
+def brainNode(previous: Any, t1gd: Any, name: str) -> Any:
+    """The segmentation that an extracted brain goes into, beside the T1Gd image: the previous one, or a new one."""
+    added: list[Any] = []
+    node = stillThere(previous) or addNode(NODE_CLASSES[BRAIN_ROLE], name, BRAIN_ROLE, added)
+    placeNodes(ResultNodes(brain=node), t1gd, {BRAIN_ROLE: name}, added)
+    return node
 
 
 def addNode(className: str, name: str, role: str, added: list[Any]) -> Any:

@@ -27,6 +27,12 @@ def summaryOf(result: ResultNodes) -> str:
         )
         for focus in fociOf(content, shown)
     ]
+    if content["brain"]["source"] == "extracted" and result.brain is not None:
+        lines.append(
+            _("The brain was extracted. Where it is wrong, correct {name}, and choose it as the brain mask.").format(
+                name=result.brain.GetName()
+            )
+        )
     lines += [_("Note: {text}").format(text=inWordsOfThePanel(text)) for text in content["warnings"]]
     return "<br>".join(lines)
 
@@ -98,8 +104,13 @@ def inWordsOfThePanel(sentence: str) -> str:
             r"try two \(--foci 2\)",
             _("try two ({choice} under {name})").format(choice=f"'{Foci.Two.label()}'", name=f"'{_('Foci')}'"),
         ),
-        (r"; --no-align leaves all as it is", ""),  # the panel has no such choice
         (r"--labels\b", f"'{_('Labels mean')}'"),
+        (
+            r"look at brain\.nrrd, and give a corrected one as the brain mask \(--brain-mask\)",
+            _("look at the segmentation of the brain, correct it, and choose it under {name}").format(
+                name=f"'{_('Brain mask')}'"
+            ),
+        ),
         (r"--brain-mask\b", f"'{_('Brain mask')}'"),
         (r"--registration\b", f"'{_('Registration')}'"),
         (r"--refine\b", f"'{_('Refinement')}'"),
@@ -107,6 +118,12 @@ def inWordsOfThePanel(sentence: str) -> str:
         (r"--strategy\b", f"'{_('Query strategy')}'"),
         (r"--database\b", f"'{_('Database file')}'"),
         (r"--top\b", f"'{_('Ranked matches')}'"),
+        (
+            r"; --no-align leaves all as it is",
+            _("; without {name} under Advanced all stays as it is").format(name=f"'{_('Align the images')}'"),
+        ),
+        (r"--segmentation-on\b", f"'{_('Segmentation drawn on')}'"),
+        (r"--(no-)?align\b", f"'{_('Align the images')}'"),
         (r"--(core|whole)\b", f"'{_('Segmentation')}'"),
         (r"--(t1gd|flair|t1|segmentation)\b", f"'{_('Inputs')}'"),
         (r"--resume\b", build),

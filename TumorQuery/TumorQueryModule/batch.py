@@ -42,6 +42,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--refine", default=Method.refine, choices=("none", "atlas", "patient"))
     parser.add_argument("--foci", default=Method.foci, choices=("auto", "1", "2"))
     parser.add_argument("--top", type=int, default=Method.top, metavar="K", help="ranked matches (%(default)s)")
+    parser.add_argument("--no-align", action="store_true", help="leave FLAIR and T1 where they lie")
     parser.add_argument("--timeout", type=float, metavar="S", help="seconds for one patient; without it no limit")
     try:
         options = parser.parse_args(arguments)
@@ -56,6 +57,7 @@ def main(arguments: list[str]) -> int:
             refine=options.refine,
             foci=options.foci,
             top=options.top,
+            align=not options.no_align,
         )
         checkMethod(method)
         logic.ensureRequirements(options.strategy)

@@ -133,7 +133,8 @@ SAID_BY_NAME = ("core", "whole", "none")
 #: SNOMED CT (and as it was coded before, SRT) and NCI Thesaurus, in lower case: necrosis, neoplasm, enhancing lesion;
 #: oedema.
 NECROSIS_CODES = frozenset({"sct 6574001", "srt m-54000"})
-CORE_CODES = NECROSIS_CODES | {"sct 86049000", "srt m-80003", "ncit c113842"}
+NEOPLASM_CODES = frozenset({"sct 86049000", "srt m-80003"})
+CORE_CODES = NECROSIS_CODES | NEOPLASM_CODES | {"ncit c113842"}
 EDEMA_CODES = frozenset({"sct 79654002", "srt m-36300"})
 
 
@@ -196,8 +197,8 @@ SUGGESTIVE_WORDS: Mapping[str, frozenset[str]] = {
 NEGATIONS = frozenset(["no", "non", "not", "without", "excluding"])
 
 
-def suggested_meaning(name: str) -> str | None:
-    """What a segment's name suggests that it is, for a panel whose user confirms it.
+def suggested_meaning(name: str, code: str = "") -> str | None:
+    """What a segment's name suggests that it is, or else its code, for a panel whose user confirms it.
 
     Reads more than `regions_from_segments` takes for granted, and never otherwise: a name
     that the tables have whole means what it means there; of others the words are read.
@@ -206,6 +207,8 @@ def suggested_meaning(name: str) -> str | None:
     ----------
     name : str
         As written by whoever segmented: "EnhancingTumor", "Tumor_core", "NCR (1)".
+    code : str
+        Scheme and value of its terminology, such as "SCT 79654002"; asked where the name says nothing.
 
     Returns
     -------
@@ -231,7 +234,10 @@ def suggested_meaning(name: str) -> str | None:
     for meaning, known in SUGGESTIVE_WORDS.items():
         if said & known:
             return None if meaning == "none" else meaning
-    return None
+    if NEGATIONS & set(words):
+        return None
+    by_code = _meaning_of_code(code)
+    return "tumour" if code.casefold() in NEOPLASM_CODES else {"part": "core"}.get(by_code or "", by_code)
 
 
 def _words(name: str) -> list[str]:

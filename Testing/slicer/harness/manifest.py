@@ -37,6 +37,11 @@ RETURNED = {
     ("qMRMLThreeDWidget", "threeDView"): "qMRMLThreeDView",
     ("qMRMLNodeComboBox", "sortFilterProxyModel"): "qMRMLSortFilterProxyModel",
 }
+# Python modules of other extensions, by the class of theirs that is called.
+EXTENSION_CLASSES = {
+    "MONAIAuto3DSeg": {"MONAIAuto3DSegLogic"},
+    "HDBrainExtractionTool": {"HDBrainExtractionToolLogic"},
+}
 PYTHON_MODULES = {"slicer.util", "slicer.packaging", "slicer.i18n", "SampleData"}
 
 
@@ -211,6 +216,8 @@ class CodeCheck(ast.NodeVisitor):
                 return node.func.attr
             if owner == "SampleData" and node.func.attr == "SampleDataLogic":
                 return "SampleDataLogic"
+            if node.func.attr in EXTENSION_CLASSES.get(owner, ()):
+                return node.func.attr
             return RETURNED.get((self.class_of(node.func.value), node.func.attr))
         return None
 
@@ -235,6 +242,10 @@ class CodeCheck(ast.NodeVisitor):
             own = node.attr.startswith(("TumorQuery", "tumorquery", "sampleData"))
             if node.attr not in SLICER_MODULES and not own:
                 self.say(node, "no such module")
+        elif owner in EXTENSION_CLASSES:
+            self.checked += 1
+            if node.attr not in EXTENSION_CLASSES[owner]:
+                self.say(node, "the extension has no such name")
         elif owner in ("qt", "ctk"):
             self.checked += 1
             known = qt_class(node.attr) is not None if owner == "qt" else node.attr in self.manifest.classes()

@@ -341,6 +341,10 @@ CONNECTORS = {
 }
 
 
+# Where Python forgets a node that the scene keeps, its garbage collector empties what VTK still calls.
+_observers = []
+
+
 def wrap(cls):
     """Make the class's annotated members properties on a parameter node."""
     parameters = {
@@ -361,7 +365,9 @@ def wrap(cls):
         take_values(self)
         # As in wrapper.py: a value, a node too, is read again only when the node says that it was modified.
         this = weakref.ref(self)
-        parameterNode.AddObserver(vtk.vtkCommand.ModifiedEvent, lambda *_: this() and take_values(this()))
+        observer = lambda *_: this() and take_values(this())  # noqa: E731
+        _observers.append(observer)
+        parameterNode.AddObserver(vtk.vtkCommand.ModifiedEvent, observer)
 
     def take_values(self):
         for name, parameter in parameters.items():

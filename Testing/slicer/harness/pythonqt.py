@@ -95,6 +95,23 @@ def disconnect(sender, signal=None, slot=None):
     return slot is None
 
 
+def single_shot(milliseconds, slot):
+    """`QTimer.singleShot(1000, f)`: PySide's own would go by `connect` as PySide has it."""
+    timer = QtCore.QTimer()
+    timer.setSingleShot(True)
+    _waiting.add(timer)
+
+    def shoot():
+        _waiting.discard(timer)
+        slot()
+
+    timer.connect("timeout()", shoot)
+    timer.start(milliseconds)
+
+
+_waiting = set()
+
+
 def checked_signature(sender, signal):
     """Return a signal's normalised signature; raise where the class has none of that name and arguments."""
     signature = bytes(QtCore.QMetaObject.normalizedSignature(signal).data()).decode()
@@ -226,6 +243,7 @@ def _install():
             setattr(cls, name, QtProperty(name, getattr(cls, name, None), qt_property.isWritable()))
     for cls in classes:
         _install_attribute_access(cls, originals[cls])
+    vars(QtCore.QTimer)["singleShot"].method = single_shot  # on an object it is the property
 
 
 def make_qt_module():

@@ -58,3 +58,19 @@ def test_a_name_that_the_reader_knows_means_the_same(name):
     elif regions.whole.all():
         expected = "whole" if name in WHOLE_NAMES else "oedema"
     assert suggested_meaning(name) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "meaning"),
+    [
+        ("Segment_1", "SCT 86049000", "tumour"),
+        ("Segment_2", "SCT 79654002", "oedema"),
+        ("Tumeur necrosante", "SCT 6574001", "core"),
+        ("Segment_3", "SCT 85756007", None),
+        ("Edema", "SCT 86049000", "oedema"),
+        ("No tumor", "SCT 86049000", None),
+        ("Brain", "SCT 86049000", None),
+    ],
+)
+def test_a_code_says_what_a_name_does_not(name, code, meaning):
+    assert suggested_meaning(name, code) == meaning
