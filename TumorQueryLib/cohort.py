@@ -7,7 +7,7 @@ import os
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -205,24 +205,32 @@ def run_cohort(
     with output_errors(out):
         out.mkdir(parents=True, exist_ok=True)
     finished: dict[str, dict[str, Any]] = {}
-    progress(0.0, f"0 of {len(rows)} patients")
-    ended = (
-        _ended_on_dask(rows, method, str(out), dask, progress)
-        if dask is not None
-        else _ended_in_children(rows, method, str(out), workers, progress)
-    )
-    for summary in ended:
+
+    def record(summary: dict[str, Any]) -> None:
         finished[summary["patient"]] = summary
         ordered = [finished[row.patient] for row in rows if row.patient in finished]
         write_summary(ordered, out / SUMMARY_FILE)
+
+    progress(0.0, f"0 of {len(rows)} patients")
+    if dask is None:
+        _infer_in_children(rows, method, str(out), workers, record, progress=progress)
+    else:
+        for summary in _ended_on_dask(rows, method, str(out), dask, progress):
+            record(summary)
     progress(1.0, f"{len(rows)} of {len(rows)} patients")
     return [finished[row.patient] for row in rows]
 
 
-def _ended_in_children(
-    rows: list[CohortRow], method: Method, out: str, workers: int, progress: Progress
-) -> Iterator[dict[str, Any]]:
-    """Rows of the summary as patients end, several patients at a time on this machine."""
+def _infer_in_children(
+    rows: list[CohortRow],
+    method: Method,
+    out: str,
+    workers: int,
+    record: Callable[[dict[str, Any]], None],
+    *,
+    progress: Progress,
+) -> None:
+    """Infer several patients at a time on this machine; `record` gets the summary's row of each as it ends."""
     shares = dict.fromkeys((row.patient for row in rows), 0.0)
     running = Running()
 
@@ -233,20 +241,22 @@ def _ended_in_children(
         return infer_row(row, method, out, running, progress=told)
 
     with ThreadPoolExecutor(max_workers=workers) as pool:
+        waiting = {pool.submit(infer, row): row.patient for row in rows}
         try:
-            waiting = {pool.submit(infer, row): row.patient for row in rows}
-            done = 0
             while waiting:
                 ended, _ = wait(waiting, timeout=REPORT_EVERY, return_when=FIRST_COMPLETED)
                 for future in ended:
+                    record(future.result())
                     shares[waiting.pop(future)] = 1.0
-                    done += 1
-                    yield future.result()
-                progress(sum(shares.values()) / len(rows), f"{done} of {len(rows)} patients")
+                progress(sum(shares.values()) / len(rows), f"{len(rows) - len(waiting)} of {len(rows)} patients")
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
             running.end()
             _remove_all_leftovers(rows, out)
+            # Patients that were done when the end came, and were not looked at any more.
+            for future in waiting:
+                if not future.cancelled() and future.exception() is None and future.result()["status"] == "done":
+                    record(future.result())
 
 
 def _remove_all_leftovers(rows: list[CohortRow], out: str) -> None:

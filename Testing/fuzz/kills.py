@@ -159,8 +159,7 @@ class Cohort:
             }:
                 return "MIXED"
         if number != signal.SIGKILL and self.out.exists():
-            # A patient that ended in the very moment of the signal has its folder and no row yet.
-            if len(done - listed) > 2:
+            if done - listed:
                 return "ROWS MISSING"
             if hidden(self.out):
                 return "LEFT BEHIND"

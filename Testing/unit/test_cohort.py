@@ -234,6 +234,24 @@ def test_an_end_halfway_is_immediate_and_leaves_neither_processes_nor_files(
     assert left == sorted([*([row["patient"]] if row["status"] == "done" else []), "summary.csv"])
 
 
+def test_a_patient_that_ends_just_before_the_end_has_its_row(tmp_path, cohort_file, world):
+    """Done, but not yet looked at when the interrupt comes."""
+    out = tmp_path / "out"
+
+    def stop(value, message):
+        if message == "0 of 3 patients" and workers():
+            while not list(out.glob("*/result.json")):
+                time.sleep(0.05)
+            time.sleep(1.0)
+            raise Cancelled("enough")
+
+    with pytest.raises(Cancelled):
+        run_cohort(cohort_file, out, method=world.method(refine="none"), workers=1, progress=stop)
+    done = sorted(path.parent.name for path in out.glob("*/result.json"))
+    assert done
+    assert sorted(row["patient"] for row in summary(out) if row["status"] == "done") == done
+
+
 def test_a_number_of_workers_that_is_none_is_refused(tmp_path, cohort_file, world):
     for number in (0, -1, True, 1.5):
         with pytest.raises(InputError, match=f"whole number from 1, not {number}"):
