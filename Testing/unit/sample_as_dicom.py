@@ -8,7 +8,8 @@ import highdicom
 import numpy as np
 import pydicom
 from highdicom.seg import Segmentation, SegmentDescription
-from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
+from made_up_studies import item
+from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.sequence import Sequence
 from pydicom.sr.coding import Code
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
@@ -23,13 +24,6 @@ TISSUE = Code("85756007", "SCT", "Tissue")
 ABNORMAL = Code("49755003", "SCT", "Morphologically Abnormal Structure")
 #: Points of an outline lie where a smoothed mask is this much filled, so between the pixels.
 LEVEL = 0.5
-
-
-def item(**values):
-    dataset = Dataset()
-    for name, value in values.items():
-        setattr(dataset, name, value)
-    return dataset
 
 
 @dataclass

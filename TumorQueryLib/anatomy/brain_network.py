@@ -171,7 +171,8 @@ def load_network(name: str, path: Path | None = None) -> BrainNetwork:
                 weights[parameter] = values
         if not weights:
             raise KeyError(name)
-    except (OSError, ValueError, KeyError, EOFError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
+    # RuntimeError is zipfile's for a flag of encryption, or its own kind for an unknown compression.
+    except (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         raise InputError(
             f"The networks of the brain extraction cannot be read from {path}: it is missing or damaged. "
             "Install TumorQuery again, or give a brain mask of your own."

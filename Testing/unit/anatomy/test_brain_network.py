@@ -1,6 +1,7 @@
 """Every fast layer of the brain's networks against what it is by its definition."""
 
 import hashlib
+import re
 import zipfile
 from fractions import Fraction
 from itertools import product
@@ -202,7 +203,9 @@ def test_the_bundled_file_is_small_and_whole():
         assert {file[key].dtype for key in file.files if key.endswith(".weight")} == {np.dtype(np.int8)}
 
 
-@pytest.mark.parametrize("damage", ["missing", "truncated", "altered", "empty", "another"])
+@pytest.mark.parametrize(
+    "damage", ["missing", "truncated", "altered", "encrypted", "compressed otherwise", "empty", "another"]
+)
 def test_a_damaged_file_is_refused_in_a_sentence(damage, tmp_path):
     path = tmp_path / "brain_network.npz"
     data = bytearray(brain_network.network_path().read_bytes())
@@ -210,6 +213,12 @@ def test_a_damaged_file_is_refused_in_a_sentence(damage, tmp_path):
         del data[len(data) // 2 :]
     elif damage == "altered":
         data[len(data) // 3] ^= 0xFF
+    elif damage in ("encrypted", "compressed otherwise"):
+        # Flags and method of each entry, in its own header and in the list at the end.
+        offset, value = (0, 1) if damage == "encrypted" else (2, 99)
+        for signature, place in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+            for found in re.finditer(re.escape(signature), bytes(data)):
+                data[found.start() + place + offset] = value
     elif damage == "empty":
         data.clear()
     if damage == "another":

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import pydicom
@@ -182,22 +182,28 @@ def deflated_length(path: Path, limit: int) -> int:
     with open(path, "rb") as file:
         read_preamble(file, force=True)
         start = file.tell()
-        # As pydicom reads it: the elements of group 2, which say how the rest is written, are explicit or wrongly not.
-        for implicit in (False, True):
-            file.seek(start)
-            meta = read_dataset(file, implicit, True, stop_when=lambda tag, *_: tag.group != 2)
-            try:
-                syntax = [meta[tag] for tag in list(meta.keys())[:1]] and meta.get("TransferSyntaxUID")
-                break
-            except NotImplementedError:
-                syntax = None
-        if syntax != pydicom.uid.DeflatedExplicitVRLittleEndian:
+        # As pydicom does, or a file could be deflated for it and not for us: group 2, which says how the rest is
+        # written, is explicit; where its first element then has no kind of value that there is, which pydicom tells
+        # by a NotImplementedError, it is read as implicit.
+        meta = _group_2(file, start, implicit=False)
+        try:
+            for tag in list(meta.keys())[:1]:
+                meta[tag]
+        except NotImplementedError:
+            meta = _group_2(file, start, implicit=True)
+        if meta.get("TransferSyntaxUID") != pydicom.uid.DeflatedExplicitVRLittleEndian:
             return 0
         unpacker = zlib.decompressobj(-zlib.MAX_WBITS)
         length = 0
         while length <= limit and not unpacker.eof and (block := unpacker.unconsumed_tail or file.read(1 << 16)):
             length += len(unpacker.decompress(block, 1 << 22))
         return length
+
+
+def _group_2(file: BinaryIO, start: int, *, implicit: bool) -> pydicom.Dataset:
+    """The elements at a file's start that say how the rest is written; the file is left behind them."""
+    file.seek(start)
+    return read_dataset(file, implicit, True, stop_when=lambda tag, *_: tag.group != 2)
 
 
 def read_header(path: Path, tags: list[str]) -> Any:

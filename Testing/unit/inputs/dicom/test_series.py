@@ -2,19 +2,21 @@
 
 import resource
 import shutil
+import struct
 import zlib
 
 import numpy as np
 import pydicom
 import pytest
 from awkward_grids import AWKWARD_AFFINES
-from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
+from made_up_studies import item, new_file
 from pydicom.sequence import Sequence
-from pydicom.uid import ExplicitVRLittleEndian, generate_uid
+from pydicom.uid import generate_uid
 from test_image_files import assert_voxels_in_place, write_dicom_series
 
 from TumorQueryLib.base.errors import InputError
 from TumorQueryLib.geometry.grid import ras_to_lps
+from TumorQueryLib.inputs.dicom.series import deflated_length
 from TumorQueryLib.inputs.image_files import read_image_file
 
 SHAPE = (34, 32, 30)
@@ -33,22 +35,8 @@ def refused(path, said, role="T1Gd"):
     assert "\n" not in str(caught.value)
 
 
-def item(**values):
-    dataset = Dataset()
-    for name, value in values.items():
-        setattr(dataset, name, value)
-    return dataset
-
-
 def empty_file(kind, **values):
-    meta = FileMetaDataset()
-    meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = kind, generate_uid()
-    meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    file = FileDataset(None, {}, file_meta=meta, preamble=b"\0" * 128)
-    file.SOPClassUID, file.SOPInstanceUID = kind, meta.MediaStorageSOPInstanceUID
-    for name, value in ({"SeriesInstanceUID": generate_uid(), "Modality": "MR"} | values).items():
-        setattr(file, name, value)
-    return file
+    return new_file(kind, **{"SeriesInstanceUID": generate_uid(), "Modality": "MR"} | values)
 
 
 def write_enhanced(path, array, affine, frames, **values):
@@ -305,6 +293,18 @@ def deflate(path, more=()):
         packer = zlib.compressobj(9, zlib.DEFLATED, -15)
         parts = [packer.compress(zlib.decompress(raw[end:], -15))] + [packer.compress(part) for part in more]
         path.write_bytes(raw[:end] + b"".join(parts) + packer.flush())
+
+
+def test_what_pydicom_would_unpack_is_counted_however_its_header_is_written(tmp_path):
+    """Group 2 without the kinds of its values, against the standard: pydicom reads it all the same."""
+    syntax = pydicom.uid.DeflatedExplicitVRLittleEndian.encode() + b"\0"
+    meta = struct.pack("<HHI", 2, 0x10, len(syntax)) + syntax
+    content = struct.pack("<HH2sH", 0x10, 0x4000, b"LT", 5000) + b"x" * 5000  # PatientComments
+    packer = zlib.compressobj(9, zlib.DEFLATED, -15)
+    path = tmp_path / "implicit.dcm"
+    path.write_bytes(bytes(128) + b"DICM" + meta + packer.compress(content) + packer.flush())
+    assert len(pydicom.dcmread(path).PatientComments) == 5000
+    assert deflated_length(path, 10_000) == len(content)
 
 
 def test_deflated_slices_are_read_and_a_bomb_among_them_is_not_unpacked(voxels, tmp_path):
