@@ -110,7 +110,7 @@ def read_contours(
         sha256_of([path]),
         tuple(segments),
         tuple(said),
-        frame_of_reference=frame_of_reference(header),
+        frame_of_reference=frame_of_contours(header),
         drawn_on=series,
     )
 
@@ -173,7 +173,7 @@ def _series_of(header: Any) -> str | None:
     return series.pop() if len(series) == 1 else None
 
 
-def frame_of_reference(header: Any) -> str | None:
+def frame_of_contours(header: Any) -> str | None:
     """UID of the frame of reference of a structure set's contours.
 
     Raises `InputError` where they lie in several.

@@ -32,7 +32,7 @@ from TumorQueryLib.inputs.checks import (
     quiet_itk,
     sha256_of,
 )
-from TumorQueryLib.inputs.dicom.contours import STRUCTURE_SET_CLASS, frame_of_reference, read_contours
+from TumorQueryLib.inputs.dicom.contours import STRUCTURE_SET_CLASS, frame_of_contours, read_contours
 from TumorQueryLib.inputs.dicom.segmentation import SEGMENTATION_CLASSES, read_segmentation
 
 #: Folders with more files than this are no export of one patient.
@@ -326,7 +326,7 @@ def _read(path: Path, role: str, is_mask: bool, references: Sequence[ImageFile])
 def _read_drawn(file: Dataset, role: str, references: Sequence[ImageFile]) -> ImageFile:
     """A segmentation or contours; of the images that it may be drawn on, those of its own space."""
     is_contours = str(file.header.SOPClassUID) == STRUCTURE_SET_CLASS
-    frame = frame_of_reference(file.header) if is_contours else str(file.header.get("FrameOfReferenceUID", "")) or None
+    frame = frame_of_contours(file.header) if is_contours else str(file.header.get("FrameOfReferenceUID", "")) or None
     # Images that say that they lie in the same space come before those that say nothing.
     likely = [one for one in references if frame is not None and one.frame_of_reference == frame]
     likely += [one for one in references if one.frame_of_reference is None or frame is None]
