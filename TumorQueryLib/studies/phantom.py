@@ -17,7 +17,7 @@ from scipy import ndimage
 
 from TumorQueryLib.anatomy.atlas import Atlas
 from TumorQueryLib.geometry.grid import Grid, Volume, ras_to_lps, resample
-from TumorQueryLib.geometry.regions import bounding_box
+from TumorQueryLib.geometry.regions import TumorMasks, bounding_box
 from TumorQueryLib.geometry.transforms import (
     SpaceMap,
     Transform,
@@ -40,6 +40,7 @@ BIAS = 0.15
 PUSH = 0.25
 LATTICE = 3.0  # mm; of the displacements
 BORDER = 6  # voxels of the lattice over which they fall to zero
+READER_REACH = 6.0  # mm; sigma of the Gaussian over which a reader's error varies
 COARSE = 4.0  # mm; of bias fields and of displacements that need no inverse
 
 
@@ -163,6 +164,36 @@ def grown_phantom(
     )
     truth = SpaceMap(patient_to_atlas=to_anatomy, atlas_to_patient=to_patient)
     return Phantom(patient, parameters, Volume(head.density, grid), head.brain, truth, thresholds)
+
+
+def misdrawn(masks: TumorMasks, deviation: float, brain: NDArray[np.bool_], random_seed: int) -> TumorMasks:
+    """Regions as a reader draws them, whose outlines are off by a smooth error.
+
+    Parameters
+    ----------
+    masks : TumorMasks
+        The true ones.
+    deviation : float
+        Standard deviation (mm) of the way by which an outline is moved along its normal; it varies over `READER_REACH`
+        and by itself for the two regions.
+    brain : ndarray of bool
+        On the masks' grid; nothing is drawn outside it.
+    random_seed : int
+
+    Returns
+    -------
+    TumorMasks
+        The core lies within the whole tumour.
+    """
+    random = np.random.default_rng([random_seed, 78])
+    spacing = tuple(masks.grid.spacing)
+    drawn = []
+    for mask in (masks.core, masks.whole):
+        noise = _smooth(random, masks.grid, READER_REACH)
+        outward = ndimage.distance_transform_edt(~mask, sampling=spacing)
+        inward = ndimage.distance_transform_edt(mask, sampling=spacing)
+        drawn.append((outward - inward < deviation * noise / noise.std()) & brain if mask.any() else mask)
+    return TumorMasks(drawn[0], drawn[1] | drawn[0], masks.grid)
 
 
 def _brain(anatomy: Atlas, to_anatomy: Transform, grid: Grid) -> NDArray[np.bool_]:
