@@ -200,12 +200,16 @@ def misdrawn(masks: TumorMasks, deviation: float, brain: NDArray[np.bool_], rand
     """
     random = np.random.default_rng([random_seed, 78])
     spacing = tuple(masks.grid.spacing)
+    # The outline lies between two voxels' centres, half a voxel from either.
+    half = float(masks.grid.spacing.mean()) / 2
     drawn = []
     for mask in (masks.core, masks.whole):
         noise = _smooth(random, masks.grid, READER_REACH)
-        outward = ndimage.distance_transform_edt(~mask, sampling=spacing)
-        inward = ndimage.distance_transform_edt(mask, sampling=spacing)
-        drawn.append((outward - inward < deviation * noise / noise.std()) & brain if mask.any() else mask)
+        outward = ndimage.distance_transform_edt(~mask, sampling=spacing) - half
+        inward = ndimage.distance_transform_edt(mask, sampling=spacing) - half
+        # A mask's distances come in steps of a voxel, between which a small error would have no effect.
+        beyond = ndimage.gaussian_filter(np.where(mask, -inward, outward), 1.0)
+        drawn.append((beyond < deviation * noise / noise.std()) & brain if mask.any() else mask)
     return TumorMasks(drawn[0], drawn[1] | drawn[0], masks.grid)
 
 

@@ -44,12 +44,12 @@ class Calibration:
         """The rows of `coverage.coverage_of` for the pipeline's assimilated density, with the `seconds` it took."""
         if tumour.phantom is None:
             raise ValueError("The truth of a real patient is not known.")
-        found, way = tumour.way.found("assimilated"), tumour.way
+        found = tumour.way.found("assimilated")
         with Stopwatch() as taken:
             uncertainty = estimate_uncertainty(
                 found.model,
                 found.estimate,
-                way.observed_in(found.model),
+                found.observed,
                 tumour.setting.thresholds,
                 progress=tumour.progress,
             )

@@ -35,12 +35,15 @@ class Found:
     estimate : Estimate
     model : Estimate
         The one with parameters that it was made of; itself, but for an assimilated one.
+    observed : TumorMasks
+        The patient's regions on the grid of their anatomy.
     seconds : float
         Wall seconds, those of the steps before it included.
     """
 
     estimate: Estimate
     model: Estimate
+    observed: TumorMasks
     seconds: float
 
 
@@ -106,15 +109,13 @@ class Way:
 
     def _answer(self, mode: str, tissue: str) -> Found:
         if mode == "none":
-            return Found(self.match, self.match, self._seconds)
+            return Found(self.match, self.match, self.query, self._seconds)
         if mode == "assimilated":
             before = self.found("patient", tissue)
             model = before.estimate
             with Stopwatch() as taken:
-                estimate = assimilate(
-                    model, self.patient.regions_on_t1gd, self.observed_in(model), self.setting.thresholds
-                )
-            return Found(estimate, model, before.seconds + taken.wall)
+                estimate = assimilate(model, self.patient.regions_on_t1gd, before.observed, self.setting.thresholds)
+            return Found(estimate, model, before.observed, before.seconds + taken.wall)
         atlas, space = self._maps[tissue]
         with Stopwatch() as taken:
             found = refine_match(
@@ -128,14 +129,11 @@ class Way:
                 self.setting.thresholds,
                 progress=self.progress,
             )
-        estimate = self.match if found is None else self.match.or_better(found[1])
-        return Found(estimate, estimate, self._seconds + taken.wall)
-
-    def observed_in(self, estimate: Estimate) -> TumorMasks:
-        """The patient's regions on the grid of an estimate's anatomy."""
-        if estimate.anatomy.name == "atlas":
-            return self.query
-        return TumorMasks.on_grid(self.patient.core, self.patient.whole, estimate.anatomy.grid)
+        seconds = self._seconds + taken.wall
+        if found is None or self.match.or_better(found[1]) is self.match:
+            return Found(self.match, self.match, self.query, seconds)
+        _, refined, observed = found
+        return Found(refined, refined, observed, seconds)
 
 
 class Tumour:
