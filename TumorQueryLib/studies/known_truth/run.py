@@ -16,7 +16,7 @@ from TumorQueryLib.anatomy.atlas import Atlas
 from TumorQueryLib.base.errors import Cancelled, InputError, TumorQueryError
 from TumorQueryLib.base.files import staged_folder, write_json
 from TumorQueryLib.base.method import DEFAULT_SOLVES, Method
-from TumorQueryLib.base.parallel import available_cores, in_order
+from TumorQueryLib.base.parallel import available_cores, in_order, release_memory
 from TumorQueryLib.base.progress import Progress, no_progress, part
 from TumorQueryLib.base.version import __version__
 from TumorQueryLib.database import TumorDatabase, sample_synthetic
@@ -194,6 +194,8 @@ def _measure(studies: Sequence[Study], makers: Mapping[int | str, Maker], name: 
         return {study.name: study.measure(tumour) for study in studies if _looks_at(study, name)}
     except TumorQueryError as error:
         return {LEFT_OUT: [{"reason": str(error)}]}
+    finally:
+        release_memory()
 
 
 def _result(
