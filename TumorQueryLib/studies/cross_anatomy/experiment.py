@@ -214,7 +214,14 @@ def _estimate(case: Phantom, setting: Setting, plan: _Plan, progress: Progress) 
     matches = setting.engine.query(query, setting.method.top)
     ranked = tuple(setting.database.parameters(match.entry) for match in matches)
     anatomy = Anatomy.of_atlas(setting.atlas, plan.space, patient.whole)
-    match = estimate_of_match(ranked[0], anatomy, query, patient.regions_on_t1gd, case.thresholds)
+    match = estimate_of_match(
+        ranked[0],
+        anatomy,
+        query,
+        patient.regions_on_t1gd,
+        case.thresholds,
+        solver_version=setting.database.solver_version,
+    )
     if plan.mode == "none":
         return match
     found = refine_match(
