@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -111,6 +112,12 @@ class Estimate:
             "residual_rms": self.residual_rms,
             "density": density_file,
         }
+
+
+def best_model(estimates: Mapping[str, Estimate]) -> Estimate:
+    """The grown tumour that agrees best with the segmentation on the T1Gd image's grid: refined, else match."""
+    match = estimates["match"]
+    return match.or_better(estimates["refined"]) if "refined" in estimates else match
 
 
 def describe_parameters(parameters: GrowthParameters, anatomy: Anatomy) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations, product
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +31,7 @@ from scipy.special import ndtr, ndtri
 from TumorQueryLib.anatomy.anatomy import Anatomy
 from TumorQueryLib.anatomy.tissue import Tissue
 from TumorQueryLib.base.errors import InputError
+from TumorQueryLib.base.method import DEFAULT_LEVEL
 from TumorQueryLib.base.parallel import available_cores, in_order
 from TumorQueryLib.base.progress import Progress, no_progress
 from TumorQueryLib.estimates.assimilate import correction_of, distance_from
@@ -64,8 +66,13 @@ FASTEST_GROWTH = 8.0
 SMALLEST_LOSS = 0.02
 #: Voxels from one node to the next where the kriging's variance is computed.
 COARSE = 3
-DEFAULT_LEVEL = 0.05
 SAVED_DRAWS = 32
+#: What no width of an interval covers.
+UNDETERMINED = (
+    "These intervals hold for this growth model. One scan does not tell how fast cells move from how fast they grow, "
+    "only the ratio (infiltration length) and the age in growth times (rho T); and the length rests on grey matter "
+    "being ten times slower than white, which the images do not show."
+)
 _OF_LENGTH = np.array([0, 0, 0, 1, 0])
 #: Abscissas and weights for means over a normal distribution.
 _NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(9)
@@ -128,6 +135,8 @@ class Uncertainty:
         The assimilated density on the T1Gd image's grid: every band holds it.
     log_odds, deviation : ndarray of float32, shape anatomy.grid.shape
         Mean and standard deviation of the log-odds; deviation 0 outside tissue and farther than 40 mm from the tumour.
+    model : str
+        Name of the estimate that was varied.
     spreads : tuple of ParameterSpread
         Of each focus.
     residual_rms : float
@@ -147,6 +156,7 @@ class Uncertainty:
     density: Volume
     log_odds: NDArray[np.float32]
     deviation: NDArray[np.float32]
+    model: str
     spreads: tuple[ParameterSpread, ...]
     residual_rms: float
     level: float
@@ -202,6 +212,64 @@ class Uncertainty:
     def rho_t_interval(self, confidence: float = 0.9, focus: int = 0) -> tuple[float, float]:
         """Age rho T of a focus."""
         return self.spreads[focus].rho_t_interval(confidence)
+
+    @cached_property
+    def volume_interval(self) -> tuple[float, float]:
+        """5 and 95 % quantiles of the volume (ml, in the patient) whose density exceeds `level`, of the saved draws.
+
+        The maps of the band say nothing of it: no density lies at its upper bound everywhere.
+        """
+        voxel = self.anatomy.grid.voxel_volume_ml * self.anatomy.length_scale**3
+        volumes = [np.count_nonzero(drawn.array > self.level) * voxel for drawn in self.draw()]
+        low, high = np.quantile(volumes, (0.05, 0.95))
+        return float(low), float(high)
+
+    @property
+    def volume_ml(self) -> float:
+        """Volume (ml) where the assimilated density exceeds `level`."""
+        return float(np.count_nonzero(self.density.array > self.level) * self.density.grid.voxel_volume_ml)
+
+    def sentences(self) -> list[str]:
+        """What it says in words, and what the images do not determine."""
+        said = []
+        for number, spread in enumerate(self.spreads):
+            of = f" of focus {number + 1}" if len(self.spreads) > 1 else ""
+            length, rho_t = self.length_interval(focus=number), self.rho_t_interval(focus=number)
+            middle = spread.parameters.infiltration_length * self.anatomy.length_scale
+            said.append(
+                f"Infiltration length{of}: {middle:.1f} mm, 90 % between {length[0]:.1f} and {length[1]:.1f}; "
+                f"rho T {spread.parameters.rho_t:.1f}, 90 % between {rho_t[0]:.1f} and {rho_t[1]:.1f}."
+            )
+        low, high = self.volume_interval
+        between = f"90 % between {low:.0f} and {high:.0f}"
+        said.append(f"Volume with a density above {self.level:g}: {self.volume_ml:.0f} ml, {between}.")
+        return [*said, UNDETERMINED]
+
+    def as_json(self) -> dict[str, Any]:
+        """As result.json holds it."""
+        foci = []
+        for number, spread in enumerate(self.spreads):
+            length, rho_t = self.length_interval(focus=number), self.rho_t_interval(focus=number)
+            foci.append(
+                {
+                    "infiltration_length_patient_mm": dict(zip(("p05", "p95"), length)),
+                    "rho_t": dict(zip(("p05", "p95"), rho_t)),
+                    "length_rho_t_correlation": spread.length_rho_t_correlation,
+                    "seed_deviation_mm": spread.seed_deviation_mm * self.anatomy.length_scale,
+                }
+            )
+        low, high = self.volume_interval
+        return {
+            "model": self.model,
+            "level": self.level,
+            "foci": foci,
+            "volume_above_level_ml": {"density": self.volume_ml, "p05": low, "p95": high},
+            "effective_observations": EFFECTIVE_OBSERVATIONS,
+            "residual_rms": self.residual_rms,
+            "discrepancy_deviation": self.discrepancy_deviation,
+            "draws": SAVED_DRAWS,
+            "sentences": self.sentences(),
+        }
 
     def draw(self, count: int = SAVED_DRAWS, random_seed: int = 0) -> DensityDraws:
         """Whole densities that the outlines leave possible, each with its neighbouring voxels as they go together.
@@ -310,6 +378,7 @@ def estimate_uncertainty(
         density=assimilated.in_patient,
         log_odds=log_odds(assimilated.density.array),
         deviation=deviation,
+        model=model.name,
         spreads=tuple(spreads),
         residual_rms=model.residual_rms,
         level=level,
