@@ -116,7 +116,14 @@ def _infer(
     paper(0.88, "Growing the best match")
     with timed(timings, "match"):
         anatomy = Anatomy.of_atlas(atlas, placed.registration, patient.whole)
-        match = estimate_of_match(ranked[0], anatomy, query, patient.regions_on_t1gd, identity.thresholds)
+        match = estimate_of_match(
+            ranked[0],
+            anatomy,
+            query,
+            patient.regions_on_t1gd,
+            identity.thresholds,
+            solver_version=identity.solver_version,
+        )
     warnings = [*placed.warnings, *query_warnings(query)]
 
     estimates, refinement, target = {"match": match}, None, query

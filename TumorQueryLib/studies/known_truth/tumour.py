@@ -89,7 +89,12 @@ class Way:
             )
             anatomy = Anatomy.of_atlas(setting.atlas, space, patient.whole)
             self.match = estimate_of_match(
-                self.ranked[0], anatomy, self.query, patient.regions_on_t1gd, setting.thresholds
+                self.ranked[0],
+                anatomy,
+                self.query,
+                patient.regions_on_t1gd,
+                setting.thresholds,
+                solver_version=setting.database.solver_version,
             )
         self._seconds = seconds + taken.wall
 
