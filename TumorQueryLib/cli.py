@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from TumorQueryLib.base.console import complain, open_streams, private_traceback, say, silence_output
 from TumorQueryLib.base.errors import Cancelled, InputError, OutputError, TumorQueryError
-from TumorQueryLib.base.method import FOCI, REFINEMENTS, REGISTRATIONS, Method
+from TumorQueryLib.base.method import FOCI, REFINEMENTS, REGISTRATIONS, TISSUES, Method
 from TumorQueryLib.base.progress import Progress, part
 from TumorQueryLib.base.version import __version__
 from TumorQueryLib.strategies.base import ARCHITECTURES, learned_strategies, strategy_table
@@ -319,6 +319,7 @@ def add_method_options(parser: argparse.ArgumentParser) -> None:
     add("refine_solves", "budget of the refinement in solves", type=whole_number, metavar="N")
     add("refine_seconds", "budget of the refinement in time", type=positive_number, metavar="S")
     add("foci", "tumours to fit; auto tries two where the core has two large parts", choices=FOCI)
+    add("tissue", "tissue of a refinement in the patient; own: as the patient's T1 shows it", choices=TISSUES)
     method.add_argument(
         "--no-align",
         dest="align",

@@ -63,7 +63,7 @@ SIGNATURES = {
     "TumorDatabase.close": "(self)",
     "Method": (
         "(database='starter', atlas=None, strategy='direct', strategy_options=<factory>, registration='deformable', "
-        "top=15, refine='patient', refine_solves=120, refine_seconds=None, foci='auto', align=True)"
+        "top=15, refine='patient', refine_solves=120, refine_seconds=None, foci='auto', tissue='atlas', align=True)"
     ),
     "Method.from_json": "(choices)",
     "Method.as_json": "(self)",

@@ -17,6 +17,7 @@ from TumorQueryLib.base.errors import InputError, shown
 REGISTRATIONS = ("none", "affine", "deformable")
 REFINEMENTS = ("none", "atlas", "patient")
 FOCI = ("auto", "1", "2")
+TISSUES = ("atlas", "own")
 DEFAULT_SOLVES = 120
 
 
@@ -46,6 +47,9 @@ class Method:
         Seconds after which the refinement ends with the best so far.
     foci : {"auto", "1", "2"}
         Or the number 1 or 2. Whether two tumours are tried: "auto" where the core has two components of at least 1 ml.
+    tissue : {"atlas", "own"}
+        Whose white matter, grey matter and CSF a refinement in the patient's anatomy grows in: the atlas's, carried to
+        the patient, or the patient's own outside the tumour, as the T1 shows it.
     align : bool
         Move T1 and FLAIR, and what was drawn on them, onto the T1Gd where the patient moved between them.
 
@@ -65,6 +69,7 @@ class Method:
     refine_solves: int = DEFAULT_SOLVES
     refine_seconds: float | None = None
     foci: str = "auto"
+    tissue: str = "atlas"
     align: bool = True
 
     def __post_init__(self) -> None:
@@ -78,10 +83,20 @@ class Method:
             raise InputError(f"strategy is the name of a query strategy, not {self.strategy!r}.")
         if _is_number(self.foci, Integral):
             object.__setattr__(self, "foci", str(self.foci))
-        for name, accepted in (("registration", REGISTRATIONS), ("refine", REFINEMENTS), ("foci", FOCI)):
+        for name, accepted in (
+            ("registration", REGISTRATIONS),
+            ("refine", REFINEMENTS),
+            ("foci", FOCI),
+            ("tissue", TISSUES),
+        ):
             value = getattr(self, name)
             if value not in accepted:
                 raise InputError(f"There is no {name} {value!r}; choose one of {', '.join(accepted)}.")
+        if self.tissue == "own" and self.refine != "patient":
+            raise InputError(
+                f"The patient's own tissue is for a refinement in the patient's anatomy, and refine is {self.refine}; "
+                "choose refine patient, or tissue atlas."
+            )
         if not isinstance(self.align, bool):
             raise InputError(f"align is true or false, not {self.align!r}.")
         for name in ("top", "refine_solves"):
