@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from TumorQueryLib.base.console import complain, open_streams, private_traceback, say, silence_output
 from TumorQueryLib.base.errors import Cancelled, InputError, OutputError, TumorQueryError
-from TumorQueryLib.base.method import FOCI, REFINEMENTS, REGISTRATIONS, TISSUES, Method
+from TumorQueryLib.base.method import DENSITIES, FOCI, REFINEMENTS, REGISTRATIONS, TISSUES, Method
 from TumorQueryLib.base.progress import Progress, part
 from TumorQueryLib.base.version import __version__
 from TumorQueryLib.strategies.base import ARCHITECTURES, learned_strategies, strategy_table
@@ -264,6 +264,14 @@ def positive_number(text: str) -> float:
     return value
 
 
+def share(text: str) -> float:
+    """A number between 0 and 1, for argparse."""
+    value = positive_number(text)
+    if value >= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number between 0 and 1")
+    return value
+
+
 def names(text: str) -> list[str]:
     """Names separated by commas, for argparse."""
     return [name.strip() for name in text.split(",") if name.strip()]
@@ -319,6 +327,9 @@ def add_method_options(parser: argparse.ArgumentParser) -> None:
     add("refine_solves", "budget of the refinement in solves", type=whole_number, metavar="N")
     add("refine_seconds", "budget of the refinement in time", type=positive_number, metavar="S")
     add("foci", "tumours to fit; auto tries two where the core has two large parts", choices=FOCI)
+    add("density", "estimate to show; auto is assimilated after a refinement, else match", choices=DENSITIES)
+    method.add_argument("--uncertainty", action="store_true", help="find how sure the assimilated density is")
+    add("level", "density whose exceedance --uncertainty gives", type=share, metavar="U")
     add("tissue", "tissue of a refinement in the patient; own: as the patient's T1 shows it", choices=TISSUES)
     method.add_argument(
         "--no-align",
@@ -457,7 +468,7 @@ def list_folder(folder: Path, out: Path) -> Path:
 
 def print_summary(result: Result, out: Path) -> None:
     """The figures of the estimate whose density was written, and where its files are."""
-    estimate, best = result.estimate, result.matches[0]
+    model, best = result.model, result.matches[0]
     for warning in result.warnings:
         say(f"Warning: {warning}")
     say(
@@ -469,13 +480,17 @@ def print_summary(result: Result, out: Path) -> None:
         say(
             f"Refined in the {anatomy}'s anatomy in {len(result.refinement.path)} solves ({result.refinement.stopped})."
         )
-    lengths = " and ".join(f"{length:.2f} mm" for length in estimate.infiltration_lengths_mm)
-    ages = " and ".join(f"{parameters.rho_t:.1f}" for parameters in estimate.parameters)
+    lengths = " and ".join(f"{length:.2f} mm" for length in model.infiltration_lengths_mm)
+    ages = " and ".join(f"{parameters.rho_t:.1f}" for parameters in model.parameters)
+    shown = model.name if result.estimate is model else f"{result.chosen} to the outlines. Its model: {model.name}"
     say(
-        f"Density shown: {estimate.name}, Dice core {estimate.fit.dice_core:.3f} + whole "
-        f"{estimate.fit.dice_whole:.3f} = {estimate.fit.dice_sum:.3f} in the patient, "
+        f"Density shown: {shown}, Dice core {model.fit.dice_core:.3f} + whole "
+        f"{model.fit.dice_whole:.3f} = {model.fit.dice_sum:.3f} in the patient, "
         f"infiltration length {lengths}, rho T {ages}."
     )
+    if result.uncertainty is not None:
+        for line in result.uncertainty.sentences():
+            say(line)
     steps = ", ".join(f"{name} {seconds:.2f}" for name, seconds in result.timings.items())
     say(f"Seconds: {steps}.")
     say(f"Results: {out / 'result.json'}, density.nrrd and report.png beside it.")

@@ -7,7 +7,8 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
+from scipy import ndimage
 
 from TumorQueryLib.anatomy.atlas import Atlas
 from TumorQueryLib.base.errors import InputError
@@ -144,6 +145,24 @@ class Tissue:
     def bounds(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """First index and last index + 1 of the tissue along i, j, k."""
         return bounding_box(self.mask)
+
+    @cached_property
+    def _nearest(self) -> NDArray[np.int32]:
+        """Index of the nearest tissue cell to each cell, shape (3, i, j, k)."""
+        return ndimage.distance_transform_edt(
+            ~self.mask, sampling=self.grid.spacing, return_distances=False, return_indices=True
+        )
+
+    def moved_into(self, point: ArrayLike) -> tuple[float, float, float]:
+        """A point (RAS mm) where its cell is tissue, else the centre of the nearest cell that is."""
+        cell = np.rint(self.grid.to_index(point)).astype(int)
+        cell = np.clip(cell, 0, np.array(self.grid.shape) - 1)
+        i, j, k = cell
+        nearest = self._nearest[:, i, j, k]
+        # A point beyond the grid has been brought to its border.
+        stays = np.array_equal(nearest, cell) and self.mask[i, j, k]
+        x, y, z = (float(v) for v in (np.asarray(point) if stays else self.grid.to_ras(nearest)))
+        return x, y, z
 
     def seed_index(self, seed: tuple[float, float, float]) -> NDArray[np.float64]:
         """A seed (RAS mm) as fractional indices of the grid, shape (3,).

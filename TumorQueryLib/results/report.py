@@ -319,20 +319,22 @@ def draw_figures(figure: Figure, place: SubplotSpec, result: Result) -> None:
 
 def figures_of(result: Result) -> list[str]:
     """The lines of text beside the pictures: the figures of the estimate that they show."""
-    estimate, best = result.estimate, result.matches[0]
+    estimate, best = result.model, result.matches[0]
     fit, match = estimate.fit, result.estimates["match"]
     place = "the patient's anatomy" if estimate.anatomy.name == "patient" else "the atlas"
     lengths = ", ".join(f"{length:.2f}" for length in estimate.infiltration_lengths_mm)
     ages = ", ".join(f"{parameters.rho_t:.1f}" for parameters in estimate.parameters)
+    shown = [f"Density shown     {estimate.name}, grown in", f"                  {place}"]
+    if result.estimate is not estimate:
+        shown = ["Density shown     assimilated to the outlines", f"Model             {estimate.name}, in {place}"]
     lines = [
-        f"Density shown     {estimate.name}, grown in",
-        f"                  {place}",
+        *shown,
         "Agreement with the segmentation",
         f"  Dice core       {fit.dice_core:.3f}",
         f"  Dice whole      {fit.dice_whole:.3f}",
         f"  sum             {fit.dice_sum:.3f} of 2",
     ]
-    if result.chosen != "match":
+    if estimate is not match:
         lines.append(f"  (best match     {match.fit.dice_sum:.3f})")
     lines += [
         f"  The modelled outlines agree {fit.quality}",

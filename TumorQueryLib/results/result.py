@@ -14,8 +14,9 @@ from TumorQueryLib.base.method import Method
 from TumorQueryLib.base.progress import Progress, no_progress
 from TumorQueryLib.base.version import __version__
 from TumorQueryLib.database import TumorDatabase
-from TumorQueryLib.estimates.estimate import Estimate, describe_parameters
+from TumorQueryLib.estimates.estimate import Estimate, best_model, describe_parameters
 from TumorQueryLib.estimates.refine import Refinement
+from TumorQueryLib.estimates.uncertainty import Uncertainty
 from TumorQueryLib.geometry.grid import Volume
 from TumorQueryLib.geometry.regions import TumorMasks, threshold_density
 from TumorQueryLib.growth import GrowthParameters
@@ -86,11 +87,13 @@ class Result:
     matched_parameters : tuple of GrowthParameters
         Of the matches, in the atlas.
     estimates : dict of str to Estimate
-        "match", and "refined" where a refinement was asked for.
+        "match"; "refined" where a refinement was asked for; "assimilated" where that density was, or its uncertainty.
     chosen : str
         Name of the estimate that is shown, written and planned on.
     refinement : Refinement, optional
         How the search for "refined" went.
+    uncertainty : Uncertainty, optional
+        Of the estimate "assimilated".
     timings : dict of str to float
         Seconds of each step.
     warnings : tuple of str
@@ -108,6 +111,7 @@ class Result:
     estimates: dict[str, Estimate]
     chosen: str
     refinement: Refinement | None
+    uncertainty: Uncertainty | None
     timings: dict[str, float]
     warnings: tuple[str, ...]
 
@@ -115,6 +119,15 @@ class Result:
     def estimate(self) -> Estimate:
         """The chosen estimate."""
         return self.estimates[self.chosen]
+
+    @property
+    def model(self) -> Estimate:
+        """The grown tumour behind the chosen density: itself, or what it was assimilated from.
+
+        It has parameters, and how well the model agrees with the segmentation is its fit: an assimilated density
+        agrees by construction.
+        """
+        return self.estimate if self.estimate.parameters else best_model(self.estimates)
 
     @property
     def density(self) -> Volume:
@@ -169,13 +182,14 @@ class Result:
                 for name, estimate in self.estimates.items()
             },
             "chosen": self.chosen,
+            "model": self.model.name,
             "refinement": self._describe_refinement(),
             "alignment": None
             if self.alignment is None
             else {role: found.as_json() for role, found in self.alignment.items()},
             "tissue": self._describe_tissue(),
             "sensitivity": None,
-            "uncertainty": None,
+            "uncertainty": None if self.uncertainty is None else self.uncertainty.as_json(),
             "plan": None,
             "timings_s": {name: round(seconds, 4) for name, seconds in self.timings.items()},
             "outputs": outputs,
