@@ -16,7 +16,9 @@ from TumorQueryLib.anatomy.anatomy import Anatomy
 from TumorQueryLib.anatomy.atlas import Atlas
 from TumorQueryLib.anatomy.brain import extract_brain
 from TumorQueryLib.anatomy.carried import carried_anatomy
+from TumorQueryLib.anatomy.own import UnclearTissueError, own_tissue
 from TumorQueryLib.anatomy.patient_brain import PatientBrain
+from TumorQueryLib.anatomy.tissue_maps import TissueMaps
 from TumorQueryLib.base.method import Method
 from TumorQueryLib.base.parallel import release_memory
 from TumorQueryLib.base.progress import Progress, no_progress, part
@@ -131,12 +133,22 @@ def _infer(
         with timed(timings, "refinement"):
             step = part(progress, 0.6, 0.9)
             found = refine_match(
-                patient, method, match, ranked, atlas, placed.registration, query, identity.thresholds, progress=step
+                patient,
+                method,
+                match,
+                ranked,
+                atlas,
+                placed.registration,
+                query,
+                identity.thresholds,
+                brain_mask=placed.brain.mask,
+                progress=step,
             )
         if found is None:
             warnings.append("There is no refinement: the tumour lies outside the atlas's brain, and the match is kept.")
         else:
             refinement, estimates["refined"], in_anatomy = found
+            warnings += estimates["refined"].anatomy.warnings
             warnings += refinement_warnings(refinement, match, estimates["refined"])
     model = best_model(estimates)
     if model.name == "refined":
@@ -310,16 +322,17 @@ def refine_match(
     query: TumorMasks,
     thresholds: tuple[float, float],
     *,
+    brain_mask: Volume | None = None,
     progress: Progress = no_progress,
 ) -> tuple[Refinement, Estimate, TumorMasks] | None:
     """The search, the estimate "refined" that it found in the anatomy that the method names, and the regions there.
 
-    None where nothing of the tumour lies in that anatomy.
+    None where nothing of the tumour lies in that anatomy. `brain_mask` as in `register_patient`.
     """
     if not query.whole.any():
         return None
     if method.refine == "patient":
-        anatomy, target = carried_anatomy(atlas, space, patient.core, patient.whole)
+        anatomy, target = patient_anatomy(patient, atlas, space, method.tissue, brain_mask=brain_mask)
     else:
         anatomy, target = match.anatomy, query
     if not target.whole.any():
@@ -367,6 +380,43 @@ def assimilate_model(
             model, assimilated, target, thresholds, level=method.level, progress=part(progress, 0.2, 1.0)
         )
     return assimilated, uncertainty
+
+
+def patient_anatomy(
+    patient: Patient, atlas: Atlas, space: SpaceMap, tissue: str = "atlas", *, brain_mask: Volume | None = None
+) -> tuple[Anatomy, TumorMasks]:
+    """The patient's own anatomy, and the tumour's regions on its grid.
+
+    Parameters
+    ----------
+    patient : Patient
+    atlas : Atlas
+    space : SpaceMap
+        Between the patient and that atlas.
+    tissue : {"atlas", "own"}
+        The atlas's tissue carried to the patient, or outside the tumour the patient's own as the T1 (where there is
+        none, the T1Gd) shows it; where that is not clear the atlas's, with a warning.
+    brain_mask : Volume, optional
+        As in `register_patient`.
+    """
+    if tissue == "atlas":
+        return carried_anatomy(atlas, space, patient.core, patient.whole)
+    carried = TissueMaps.carried(atlas, space)
+    role = "t1gd" if patient.t1 is None else "t1"
+    brain_mask = patient.brain_mask if brain_mask is None else brain_mask
+    try:
+        own = own_tissue(carried, patient.registration_image, role, patient.whole, brain_mask)
+    except UnclearTissueError as error:
+        kept = f"The patient's own tissue cannot be found in the {IMAGE_NAMES[role]}, and the atlas's is used: {error}"
+        return Anatomy.of_patient(carried, patient.core, patient.whole, warnings=(kept,))
+    warnings = () if role == "t1" else (TISSUE_OF_T1GD,)
+    return Anatomy.of_patient(own.maps, patient.core, patient.whole, own=own, warnings=warnings)
+
+
+TISSUE_OF_T1GD = (
+    "The patient's own tissue was found in the T1Gd, where vessels and whatever else enhances count as white matter; "
+    "a T1 without contrast (--t1) shows it better."
+)
 
 
 def alignment_warnings(alignment: Mapping[str, Alignment], drawn_on: Mapping[str, str]) -> Iterator[str]:

@@ -5,6 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from layered_brain import GRID as LAYERS
+from layered_brain import ball, layered_atlas, scanned
 from small_world import patient_of_masks, world_patient
 
 from TumorQueryLib.base.errors import Cancelled, DatabaseError
@@ -22,6 +24,7 @@ from TumorQueryLib.inference import (
     fit_warnings,
     infer,
     missed_warnings,
+    patient_anatomy,
     query_warnings,
     refine_match,
     refinement_warnings,
@@ -268,6 +271,37 @@ def test_a_tumour_of_which_the_anatomy_has_nothing_is_not_refined(world, refined
         (0.6, 0.2),
     )
     assert found is None
+
+
+def layered_patient(*, with_t1=True):
+    """A patient of the brain in layers, whose T1Gd is a FLAIR's contrast where there is a T1."""
+    t1, other = scanned(LAYERS), scanned(LAYERS, intensity={"white": 150.0, "grey": 220.0, "csf": 60.0})
+    regions = {"core": ball(LAYERS, 5.0), "whole": ball(LAYERS, 9.0)}
+    return Patient(t1gd=other, t1=t1, **regions) if with_t1 else Patient(t1gd=t1, **regions)
+
+
+def test_the_patients_own_tissue_is_looked_for_in_the_t1_else_in_the_t1gd():
+    atlas, stay = layered_atlas(), SpaceMap(sitk.AffineTransform(3), sitk.AffineTransform(3))
+    carried, masks = patient_anatomy(layered_patient(), atlas, stay)
+    by_t1, masks_of_own = patient_anatomy(layered_patient(), atlas, stay, "own")
+    by_t1gd, _ = patient_anatomy(layered_patient(with_t1=False), atlas, stay, "own")
+    assert carried.own is None
+    assert (by_t1.own.image, by_t1gd.own.image) == ("t1", "t1gd")
+    assert by_t1.warnings == carried.warnings == ()
+    assert "found in the T1Gd, where vessels" in by_t1gd.warnings[0]
+    np.testing.assert_array_equal(by_t1.tissue.mobility, by_t1gd.tissue.mobility)
+    assert by_t1.grid.matches(carried.grid)
+    assert (by_t1.tissue.mask != carried.tissue.mask).mean() > 0.01
+    np.testing.assert_array_equal(masks_of_own.whole, masks.whole)
+
+
+def test_own_tissue_that_cannot_be_found_is_the_atlass_and_said(world, refined):
+    """The small world's images show no CSF."""
+    result = infer(world_patient(), world.method(tissue="own"))
+    assert result.to_json()["tissue"] is None
+    (said,) = (warning for warning in result.warnings if "own tissue" in warning)
+    assert said.startswith("The patient's own tissue cannot be found in the T1Gd, and the atlas's is used: Grey matter")
+    np.testing.assert_array_equal(result.density.array, refined.density.array)
 
 
 def with_moved_flair(matrix, **changes):

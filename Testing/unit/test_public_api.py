@@ -65,7 +65,7 @@ SIGNATURES = {
     "Method": (
         "(database='starter', atlas=None, strategy='direct', strategy_options=<factory>, registration='deformable', "
         "top=15, refine='patient', refine_solves=120, refine_seconds=None, foci='auto', density='auto', "
-        "uncertainty=False, level=0.05, align=True)"
+        "uncertainty=False, level=0.05, tissue='atlas', align=True)"
     ),
     "Method.from_json": "(choices)",
     "Method.as_json": "(self)",

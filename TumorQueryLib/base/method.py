@@ -18,6 +18,7 @@ REGISTRATIONS = ("none", "affine", "deformable")
 REFINEMENTS = ("none", "atlas", "patient")
 FOCI = ("auto", "1", "2")
 DENSITIES = ("auto", "match", "refined", "assimilated")
+TISSUES = ("atlas", "own")
 DEFAULT_SOLVES = 120
 DEFAULT_LEVEL = 0.05
 
@@ -56,6 +57,9 @@ class Method:
         Find how sure the assimilated density is: standard deviation, 5 and 95 % bounds, intervals of the parameters.
     level : float
         Density, in (0, 1), whose exceedance the uncertainty gives.
+    tissue : {"atlas", "own"}
+        Whose white matter, grey matter and CSF a refinement in the patient's anatomy grows in: the atlas's, carried to
+        the patient, or the patient's own outside the tumour, as the T1 shows it.
     align : bool
         Move T1 and FLAIR, and what was drawn on them, onto the T1Gd where the patient moved between them.
 
@@ -78,6 +82,7 @@ class Method:
     density: str = "auto"
     uncertainty: bool = False
     level: float = DEFAULT_LEVEL
+    tissue: str = "atlas"
     align: bool = True
 
     def __post_init__(self) -> None:
@@ -96,6 +101,7 @@ class Method:
             ("refine", REFINEMENTS),
             ("foci", FOCI),
             ("density", DENSITIES),
+            ("tissue", TISSUES),
         ):
             value = getattr(self, name)
             if value not in accepted:
@@ -108,6 +114,11 @@ class Method:
         if not _is_number(self.level, Real) or not 0 < self.level < 1:
             raise InputError(f"level is a density between 0 and 1, not {self.level!r}.")
         object.__setattr__(self, "level", _plain(self.level))
+        if self.tissue == "own" and self.refine != "patient":
+            raise InputError(
+                f"The patient's own tissue is for a refinement in the patient's anatomy, and refine is {self.refine}; "
+                "choose refine patient, or tissue atlas."
+            )
         for name in ("top", "refine_solves"):
             value = getattr(self, name)
             if not _is_number(value, Integral) or value < 1:

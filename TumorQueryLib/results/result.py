@@ -191,7 +191,7 @@ class Result:
             "alignment": None
             if self.alignment is None
             else {role: found.as_json() for role, found in self.alignment.items()},
-            "tissue": None,
+            "tissue": self._describe_tissue(),
             "sensitivity": None,
             "uncertainty": None if self.uncertainty is None else self.uncertainty.as_json(),
             "plan": None,
@@ -199,6 +199,11 @@ class Result:
             "outputs": outputs,
             "warnings": list(self.warnings),
         }
+
+    def _describe_tissue(self) -> dict[str, Any] | None:
+        """The patient's own tissue; None where the tumour grew in the atlas's."""
+        refined = self.estimates.get("refined")
+        return None if refined is None or refined.anatomy.own is None else refined.anatomy.own.as_json()
 
     def _describe_refinement(self) -> dict[str, Any] | None:
         if self.refinement is None:
