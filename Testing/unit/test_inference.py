@@ -318,7 +318,7 @@ def shifted(x, y, z):
 
 
 def test_a_moved_flair_is_moved_back_and_said_with_the_figures(world):
-    result = infer(with_moved_flair(shifted(9.0, 5.0, -4.0)), world.method(refine="none"))
+    result = infer(with_moved_flair(shifted(9.0, 5.0, -4.0)), world.method(refine="none", align=True))
     found = result.to_json()["alignment"]["flair"]
     assert found["moved"] is True
     assert found["shift_mm"] == pytest.approx(np.sqrt(122), abs=0.5)
@@ -338,13 +338,13 @@ def test_a_segmentation_drawn_on_a_moved_flair_moves_with_it(world):
     masks = {
         role: Volume(getattr(straight, role).array, straight.whole.grid.moved(matrix)) for role in ("core", "whole")
     }
-    result = infer(with_moved_flair(matrix, **masks), world.method(refine="none"))
+    result = infer(with_moved_flair(matrix, **masks), world.method(refine="none", align=True))
     (said,) = (warning for warning in result.warnings if "off the T1Gd" in warning)
     assert "with it the core and the whole tumour drawn on it" in said
     for found, expected in ((result.patient.core, straight.core), (result.patient.whole, straight.whole)):
         centres = [v.grid.to_ras(np.argwhere(v.array)).mean(axis=0) for v in (found, expected)]
         assert np.linalg.norm(centres[0] - centres[1]) < 0.7
-    left = infer(with_moved_flair(matrix, **masks), world.method(refine="none", align=False))
+    left = infer(with_moved_flair(matrix, **masks), world.method(refine="none"))
     assert left.to_json()["alignment"] is None
     assert left.patient.whole.grid == masks["whole"].grid
     assert not any("off the T1Gd" in warning for warning in left.warnings)
@@ -352,8 +352,8 @@ def test_a_segmentation_drawn_on_a_moved_flair_moves_with_it(world):
 
 def test_images_that_lie_right_stay_the_very_same(world):
     patient = world_patient()
-    aligned = infer(patient, world.method(refine="none"))
-    left = infer(patient, world.method(refine="none", align=False))
+    aligned = infer(patient, world.method(refine="none", align=True))
+    left = infer(patient, world.method(refine="none"))
     assert aligned.patient is patient
     assert aligned.to_json()["alignment"]["flair"]["moved"] is False
     np.testing.assert_array_equal(aligned.density.array, left.density.array)
