@@ -13,11 +13,11 @@ from TumorQueryLib.base.errors import Cancelled, DatabaseError
 from TumorQueryLib.base.method import Method
 from TumorQueryLib.database import TumorDatabase
 from TumorQueryLib.estimates.refine import Refinement
-from TumorQueryLib.estimates.search import Solve
+from TumorQueryLib.estimates.search import LONGEST_LENGTH, SHORTEST_LENGTH, Solve
 from TumorQueryLib.geometry.grid import Grid, Volume, volume_from_image
 from TumorQueryLib.geometry.regions import TumorMasks, dice
 from TumorQueryLib.geometry.transforms import SpaceMap
-from TumorQueryLib.growth import simulate
+from TumorQueryLib.growth import GrowthParameters, simulate
 from TumorQueryLib.inference import (
     alignment_warnings,
     find_patient_brain,
@@ -246,13 +246,23 @@ def test_warnings_of_a_refinement(refined):
         stopped: Refinement(refined.refinement.parameters, refined.refinement.density, 1.0, path, stopped)
         for stopped in ("budget", "converged", "time")
     }
-    assert list(refinement_warnings(ended["budget"], "refined")) == []
-    assert list(refinement_warnings(ended["converged"], "refined")) == []
-    (said,) = refinement_warnings(ended["time"], "refined")
+    worse, better = refined.estimates["match"], refined.estimates["refined"]
+    assert list(refinement_warnings(ended["budget"], worse, better)) == []
+    assert list(refinement_warnings(ended["converged"], worse, better)) == []
+    (said,) = refinement_warnings(ended["time"], worse, better)
     assert "after 7 solves" in said
-    (said,) = refinement_warnings(ended["budget"], "match")
+    (said,) = refinement_warnings(ended["budget"], better, worse)
     assert "the match fits better" in said
-    assert len(list(refinement_warnings(ended["time"], "match"))) == 2
+    assert len(list(refinement_warnings(ended["time"], better, worse))) == 2
+
+
+@pytest.mark.parametrize(("end", "length"), [("shortest", SHORTEST_LENGTH), ("longest", LONGEST_LENGTH)])
+def test_a_length_at_the_end_of_what_is_searched_is_told(refined, end, length):
+    one = refined.refinement.parameters[0]
+    at_end = GrowthParameters.from_identifiable(one.seed, length, one.rho_t, one.proliferation)
+    estimates = refined.estimates["match"], refined.estimates["refined"]
+    (said,) = refinement_warnings(replace(refined.refinement, parameters=(at_end,)), *estimates)
+    assert f"ran to the {end} that is searched, {length:g} mm" in said
 
 
 @pytest.mark.parametrize("refine", ["atlas", "patient"])
