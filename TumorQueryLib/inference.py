@@ -29,6 +29,7 @@ from TumorQueryLib.estimates.estimate import Estimate, best_model
 from TumorQueryLib.estimates.fit import missed_parts
 from TumorQueryLib.estimates.matches import estimate_of_match
 from TumorQueryLib.estimates.refine import Refinement, refine
+from TumorQueryLib.estimates.sensitivity import SensitivityRow, sensitivity
 from TumorQueryLib.estimates.uncertainty import Uncertainty, estimate_uncertainty
 from TumorQueryLib.geometry.brain import find_brain
 from TumorQueryLib.geometry.grid import Volume
@@ -104,6 +105,7 @@ def _infer(
         options = parse_strategy_options(method.strategy, method.strategy_options)
         engine = create_strategy(method.strategy, database, progress=part(progress, 0.0, 0.02), **options)
     identity = DatabaseIdentity.of(database)
+    thresholds = identity.thresholds
 
     # Where a refinement follows, it takes about as long as what is before it.
     paper = part(progress, 0.02, 0.98 if method.refine == "none" else 0.6)
@@ -118,36 +120,33 @@ def _infer(
     paper(0.88, "Growing the best match")
     with timed(timings, "match"):
         anatomy = Anatomy.of_atlas(atlas, placed.registration, patient.whole)
-        match = estimate_of_match(ranked[0], anatomy, query, patient.regions_on_t1gd, identity.thresholds)
+        match = estimate_of_match(ranked[0], anatomy, query, patient.regions_on_t1gd, thresholds)
     warnings = [*placed.warnings, *query_warnings(query)]
 
     estimates, refinement, target = {"match": match}, None, query
+    rows: tuple[SensitivityRow, ...] = ()
     if method.refine != "none":
         with timed(timings, "refinement"):
-            step = part(progress, 0.6, 0.9)
+            step = part(progress, 0.6, 0.8 if method.sensitivity else 0.9)
+            space, brain = placed.registration, placed.brain.mask
             found = refine_match(
-                patient,
-                method,
-                match,
-                ranked,
-                atlas,
-                placed.registration,
-                query,
-                identity.thresholds,
-                brain_mask=placed.brain.mask,
-                progress=step,
+                patient, method, match, ranked, atlas, space, query, thresholds, brain_mask=brain, progress=step
             )
         if found is None:
             warnings.append("There is no refinement: the tumour lies outside the atlas's brain, and the match is kept.")
         else:
             refinement, estimates["refined"], in_anatomy = found
+            if method.sensitivity:
+                observed, step, level = patient.regions_on_t1gd, part(progress, 0.8, 0.9), method.level
+                with timed(timings, "sensitivity"):
+                    rows = sensitivity(found[1], observed, in_anatomy, thresholds, level=level, progress=step)
             warnings += estimates["refined"].anatomy.warnings
             warnings += refinement_warnings(refinement, match, estimates["refined"])
     model = best_model(estimates)
     if model.name == "refined":
         target = in_anatomy
     assimilated, uncertainty = assimilate_model(
-        patient, method, model, target, identity.thresholds, timings=timings, progress=part(progress, 0.9, 0.98)
+        patient, method, model, target, thresholds, timings=timings, progress=part(progress, 0.9, 0.98)
     )
     if assimilated is not None:
         estimates["assimilated"] = assimilated
@@ -170,6 +169,7 @@ def _infer(
         chosen=chosen,
         refinement=refinement,
         uncertainty=uncertainty,
+        sensitivity=rows,
         timings=timings,
         warnings=tuple(warnings),
     )
