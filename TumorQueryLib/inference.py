@@ -120,7 +120,8 @@ def _infer(
     paper(0.88, "Growing the best match")
     with timed(timings, "match"):
         anatomy = Anatomy.of_atlas(atlas, placed.registration, patient.whole)
-        match = estimate_of_match(ranked[0], anatomy, query, patient.regions_on_t1gd, thresholds)
+        observed, version = patient.regions_on_t1gd, identity.solver_version
+        match = estimate_of_match(ranked[0], anatomy, query, observed, thresholds, solver_version=version)
     warnings = [*placed.warnings, *query_warnings(query)]
 
     estimates, refinement, target = {"match": match}, None, query
@@ -136,10 +137,8 @@ def _infer(
             warnings.append("There is no refinement: the tumour lies outside the atlas's brain, and the match is kept.")
         else:
             refinement, estimates["refined"], in_anatomy = found
-            if method.sensitivity:
-                observed, step, level = patient.regions_on_t1gd, part(progress, 0.8, 0.9), method.level
-                with timed(timings, "sensitivity"):
-                    rows = sensitivity(found[1], observed, in_anatomy, thresholds, level=level, progress=step)
+            step = part(progress, 0.8, 0.9)
+            rows = sensitivity_of(found[1], method, observed, in_anatomy, thresholds, timings=timings, progress=step)
             warnings += estimates["refined"].anatomy.warnings
             warnings += refinement_warnings(refinement, match, estimates["refined"])
     model = best_model(estimates)
@@ -152,7 +151,7 @@ def _infer(
         estimates["assimilated"] = assimilated
     chosen = model.name if method.shown_density == "refined" else method.shown_density
     warnings += fit_warnings(model)
-    warnings += missed_warnings(model, chosen, patient.regions_on_t1gd, refinement)
+    warnings += missed_warnings(model, chosen, observed, refinement)
     timings["total"] = sum(timings.values())
     progress(1.0, "Inference done")
     return Result(
@@ -373,6 +372,26 @@ def assimilate_model(
             model, assimilated, target, thresholds, level=method.level, progress=part(progress, 0.2, 1.0)
         )
     return assimilated, uncertainty
+
+
+def sensitivity_of(
+    refined: Estimate,
+    method: Method,
+    observed: TumorMasks,
+    target: TumorMasks,
+    thresholds: tuple[float, float],
+    *,
+    timings: dict[str, float],
+    progress: Progress = no_progress,
+) -> tuple[SensitivityRow, ...]:
+    """The refined tumour under other assumptions, where the method asks for it; see `sensitivity`.
+
+    `timings` gets the seconds.
+    """
+    if not method.sensitivity:
+        return ()
+    with timed(timings, "sensitivity"):
+        return sensitivity(refined, observed, target, thresholds, level=method.level, progress=progress)
 
 
 def patient_anatomy(

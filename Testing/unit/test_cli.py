@@ -512,6 +512,11 @@ def test_a_database_of_an_atlas_that_is_not_bundled_is_evaluated(capsys, tmp_pat
     ("options", "words"),
     [
         (["--mass-effect"], "--mass-effect is of the tumours of --cross-anatomy"),
+        (["--outline-error", "1"], "--outline-error is of the tumours of --cross-anatomy"),
+        (["--variants", "pipeline"], "--variants is of --cross-anatomy N"),
+        (["--calibration", "1", "--variants", "pipeline"], "--variants is of --cross-anatomy N"),
+        (["--calibration", "1", "--cohort", "a.csv"], "--cohort is not for --calibration"),
+        (["--starts", "--registration", "affine"], "--registration is not for --starts"),
         (["--registration", "affine"], "--registration is of the patients of --cohort"),
         (["--random-seed", "-1"], "--random-seed is a whole number from 0, not -1"),
         *(
@@ -531,6 +536,19 @@ def test_options_of_an_evaluation_without_effect_are_refused(capsys, tmp_path, w
     assert words in said
     assert len(said.splitlines()) == 1
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+def test_the_studies_of_known_truth_share_a_run(capsys, tmp_path):
+    call = ("evaluate", "starter", "--cross-anatomy", 1, "--calibration", 1, "--variants", "pipeline")
+    out = tmp_path / "out"
+    status, said = called(capsys, *call, "--outline-error", 1, "--random-seed", 3, "--out", out)
+    assert status == 0, said
+    names = {f"{study}.{end}" for study in ("cross_anatomy", "calibration") for end in ("json", "csv", "md", "png")}
+    assert {path.name for path in out.iterdir()} == names
+    assert said.count("random seed 3, without mass effect, outlines drawn with an error of 1 mm (SD).") == 2
+    rows = json.loads((out / "cross_anatomy.json").read_text("utf-8"))["cases"]
+    assert [row["mode"] for row in rows] == ["none", "atlas", "patient", "assimilated"]
 
 
 def test_the_random_seed_of_an_evaluation_draws_other_queries(capsys, tmp_path, world):

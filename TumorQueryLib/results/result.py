@@ -40,6 +40,8 @@ class DatabaseIdentity:
         The atlas that its tumours grew in.
     threshold_core, threshold_whole : float
         Densities above which a voxel belongs to core and whole tumour.
+    solver_version : str
+        By which its tumours grew.
     """
 
     sha256: str
@@ -48,6 +50,7 @@ class DatabaseIdentity:
     atlas_sha256: str
     threshold_core: float
     threshold_whole: float
+    solver_version: str
 
     @classmethod
     def of(cls, database: TumorDatabase) -> DatabaseIdentity:
@@ -59,6 +62,7 @@ class DatabaseIdentity:
             atlas_sha256=database.atlas_sha256,
             threshold_core=database.threshold_core,
             threshold_whole=database.threshold_whole,
+            solver_version=database.solver_version,
         )
 
     @property
