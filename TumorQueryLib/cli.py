@@ -356,6 +356,7 @@ def add_method_options(parser: argparse.ArgumentParser) -> None:
     method.add_argument("--uncertainty", action="store_true", help="find how sure the assimilated density is")
     add("level", "density whose exceedance --uncertainty gives", type=share, metavar="U")
     add("tissue", "tissue of a refinement in the patient; own: as the patient's T1 shows it", choices=TISSUES)
+    method.add_argument("--sensitivity", action="store_true", help="figures under other assumptions about the tissue")
     method.add_argument(
         "--no-align",
         dest="align",
@@ -516,6 +517,8 @@ def print_summary(result: Result, out: Path) -> None:
     if result.uncertainty is not None:
         for line in result.uncertainty.sentences():
             say(line)
+    for row in result.sensitivity:
+        say(f"If {row.sentence}.")
     steps = ", ".join(f"{name} {seconds:.2f}" for name, seconds in result.timings.items())
     say(f"Seconds: {steps}.")
     say(f"Results: {out / 'result.json'}, density.nrrd and report.png beside it.")

@@ -31,6 +31,7 @@ from TumorQueryLib.estimates.fit import missed_parts
 from TumorQueryLib.estimates.matches import estimate_of_match
 from TumorQueryLib.estimates.refine import Refinement, refine
 from TumorQueryLib.estimates.search import LONGEST_LENGTH, SHORTEST_LENGTH
+from TumorQueryLib.estimates.sensitivity import SensitivityRow, sensitivity
 from TumorQueryLib.estimates.uncertainty import Uncertainty, estimate_uncertainty
 from TumorQueryLib.geometry.brain import find_brain
 from TumorQueryLib.geometry.grid import Volume
@@ -106,6 +107,7 @@ def _infer(
         options = parse_strategy_options(method.strategy, method.strategy_options)
         engine = create_strategy(method.strategy, database, progress=part(progress, 0.0, 0.02), **options)
     identity = DatabaseIdentity.of(database)
+    thresholds = identity.thresholds
 
     # Where a refinement follows, it takes about as long as what is before it.
     paper = part(progress, 0.02, 0.98 if method.refine == "none" else 0.6)
@@ -120,49 +122,38 @@ def _infer(
     paper(0.88, "Growing the best match")
     with timed(timings, "match"):
         anatomy = Anatomy.of_atlas(atlas, placed.registration, patient.whole)
-        match = estimate_of_match(
-            ranked[0],
-            anatomy,
-            query,
-            patient.regions_on_t1gd,
-            identity.thresholds,
-            solver_version=identity.solver_version,
-        )
+        observed, version = patient.regions_on_t1gd, identity.solver_version
+        match = estimate_of_match(ranked[0], anatomy, query, observed, thresholds, solver_version=version)
     warnings = [*placed.warnings, *query_warnings(query)]
 
     estimates, refinement, target = {"match": match}, None, query
+    rows: tuple[SensitivityRow, ...] = ()
     if method.refine != "none":
         with timed(timings, "refinement"):
-            step = part(progress, 0.6, 0.9)
+            step = part(progress, 0.6, 0.8 if method.sensitivity else 0.9)
+            space, brain = placed.registration, placed.brain.mask
             found = refine_match(
-                patient,
-                method,
-                match,
-                ranked,
-                atlas,
-                placed.registration,
-                query,
-                identity.thresholds,
-                brain_mask=placed.brain.mask,
-                progress=step,
+                patient, method, match, ranked, atlas, space, query, thresholds, brain_mask=brain, progress=step
             )
         if found is None:
             warnings.append("There is no refinement: the tumour lies outside the atlas's brain, and the match is kept.")
         else:
             refinement, estimates["refined"], in_anatomy = found
+            step = part(progress, 0.8, 0.9)
+            rows = sensitivity_of(found[1], method, observed, in_anatomy, thresholds, timings=timings, progress=step)
             warnings += estimates["refined"].anatomy.warnings
             warnings += refinement_warnings(refinement, match, estimates["refined"])
     model = best_model(estimates)
     if model.name == "refined":
         target = in_anatomy
     assimilated, uncertainty = assimilate_model(
-        patient, method, model, target, identity.thresholds, timings=timings, progress=part(progress, 0.9, 0.98)
+        patient, method, model, target, thresholds, timings=timings, progress=part(progress, 0.9, 0.98)
     )
     if assimilated is not None:
         estimates["assimilated"] = assimilated
     chosen = model.name if method.shown_density == "refined" else method.shown_density
     warnings += fit_warnings(model)
-    warnings += missed_warnings(model, chosen, patient.regions_on_t1gd, refinement)
+    warnings += missed_warnings(model, chosen, observed, refinement)
     timings["total"] = sum(timings.values())
     progress(1.0, "Inference done")
     return Result(
@@ -179,6 +170,7 @@ def _infer(
         chosen=chosen,
         refinement=refinement,
         uncertainty=uncertainty,
+        sensitivity=rows,
         timings=timings,
         warnings=tuple(warnings),
     )
@@ -382,6 +374,26 @@ def assimilate_model(
             model, assimilated, target, thresholds, level=method.level, progress=part(progress, 0.2, 1.0)
         )
     return assimilated, uncertainty
+
+
+def sensitivity_of(
+    refined: Estimate,
+    method: Method,
+    observed: TumorMasks,
+    target: TumorMasks,
+    thresholds: tuple[float, float],
+    *,
+    timings: dict[str, float],
+    progress: Progress = no_progress,
+) -> tuple[SensitivityRow, ...]:
+    """The refined tumour under other assumptions, where the method asks for it; see `sensitivity`.
+
+    `timings` gets the seconds.
+    """
+    if not method.sensitivity:
+        return ()
+    with timed(timings, "sensitivity"):
+        return sensitivity(refined, observed, target, thresholds, level=method.level, progress=progress)
 
 
 def patient_anatomy(

@@ -67,6 +67,7 @@ def made_up_result(patient, *, chosen="refined", thresholds=(0.6, 0.2), warnings
         "chosen": chosen if chosen in estimates else "match",
         "refinement": refinement,
         "uncertainty": None,
+        "sensitivity": (),
         "timings": {"load": 0.5, "total": 1.5},
         "warnings": tuple(warnings),
     }

@@ -71,7 +71,7 @@ SIGNATURES = {
     "Method": (
         "(database='starter', atlas=None, strategy='direct', strategy_options=<factory>, registration='deformable', "
         "top=15, refine='patient', refine_solves=120, refine_seconds=None, foci='auto', density='auto', "
-        "uncertainty=False, level=0.05, tissue='atlas', align=True)"
+        "uncertainty=False, level=0.05, tissue='atlas', sensitivity=False, align=True)"
     ),
     "Method.from_json": "(choices)",
     "Method.as_json": "(self)",
@@ -110,7 +110,8 @@ ATTRIBUTES = {
     "Fit": "as_json dice_core dice_sum dice_whole from_json observed_ml of predicted_ml quality",
     "Result": (
         "alignment brain chosen core database density estimate estimates matched_parameters matches method model "
-        "patient query refinement regions registration timings to_json uncertainty warnings whole write"
+        "patient query refinement regions registration sensitivity timings to_json uncertainty warnings whole "
+        "write"
     ),
     "SavedResult": (
         "chosen content core density density_of draws folder matched_parameters matches space uncertainty_map warnings "

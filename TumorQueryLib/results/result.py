@@ -16,6 +16,7 @@ from TumorQueryLib.base.version import __version__
 from TumorQueryLib.database import TumorDatabase
 from TumorQueryLib.estimates.estimate import Estimate, best_model, describe_parameters
 from TumorQueryLib.estimates.refine import Refinement
+from TumorQueryLib.estimates.sensitivity import SensitivityRow
 from TumorQueryLib.estimates.uncertainty import Uncertainty
 from TumorQueryLib.geometry.grid import Volume
 from TumorQueryLib.geometry.regions import TumorMasks, threshold_density
@@ -98,6 +99,8 @@ class Result:
         How the search for "refined" went.
     uncertainty : Uncertainty, optional
         Of the estimate "assimilated".
+    sensitivity : tuple of SensitivityRow
+        The refined tumour's figures under other assumptions about the tissue; empty where that was not asked for.
     timings : dict of str to float
         Seconds of each step.
     warnings : tuple of str
@@ -116,6 +119,7 @@ class Result:
     chosen: str
     refinement: Refinement | None
     uncertainty: Uncertainty | None
+    sensitivity: tuple[SensitivityRow, ...]
     timings: dict[str, float]
     warnings: tuple[str, ...]
 
@@ -192,7 +196,7 @@ class Result:
             if self.alignment is None
             else {role: found.as_json() for role, found in self.alignment.items()},
             "tissue": self._describe_tissue(),
-            "sensitivity": None,
+            "sensitivity": [row.as_json() for row in self.sensitivity] or None,
             "uncertainty": None if self.uncertainty is None else self.uncertainty.as_json(),
             "plan": None,
             "timings_s": {name: round(seconds, 4) for name, seconds in self.timings.items()},
