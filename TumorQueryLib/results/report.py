@@ -365,14 +365,10 @@ def sensitivity_lines(result: Result) -> list[str]:
     """The figures of the refined tumour under other assumptions; none where they were not asked for."""
     if not result.sensitivity:
         return []
-    lines = ["Length, rho T and volume, if (no fit)"]
+    lines = [f"No fit: length, ml above {result.sensitivity[0].level:g}, with"]
     for row in result.sensitivity:
         lengths = ", ".join(f"{length:.2f}" for length in row.infiltration_lengths_mm)
-        ages = ", ".join(f"{age:.1f}" for age in row.rho_t)
-        lines += [
-            f"  {row.assumption}",
-            f"    {lengths} mm, {ages}, {row.above_level_ml:.0f} ml above {row.level:g}",
-        ]
+        lines.append(f"  {row.assumption:<28}{lengths} mm {row.above_level_ml:4.0f}")
     return lines
 
 
