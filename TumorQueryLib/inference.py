@@ -9,6 +9,7 @@ is declined.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -29,6 +30,7 @@ from TumorQueryLib.estimates.estimate import Estimate, best_model
 from TumorQueryLib.estimates.fit import missed_parts
 from TumorQueryLib.estimates.matches import estimate_of_match
 from TumorQueryLib.estimates.refine import Refinement, refine
+from TumorQueryLib.estimates.search import LONGEST_LENGTH, SHORTEST_LENGTH
 from TumorQueryLib.estimates.sensitivity import SensitivityRow, sensitivity
 from TumorQueryLib.estimates.uncertainty import Uncertainty, estimate_uncertainty
 from TumorQueryLib.geometry.brain import find_brain
@@ -494,6 +496,12 @@ def refinement_warnings(refinement: Refinement, match: Estimate, refined: Estima
         )
     if match.or_better(refined) is match:
         yield "On the T1Gd image's grid the match fits better than its refinement and is kept."
+    for end, limit in (("shortest", SHORTEST_LENGTH), ("longest", LONGEST_LENGTH)):
+        if any(math.isclose(found.infiltration_length, limit, rel_tol=1e-3) for found in refinement.parameters):
+            yield (
+                f"The infiltration length ran to the {end} that is searched, {limit:g} mm: the model agrees with these "
+                "outlines best at the end of its range, so the length is not to be relied on."
+            )
 
 
 #: What to say of a part without density, by whether two foci were tried.

@@ -13,11 +13,11 @@ from TumorQueryLib.base.errors import Cancelled, DatabaseError
 from TumorQueryLib.base.method import Method
 from TumorQueryLib.database import TumorDatabase
 from TumorQueryLib.estimates.refine import Refinement
-from TumorQueryLib.estimates.search import Solve
+from TumorQueryLib.estimates.search import LONGEST_LENGTH, SHORTEST_LENGTH, Solve
 from TumorQueryLib.geometry.grid import Grid, Volume, volume_from_image
 from TumorQueryLib.geometry.regions import TumorMasks, dice
 from TumorQueryLib.geometry.transforms import SpaceMap
-from TumorQueryLib.growth import simulate
+from TumorQueryLib.growth import GrowthParameters, simulate
 from TumorQueryLib.inference import (
     alignment_warnings,
     find_patient_brain,
@@ -246,13 +246,23 @@ def test_warnings_of_a_refinement(refined):
         stopped: Refinement(refined.refinement.parameters, refined.refinement.density, 1.0, path, stopped)
         for stopped in ("budget", "converged", "time")
     }
-    assert list(refinement_warnings(ended["budget"], "refined")) == []
-    assert list(refinement_warnings(ended["converged"], "refined")) == []
-    (said,) = refinement_warnings(ended["time"], "refined")
+    worse, better = refined.estimates["match"], refined.estimates["refined"]
+    assert list(refinement_warnings(ended["budget"], worse, better)) == []
+    assert list(refinement_warnings(ended["converged"], worse, better)) == []
+    (said,) = refinement_warnings(ended["time"], worse, better)
     assert "after 7 solves" in said
-    (said,) = refinement_warnings(ended["budget"], "match")
+    (said,) = refinement_warnings(ended["budget"], better, worse)
     assert "the match fits better" in said
-    assert len(list(refinement_warnings(ended["time"], "match"))) == 2
+    assert len(list(refinement_warnings(ended["time"], better, worse))) == 2
+
+
+@pytest.mark.parametrize(("end", "length"), [("shortest", SHORTEST_LENGTH), ("longest", LONGEST_LENGTH)])
+def test_a_length_at_the_end_of_what_is_searched_is_told(refined, end, length):
+    one = refined.refinement.parameters[0]
+    at_end = GrowthParameters.from_identifiable(one.seed, length, one.rho_t, one.proliferation)
+    estimates = refined.estimates["match"], refined.estimates["refined"]
+    (said,) = refinement_warnings(replace(refined.refinement, parameters=(at_end,)), *estimates)
+    assert f"ran to the {end} that is searched, {length:g} mm" in said
 
 
 @pytest.mark.parametrize("refine", ["atlas", "patient"])
@@ -331,7 +341,7 @@ def shifted(x, y, z):
 
 
 def test_a_moved_flair_is_moved_back_and_said_with_the_figures(world):
-    result = infer(with_moved_flair(shifted(9.0, 5.0, -4.0)), world.method(refine="none"))
+    result = infer(with_moved_flair(shifted(9.0, 5.0, -4.0)), world.method(refine="none", align=True))
     found = result.to_json()["alignment"]["flair"]
     assert found["moved"] is True
     assert found["shift_mm"] == pytest.approx(np.sqrt(122), abs=0.5)
@@ -351,13 +361,13 @@ def test_a_segmentation_drawn_on_a_moved_flair_moves_with_it(world):
     masks = {
         role: Volume(getattr(straight, role).array, straight.whole.grid.moved(matrix)) for role in ("core", "whole")
     }
-    result = infer(with_moved_flair(matrix, **masks), world.method(refine="none"))
+    result = infer(with_moved_flair(matrix, **masks), world.method(refine="none", align=True))
     (said,) = (warning for warning in result.warnings if "off the T1Gd" in warning)
     assert "with it the core and the whole tumour drawn on it" in said
     for found, expected in ((result.patient.core, straight.core), (result.patient.whole, straight.whole)):
         centres = [v.grid.to_ras(np.argwhere(v.array)).mean(axis=0) for v in (found, expected)]
         assert np.linalg.norm(centres[0] - centres[1]) < 0.7
-    left = infer(with_moved_flair(matrix, **masks), world.method(refine="none", align=False))
+    left = infer(with_moved_flair(matrix, **masks), world.method(refine="none"))
     assert left.to_json()["alignment"] is None
     assert left.patient.whole.grid == masks["whole"].grid
     assert not any("off the T1Gd" in warning for warning in left.warnings)
@@ -365,8 +375,8 @@ def test_a_segmentation_drawn_on_a_moved_flair_moves_with_it(world):
 
 def test_images_that_lie_right_stay_the_very_same(world):
     patient = world_patient()
-    aligned = infer(patient, world.method(refine="none"))
-    left = infer(patient, world.method(refine="none", align=False))
+    aligned = infer(patient, world.method(refine="none", align=True))
+    left = infer(patient, world.method(refine="none"))
     assert aligned.patient is patient
     assert aligned.to_json()["alignment"]["flair"]["moved"] is False
     np.testing.assert_array_equal(aligned.density.array, left.density.array)

@@ -26,7 +26,7 @@ def files(tmp_path_factory):
 def inferred(world, files, tmp_path_factory):
     """A folder of results without a refinement, and the result itself."""
     folder = tmp_path_factory.mktemp("out") / "new" / "deep"
-    return folder, infer_files(files, world.method(refine="none", top=5), folder)
+    return folder, infer_files(files, world.method(refine="none", top=5, align=True), folder)
 
 
 def test_the_folder_holds_the_result(inferred):

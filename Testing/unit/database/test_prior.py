@@ -4,6 +4,9 @@ from functools import partial
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from property_examples import examples
 from synthetic_database import small_brain
 
 from TumorQueryLib.anatomy.tissue import Tissue
@@ -24,6 +27,15 @@ def brain():
 @pytest.fixture(scope="module")
 def cells(brain):
     return module.SeedCells.of(brain, Tissue.from_atlas(brain))
+
+
+@examples(10)
+@given(first=st.integers(0, 10**6), count=st.integers(1, 300))
+def test_the_sequence_of_places_is_scipys(first, count):
+    from scipy.stats import qmc
+
+    theirs = qmc.Halton(d=6, scramble=False).fast_forward(first).random(count)
+    assert np.array_equal(module.halton(first, count), theirs)
 
 
 def test_the_starter_database_is_what_the_documented_command_made(atlas, monkeypatch):

@@ -106,7 +106,7 @@ class Way:
         mode : str
             One of `MODES`.
         tissue : str
-            What the patient's anatomy is made of: "atlas", or a name of `maps`.
+            What the patient's anatomy is made of: "atlas", "own" (`anatomy.own`), or a name of `maps`.
         """
         if (mode, tissue) not in self._found:
             self._found[mode, tissue] = self._answer(mode, tissue)
@@ -121,11 +121,12 @@ class Way:
             with Stopwatch() as taken:
                 estimate = assimilate(model, self.patient.regions_on_t1gd, before.observed, self.setting.thresholds)
             return Found(estimate, model, before.observed, before.seconds + taken.wall)
-        atlas, space = self._maps[tissue]
+        method = replace(self.setting.method, refine=mode, tissue="own" if tissue == "own" else "atlas")
+        atlas, space = self._maps["atlas" if tissue == "own" else tissue]
         with Stopwatch() as taken:
             found = refine_match(
                 self.patient,
-                replace(self.setting.method, refine=mode),
+                method,
                 self.match,
                 self.ranked,
                 atlas,
