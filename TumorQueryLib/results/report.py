@@ -40,6 +40,7 @@ WARNING_COLUMNS = 2
 WARNING_CHARACTERS = 98  # of a line
 WARNING_LINE = 0.165  # inches
 MOST_WARNINGS = 20
+MOST_LINES = 29  # of figures, above the legend; more stand closer
 
 #: The array axis that each plane is cut across.
 NORMAL_AXIS = {"axial": 2, "coronal": 1, "sagittal": 0}
@@ -283,17 +284,18 @@ def draw_figures(figure: Figure, place: SubplotSpec, result: Result) -> None:
     from matplotlib.lines import Line2D
 
     parts = place.subgridspec(3, 1, height_ratios=(1.0, 0.14, 0.05), hspace=0.12)
+    lines = figures_of(result)
     axes = figure.add_subplot(parts[0])
     axes.set_axis_off()
     axes.text(
         0,
         1.0,
-        "\n".join(figures_of(result)),
+        "\n".join(lines),
         color=TEXT,
         fontsize=11.5,
         family="monospace",
         va="top",
-        linespacing=1.35,
+        linespacing=min(1.35, 1.35 * MOST_LINES / len(lines)),
     )
     legend = figure.add_subplot(parts[1])
     legend.set_axis_off()
@@ -365,14 +367,10 @@ def sensitivity_lines(result: Result) -> list[str]:
     """The figures of the refined tumour under other assumptions; none where they were not asked for."""
     if not result.sensitivity:
         return []
-    lines = ["Length, rho T and volume, if (no fit)"]
+    lines = [f"No fit: length, ml above {result.sensitivity[0].level:g}, with"]
     for row in result.sensitivity:
         lengths = ", ".join(f"{length:.2f}" for length in row.infiltration_lengths_mm)
-        ages = ", ".join(f"{age:.1f}" for age in row.rho_t)
-        lines += [
-            f"  {row.assumption}",
-            f"    {lengths} mm, {ages}, {row.above_level_ml:.0f} ml above {row.level:g}",
-        ]
+        lines.append(f"  {row.assumption:<28}{lengths} mm {row.above_level_ml:4.0f}")
     return lines
 
 
