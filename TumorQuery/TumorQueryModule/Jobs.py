@@ -47,6 +47,9 @@ class Method:
     :param refine_solves: the most solves of a refinement; None leaves it to the library.
     :param refine_seconds: the most seconds of a refinement; None leaves it to the library.
     :param foci: "auto", "1" or "2": how many foci a refinement has.
+    :param density: "auto", "match", "refined" or "assimilated": which density the result gives.
+    :param uncertainty: whether the bounds of the assimilated density are found.
+    :param level: the density, between 0 and 1, whose exceedance these give.
     :param top: number of ranked matches.
     :param align: whether T1 and FLAIR are moved onto the T1Gd where the patient moved between them.
     """
@@ -59,6 +62,9 @@ class Method:
     refine_solves: int | None = None
     refine_seconds: float | None = None
     foci: str = "auto"
+    density: str = "auto"
+    uncertainty: bool = False
+    level: float = 0.05
     top: int = 15
     align: bool = True
 
