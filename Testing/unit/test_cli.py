@@ -19,6 +19,8 @@ from small_world import world_patient, write_patient
 from TumorQueryLib.base.method import Method
 from TumorQueryLib.base.resources import resources_folder
 from TumorQueryLib.cli import main, make_parser, method_of, write_log
+from TumorQueryLib.geometry.grid import Volume
+from TumorQueryLib.inputs.patient import Patient
 from TumorQueryLib.strategies.base import StrategyInfo, StrategyOption
 from TumorQueryLib.strategies.direct import Direct
 
@@ -204,14 +206,15 @@ def world_files(world, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def results(world, world_files, tmp_path_factory):
-    """A patient of the small world inferred twice on the command line; the atlas is one's own."""
+    """A patient of the small world inferred twice, by a process of its own and by this one; the atlas is one's own."""
     folders = [tmp_path_factory.mktemp("résult") / name for name in ("one", "two")]
-    for folder in folders:
-        ran = run("infer", *world_files, *world.options(), "--out", folder)
-        assert ran.returncode == 0, ran.stderr
-        assert ran.stderr == "", "a pipe gets no progress bar"
-        assert str(folder / "result.json") in ran.stdout
-        assert "Density shown: refined" in ran.stdout
+    calls = [["infer", *world_files, *world.options(align=True), "--out", str(folder)] for folder in folders]
+    ran = run(*calls[0])
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stderr == "", "a pipe gets no progress bar"
+    assert str(folders[0] / "result.json") in ran.stdout
+    assert "Density shown: refined" in ran.stdout
+    assert main(calls[1]) == 0
     return folders
 
 
@@ -320,27 +323,29 @@ def test_without_its_atlas_a_database_of_ones_own_is_refused(capsys, tmp_path, w
 
 
 @pytest.mark.slow
-def test_the_transforms_carry_the_density(capsys, tmp_path, sample):
+def test_the_transforms_carry_the_density(capsys, tmp_path, world):
     """The atlas's tumour, simulated again from result.json and carried by the file, is density.nrrd."""
     from TumorQueryLib.jobs import show_match
 
-    status, said = called(
-        capsys,
-        *("infer", "--t1gd", sample["t1gd"], "--flair", sample["flair"], "--segmentation", sample["segmentation"]),
-        *("--labels", sample["labels"]),
-        *("--registration", "affine", "--refine", "none", "--out", tmp_path),
-    )
+    patient, shift = world_patient(), np.eye(4)
+    shift[:3, 3] = 6.0, -4.0, 5.0
+    volumes = {name: getattr(patient, name) for name in ("t1gd", "flair", "core", "whole")}
+    moved = {name: Volume(volume.array, volume.grid.moved(shift)) for name, volume in volumes.items()}
+    files = write_patient(tmp_path / "files", Patient(**moved))
+    given = [word for name, value in files.items() for word in (f"--{name}", value)]
+    options = world.options(registration="affine", refine="none")
+    status, said = called(capsys, "infer", *given, *options, "--out", tmp_path)
     assert status == 0, said
-    again = show_match(tmp_path, 0)
+    again = show_match(tmp_path, 0, atlas=str(world.atlas_folder))
     assert again == tmp_path / "match_0" / "density.nrrd"
     shown, best = (sitk.GetArrayFromImage(sitk.ReadImage(str(file))) for file in (again, tmp_path / "density.nrrd"))
     np.testing.assert_allclose(shown, best, atol=2e-3)
     forward, backward = (
         sitk.ReadTransform(str(tmp_path / f"{name}.h5")) for name in ("patient_to_atlas", "atlas_to_patient")
     )
-    point = sitk.ReadImage(str(again)).TransformContinuousIndexToPhysicalPoint((60, 70, 40))
+    point = sitk.ReadImage(str(again)).TransformContinuousIndexToPhysicalPoint((40, 30, 20))
     carried = forward.TransformPoint(point)
-    assert np.linalg.norm(np.subtract(carried, point)) > 2
+    assert np.linalg.norm(np.subtract(carried, point)) > 5
     np.testing.assert_allclose(backward.TransformPoint(carried), point, atol=1e-3)
 
 
@@ -512,6 +517,11 @@ def test_a_database_of_an_atlas_that_is_not_bundled_is_evaluated(capsys, tmp_pat
     ("options", "words"),
     [
         (["--mass-effect"], "--mass-effect is of the tumours of --cross-anatomy"),
+        (["--outline-error", "1"], "--outline-error is of the tumours of --cross-anatomy"),
+        (["--variants", "pipeline"], "--variants is of --cross-anatomy N"),
+        (["--calibration", "1", "--variants", "pipeline"], "--variants is of --cross-anatomy N"),
+        (["--calibration", "1", "--cohort", "a.csv"], "--cohort is not for --calibration"),
+        (["--starts", "--registration", "affine"], "--registration is not for --starts"),
         (["--registration", "affine"], "--registration is of the patients of --cohort"),
         (["--random-seed", "-1"], "--random-seed is a whole number from 0, not -1"),
         *(
@@ -531,6 +541,19 @@ def test_options_of_an_evaluation_without_effect_are_refused(capsys, tmp_path, w
     assert words in said
     assert len(said.splitlines()) == 1
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+def test_the_studies_of_known_truth_share_a_run(capsys, tmp_path):
+    call = ("evaluate", "starter", "--cross-anatomy", 1, "--calibration", 1, "--variants", "pipeline")
+    out = tmp_path / "out"
+    status, said = called(capsys, *call, "--outline-error", 1, "--random-seed", 3, "--out", out)
+    assert status == 0, said
+    names = {f"{study}.{end}" for study in ("cross_anatomy", "calibration") for end in ("json", "csv", "md", "png")}
+    assert {path.name for path in out.iterdir()} == names
+    assert said.count("random seed 3, without mass effect, outlines drawn with an error of 1 mm (SD).") == 2
+    rows = json.loads((out / "cross_anatomy.json").read_text("utf-8"))["cases"]
+    assert [row["mode"] for row in rows] == ["none", "atlas", "patient", "assimilated"]
 
 
 def test_the_random_seed_of_an_evaluation_draws_other_queries(capsys, tmp_path, world):

@@ -41,9 +41,11 @@ TEXT = "#e5e7eb"
 WARNING_TEXT = LETTERS = "#fde047"
 
 FIGURE_WIDTH, FIGURE_HEIGHT = 17.0, 12.6  # inches, without warnings
-#: Inches more with the row of the standard deviation.
-UNCERTAINTY_ROW = 3.9
-PLANES_HEIGHT = 7.2  # of two rows
+#: Inches of the planes' two rows, and of the row of the standard deviation; the page grows with them.
+PLANES_HEIGHT, UNCERTAINTY_ROW = 7.2, 3.9
+#: Of the planes' height, the part of the text beside them, without and with the row of the standard deviation.
+TEXT_SHARES = 0.778, 0.738
+TEXT_LINE = 0.216  # inches
 #: Isolines of the 5 and the 95 % bound at the level that was asked for.
 BOUND_COLOUR = "#f472b6"
 BOUND_STYLES: dict[str, Literal["-", ":"]] = {"5 %": ":", "95 %": "-"}
@@ -184,25 +186,27 @@ def draw_report(result: Result) -> Figure:
     warnings = warning_columns(result.warnings)
     note = [] if scene.uncertainty is None else [*textwrap.wrap(UNDETERMINED, NOTE_CHARACTERS), ""]
     strip = WARNING_LINE * (len(note) + max(len(column) for column in warnings))
-    pictures = FIGURE_HEIGHT + (0 if scene.uncertainty is None else UNCERTAINTY_ROW)
-    height = pictures + strip
+    text = figures_of(result)
+    rows, share = (0.0, TEXT_SHARES[0]) if scene.uncertainty is None else (UNCERTAINTY_ROW, TEXT_SHARES[1])
+    planes_height = max(PLANES_HEIGHT + rows, TEXT_LINE * len(text) / share)
+    height = FIGURE_HEIGHT - PLANES_HEIGHT + planes_height + strip
     figure = Figure(figsize=(FIGURE_WIDTH, height), dpi=100, facecolor="black")
     FigureCanvasAgg(figure)
     draw_heading(figure, 1 - 0.4 / height)
-    rows = figure.add_gridspec(
+    parts = figure.add_gridspec(
         2,
         1,
-        height_ratios=(1.0 + (pictures - FIGURE_HEIGHT) / PLANES_HEIGHT, 0.52),
+        height_ratios=(planes_height / PLANES_HEIGHT, 0.52),
         left=0.01,
         right=0.99,
         top=1 - 0.8 / height,
         bottom=(strip + 0.35) / height,
         hspace=0.09,
     )
-    columns = rows[0].subgridspec(1, 2, width_ratios=(1.0, 0.36), wspace=0.04)
+    columns = parts[0].subgridspec(1, 2, width_ratios=(1.0, 0.36), wspace=0.04)
     draw_planes(figure, columns[0], scene)
-    draw_figures(figure, columns[1], result, scene)
-    draw_lightbox(figure, rows[1], scene)
+    draw_figures(figure, columns[1], text, scene)
+    draw_lightbox(figure, parts[1], scene)
     small: dict[str, Any] = {"fontsize": 10, "family": "monospace", "va": "top", "linespacing": 1.15}
     figure.text(0.01, (strip + 0.15) / height, "\n".join(note), color=TEXT, **small)
     draw_warnings(figure, warnings, (strip + 0.15 - WARNING_LINE * len(note)) / height)
@@ -344,22 +348,22 @@ def outline(axes: Axes, values: NDArray, level: float, colour: str, style: str) 
         axes.contour(values, levels=[level], colors=[colour], linestyles=[style], linewidths=1.3)
 
 
-def draw_figures(figure: Figure, place: SubplotSpec, result: Result, scene: Scene) -> None:
+def draw_figures(figure: Figure, place: SubplotSpec, text: Sequence[str], scene: Scene) -> None:
     """The estimate in figures, the legend and the colour bars, right of the planes."""
     shown = scene.uncertainty
     ratios, gap = ((1.0, 0.14, 0.05), 0.12) if shown is None else ((1.0, 0.09, 0.036, 0.036), 0.22)
     parts = place.subgridspec(len(ratios), 1, height_ratios=ratios, hspace=gap)
     axes = figure.add_subplot(parts[0])
     axes.set_axis_off()
-    text: dict[str, Any] = {"color": TEXT, "fontsize": 11.5, "family": "monospace"}
-    axes.text(0, 1.0, "\n".join(figures_of(result)), va="top", linespacing=1.35, **text)
-    draw_legend(figure.add_subplot(parts[1]), result, shown)
+    style: dict[str, Any] = {"color": TEXT, "fontsize": 11.5, "family": "monospace"}
+    axes.text(0, 1.0, "\n".join(text), va="top", linespacing=1.35, **style)
+    draw_legend(figure.add_subplot(parts[1]), scene)
     draw_bar(figure.add_subplot(parts[2]), density_colours, 1.0, "tumour cell density (fraction)")
     if shown is not None:
         draw_bar(figure.add_subplot(parts[3]), sd_colours, shown.largest_sd, "standard deviation of the density")
 
 
-def draw_legend(axes: Axes, result: Result, bounds: Bounds | None) -> None:
+def draw_legend(axes: Axes, scene: Scene) -> None:
     """What the lines in the pictures are."""
     from matplotlib.lines import Line2D
 
@@ -369,9 +373,10 @@ def draw_legend(axes: Axes, result: Result, bounds: Bounds | None) -> None:
         [Line2D([], [], color=OBSERVED_COLOURS[region], label=name) for region, name in names.items()],
         [
             Line2D([], [], color="white", linestyle=ISOLINE_STYLES[region], label=f"density {level:g}")
-            for region, level in zip(names, result.database.thresholds)
+            for region, level in scene.thresholds.items()
         ],
     ]
+    bounds = scene.uncertainty
     if bounds is not None:
         for column, (bound, line) in zip(columns, BOUND_STYLES.items()):
             column.append(Line2D([], [], color=BOUND_COLOUR, linestyle=line, label=f"{bound} bound {bounds.level:g}"))
@@ -434,6 +439,7 @@ def figures_of(result: Result) -> list[str]:
         f"  whole           {fit.observed_ml[1]:9.1f}  {fit.predicted_ml[1]:9.1f}",
         "",
         *parameter_lines(estimate, result.uncertainty),
+        *sensitivity_lines(result),
         "",
         f"Best match        entry {best.entry}",
         f"  Dice in atlas   {best.dice_core:.3f} + {best.dice_whole:.3f}",
@@ -473,6 +479,22 @@ def parameter_lines(estimate: Estimate, uncertainty: Uncertainty | None) -> list
         f"Volume above a density of {uncertainty.level:g}",
         f"  {uncertainty.volume_ml:.0f} ml, 90 % between {low:.0f} and {high:.0f}",
     ]
+
+
+def sensitivity_lines(result: Result) -> list[str]:
+    """The figures of the refined tumour under other assumptions; none where they were not asked for."""
+    if not result.sensitivity:
+        return []
+    lines = ["", "If the tissue were another one (no fit)"]
+    for row in result.sensitivity:
+        lengths = ", ".join(f"{length:.2f}" for length in row.infiltration_lengths_mm)
+        ages = ", ".join(f"{age:.1f}" for age in row.rho_t)
+        lines += [
+            f"  {row.assumption}",
+            f"    {lengths} mm, rho T {ages}",
+            f"    {row.above_level_ml:.0f} ml above {row.level:g}",
+        ]
+    return lines
 
 
 def warning_columns(warnings: Sequence[str]) -> list[list[str]]:
