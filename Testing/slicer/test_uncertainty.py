@@ -123,6 +123,35 @@ def test_a_warning_of_the_model_speaks_to_a_radiologist(running):
     assert inWordsOfThePanel(warning).startswith("The growth model does not describe this tumor: its outlines lie far")
 
 
+def test_other_assumptions_stand_below_the_matches_and_show_nothing(panel, take):
+    rows = [
+        {"assumption": "grey is 3 times slower than white", "infiltration_length_patient_mm": [1.74, 1.1]},
+        {"assumption": "the tumour's tissue is all white", "infiltration_length_patient_mm": [1.56, 0.9]},
+    ]
+    nodes = take(assimilated() | {"sensitivity": rows})
+    assert table(panel)[4:] == [
+        ["if gray matter slows 3 times", "", "", "1.7, 1.1"],
+        ["if all under the tumor is white matter", "", "", "1.6, 0.9"],
+    ]
+    assert sum("under other assumptions about the tissue" in line for line in lines(panel)) == 1
+    click_row(panel, 5)
+    assert nodes.shown == "assimilated"
+    assert panel.widget._run.state.value == "idle"
+
+
+def test_the_words_of_every_assumption_are_the_panels(running):
+    from TumorQueryLib.anatomy.tissue_maps import TissueMaps
+    from TumorQueryLib.estimates.sensitivity import assumed_tissues
+    from TumorQueryLib.geometry.grid import Grid
+    from TumorQueryLib.geometry.regions import TumorMasks
+    from TumorQueryModule.ResultNodes import assumptionOf
+
+    grid = Grid.isotropic(4, 2.0)
+    third = np.full(grid.shape, 1 / 3, np.float32)
+    maps, tumour = TissueMaps(third, third, third, grid), TumorMasks(third > 1, third > 0, grid)
+    assert not [words for words in assumed_tissues(maps, tumour) if assumptionOf(words) == words]
+
+
 # What is shown
 
 
@@ -310,12 +339,15 @@ def test_density_uncertainty_and_level_reach_the_job(panel):
     texts = [choices.itemText(number) for number in range(choices.count)]
     choices.currentIndex = texts.index("The best match as it is")
     ui.levelSpinBox.value = 0.25
-    arguments = panel.widget._parameterNode.method().arguments()
-    assert (arguments["density"], arguments["uncertainty"], arguments["level"]) == ("match", True, 0.25)
+    ui.tissueComboBox.currentIndex = 1
+    click(ui.sensitivityCheckBox)
+    asked = {"density": "match", "uncertainty": True, "level": 0.25, "tissue": "own", "sensitivity": True}
+    assert panel.widget._parameterNode.method().arguments().items() >= asked.items()
     from TumorQueryLib.base.method import DENSITIES as ACCEPTED
+    from TumorQueryLib.base.method import TISSUES
 
-    kind = type(panel.widget._parameterNode.density)
-    assert tuple(one.value for one in kind) == ACCEPTED
+    for kind, accepted in (("density", ACCEPTED), ("tissue", TISSUES)):
+        assert tuple(one.value for one in type(getattr(panel.widget._parameterNode, kind))) == accepted
 
 
 def test_a_refined_density_needs_a_refinement(panel):
@@ -331,3 +363,6 @@ def test_a_refined_density_needs_a_refinement(panel):
     parameters.refinement = type(parameters.refinement).Atlas
     assert panel.ui.applyButton.enabled
     assert not panel.ui.densityHintLabel.isVisible()
+    parameters.tissue = type(parameters.tissue).Own
+    assert "own anatomy" in panel.ui.tissueHintLabel.text
+    assert panel.ui.applyButton.toolTip == panel.ui.tissueHintLabel.text

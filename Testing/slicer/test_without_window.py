@@ -278,11 +278,17 @@ def test_a_batch_hands_on_what_is_asked_of_the_density(without_window, tmp_path,
     from TumorQueryModule import batch
 
     asked = []
-    monkeypatch.setattr(batch, "inferAndSave", lambda row, folder, method, timeout: asked.append(method) or {})
-    options = ("--density", "match", "--uncertainty", "--level", "0.25")
-    batch.main(["--sample", "--out", str(tmp_path / "out"), *options])
+
+    def infer(row, folder, method, timeout):
+        asked.append(method)
+        raise ValueError("seen")
+
+    monkeypatch.setattr(batch, "inferAndSave", infer)
+    options = ("--density", "match", "--uncertainty", "--level", "0.25", "--tissue", "own", "--sensitivity")
+    assert batch.main(["--sample", "--out", str(tmp_path / "out"), *options]) == 1
     [method] = asked
-    assert method.arguments().items() >= {"density": "match", "uncertainty": True, "level": 0.25}.items()
+    asked_for = {"density": "match", "uncertainty": True, "level": 0.25, "tissue": "own", "sensitivity": True}
+    assert method.arguments().items() >= asked_for.items()
 
 
 @pytest.mark.parametrize(

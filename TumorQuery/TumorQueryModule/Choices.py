@@ -97,6 +97,20 @@ class Foci(enum.Enum):
         }[self]
 
 
+class Tissue(enum.Enum):
+    """Whose tissue a refined tumor grows in; values as TumorQueryLib names them."""
+
+    Atlas = "atlas"
+    Own = "own"
+
+    def label(self) -> str:
+        """What the panel shows."""
+        return {
+            Tissue.Atlas: _("The atlas's, carried to the patient"),
+            Tissue.Own: _("The patient's own outside the tumor"),
+        }[self]
+
+
 class Density(enum.Enum):
     """Which density a result gives; values as TumorQueryLib names them."""
 
@@ -184,11 +198,21 @@ MOST_MATCHES = 50
 LEVELS = (0.01, 0.99)
 
 
-def densityComplaint(density: str, refine: str) -> str:
-    """Why a density cannot be given; empty where it can."""
-    if density == Density.Refined.value and refine == Refinement.NoRefinement.value:
-        return _("There is no refined density without a refinement: choose another density, or a refinement.")
-    return ""
+def complaintsAbout(method: Method) -> dict[str, str]:
+    """What does not go with the refinement: name of the choice -> a sentence for the user."""
+    complaints = {}
+    isRefined = method.refine != Refinement.NoRefinement.value
+    if method.density == Density.Refined.value and not isRefined:
+        complaints["density"] = _(
+            "There is no refined density without a refinement: choose another density, or a refinement."
+        )
+    if method.tissue == Tissue.Own.value and method.refine != Refinement.Patient.value:
+        complaints["tissue"] = _(
+            "The patient's own tissue is for a refinement in the patient's own anatomy: choose that, or the atlas's."
+        )
+    if method.sensitivity and not isRefined:
+        complaints["sensitivity"] = _("Sensitivity refines again: choose a refinement.")
+    return complaints
 
 
 def checkMethod(method: Method) -> None:
@@ -202,6 +226,7 @@ def checkMethod(method: Method) -> None:
         ("refine", Refinement, method.refine),
         ("foci", Foci, method.foci),
         ("density", Density, method.density),
+        ("tissue", Tissue, method.tissue),
     )
     for name, kind, value in choices:
         accepted = [one.value for one in kind]
@@ -217,8 +242,9 @@ def checkMethod(method: Method) -> None:
                 most=MOST_MATCHES, value=repr(method.top)
             )
         )
-    if not isinstance(method.uncertainty, bool):
-        raise ValueError(_("uncertainty is True or False, not {value}.").format(value=repr(method.uncertainty)))
+    for name, value in (("uncertainty", method.uncertainty), ("sensitivity", method.sensitivity)):
+        if not isinstance(value, bool):
+            raise ValueError(_("{name} is True or False, not {value}.").format(name=name, value=repr(value)))
     isNumber = isinstance(method.level, int | float) and not isinstance(method.level, bool)
     if not isNumber or not LEVELS[0] <= method.level <= LEVELS[1]:
         raise ValueError(
@@ -226,9 +252,9 @@ def checkMethod(method: Method) -> None:
                 least=LEVELS[0], most=LEVELS[1], value=repr(method.level)
             )
         )
-    complaint = densityComplaint(method.density, method.refine)
-    if complaint:
-        raise ValueError(complaint)
+    complaints = complaintsAbout(method)
+    if complaints:
+        raise ValueError(" ".join(complaints.values()))
     if method.database != BUNDLED_DATABASE and not Path(method.database).is_file():
         raise ValueError(_("There is no database file {path}.").format(path=method.database))
     writeStrategyOptions(method.strategy_options)
@@ -261,6 +287,8 @@ class TumorQueryParameterNode:
     registration: RegistrationMode = RegistrationMode(Method.registration)
     refinement: Refinement = Refinement(Method.refine)
     foci: Foci = Foci(Method.foci)
+    tissue: Tissue = Tissue(Method.tissue)
+    sensitivity: bool = Method.sensitivity
     density: Density = Density(Method.density)
     uncertainty: bool = Method.uncertainty
     level: Annotated[float, WithinRange(*LEVELS)] = Method.level
@@ -311,6 +339,8 @@ class TumorQueryParameterNode:
             registration=self.registration.value,
             refine=self.refinement.value,
             foci=self.foci.value,
+            tissue=self.tissue.value,
+            sensitivity=self.sensitivity,
             density=self.density.value,
             uncertainty=self.uncertainty,
             level=self.level,
@@ -322,12 +352,9 @@ class TumorQueryParameterNode:
         """What a run still needs: name of the input or the option -> a sentence for the user."""
         missing = self.patient().missing()
         try:
-            self.method()
+            missing.update(complaintsAbout(self.method()))
         except ValueError as error:
             missing["strategyOptions"] = str(error)
-        complaint = densityComplaint(self.density.value, self.refinement.value)
-        if complaint:
-            missing["density"] = complaint
         if self.databaseFile and not Path(self.databaseFile).is_file():
             missing["database"] = _(
                 "There is no database file {path}: choose another one, or empty the field for the starter database."
@@ -357,6 +384,8 @@ class TumorQueryParameterNode:
             self.registration = RegistrationMode(method.registration)
             self.refinement = Refinement(method.refine)
             self.foci = Foci(method.foci)
+            self.tissue = Tissue(method.tissue)
+            self.sensitivity = method.sensitivity
             self.density = Density(method.density)
             self.uncertainty = method.uncertainty
             self.level = float(method.level)

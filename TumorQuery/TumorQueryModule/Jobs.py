@@ -47,6 +47,8 @@ class Method:
     :param refine_solves: the most solves of a refinement; None leaves it to the library.
     :param refine_seconds: the most seconds of a refinement; None leaves it to the library.
     :param foci: "auto", "1" or "2": how many foci a refinement has.
+    :param tissue: "atlas" or "own": whose tissue a refinement in the patient's anatomy grows in.
+    :param sensitivity: whether the refinement is made again under other assumptions about the tissue.
     :param density: "auto", "match", "refined" or "assimilated": which density the result gives.
     :param uncertainty: whether the bounds of the assimilated density are found.
     :param level: the density, between 0 and 1, whose exceedance these give.
@@ -62,6 +64,8 @@ class Method:
     refine_solves: int | None = None
     refine_seconds: float | None = None
     foci: str = "auto"
+    tissue: str = "atlas"
+    sensitivity: bool = False
     density: str = "auto"
     uncertainty: bool = False
     level: float = 0.05

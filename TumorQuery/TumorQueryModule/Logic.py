@@ -113,6 +113,8 @@ class Logic(ScriptedLoadableModuleLogic):
         refineSolves: int | None = None,
         refineSeconds: float | None = None,
         foci: str = Method.foci,
+        tissue: str = Method.tissue,
+        sensitivity: bool = Method.sensitivity,
         density: str = Method.density,
         uncertainty: bool = Method.uncertainty,
         level: float = Method.level,
@@ -142,6 +144,8 @@ class Logic(ScriptedLoadableModuleLogic):
         :param refineSolves: the most solves of a refinement; the library's own number when None.
         :param refineSeconds: the most seconds of a refinement; the library's own number when None.
         :param foci: "auto", "1" or "2": how many foci a refinement has.
+        :param tissue: "atlas", or "own" for the patient's own outside the tumor, in the patient's anatomy.
+        :param sensitivity: whether the refinement is made again under other assumptions about the tissue.
         :param density: which density the result gives: "match", "refined", "assimilated" (corrected to agree with the
             segmentation), or "auto" for the assimilated one after a refinement and the match without.
         :param uncertainty: whether the bounds of the assimilated density are found; about ten seconds more.
@@ -183,6 +187,8 @@ class Logic(ScriptedLoadableModuleLogic):
             refine_solves=refineSolves,
             refine_seconds=refineSeconds,
             foci=foci,
+            tissue=tissue,
+            sensitivity=sensitivity,
             density=density,
             uncertainty=uncertainty,
             level=level,

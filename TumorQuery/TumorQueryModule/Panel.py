@@ -464,7 +464,10 @@ class Panel(InputTools, ScriptedLoadableModuleWidget, VTKObservationMixin):
         result = self._parameterNode.result()
         if not self._isIdle or result.density is None or result.report is None:
             return
-        shown = rowsOf(result.content)[index.row()]
+        rows = rowsOf(result.content)
+        if index.row() >= len(rows):  # of the sensitivity, which has no densities
+            return
+        shown = rows[index.row()]
         self._parameterNode.overlaid = Overlaid.Density  # the maps are of one density, whichever is shown
         if shown == result.shown:
             return
@@ -592,7 +595,7 @@ class Panel(InputTools, ScriptedLoadableModuleWidget, VTKObservationMixin):
                 getattr(self.ui, f"{name}{part}").visible = isSegmentation
         self.ui.labelConventionLabel.visible = patient.isLabelMap
         self.ui.labelConventionComboBox.visible = patient.isLabelMap
-        for name in ("strategyOptions", "segmentationOn", "density"):
+        for name in ("strategyOptions", "segmentationOn", "density", "tissue", "sensitivity"):
             hint = getattr(self.ui, f"{name}HintLabel")
             hint.text = missing.get(name, "")
             hint.visible = name in missing

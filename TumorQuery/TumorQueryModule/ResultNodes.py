@@ -370,6 +370,7 @@ def matchesTable(content: dict[str, Any]) -> dict[str, list[str]]:
     """The estimates and the ranked matches as columns of texts; a value of several foci stands once for each.
 
     The assimilated density agrees with the segmentation by construction, so its overlap says nothing and is left out.
+    Below the rows of `rowsOf`, which can be shown, stand those of the sensitivity.
     """
     matches = content["query"]["matches"]
     rows = rowsOf(content)
@@ -378,15 +379,27 @@ def matchesTable(content: dict[str, Any]) -> dict[str, list[str]]:
         ["" if row == ASSIMILATED else f"{fit[f'dice_{region}']:.2f}" for row, fit in zip(rows, fits, strict=True)]
         for region in ("core", "whole")
     )
-    foci = [fociOf(content, row) for row in rows]
+    lengths = [[focus["infiltration_length_patient_mm"] for focus in fociOf(content, row)] for row in rows]
+    others = content.get("sensitivity") or []
     return {
-        _("Match"): [str(row + 1) if isinstance(row, int) else nameOf(row) for row in rows],
-        _("Core"): core,
-        _("Whole"): whole,
+        _("Match"): [str(row + 1) if isinstance(row, int) else nameOf(row) for row in rows]
+        + [assumptionOf(other["assumption"]) for other in others],
+        _("Core"): core + [""] * len(others),
+        _("Whole"): whole + [""] * len(others),
         _("Length (mm)"): [
-            ", ".join(f"{focus['infiltration_length_patient_mm']:.1f}" for focus in row) for row in foci
+            ", ".join(f"{length:.1f}" for length in row)
+            for row in [*lengths, *(other["infiltration_length_patient_mm"] for other in others)]
         ],
     }
+
+
+def assumptionOf(assumption: str) -> str:
+    """An assumption about the tissue, of a row of the sensitivity, in the panel's words."""
+    return {
+        "grey is 10 times slower than white": _("if gray matter slows 10 times"),
+        "grey is 3 times slower than white": _("if gray matter slows 3 times"),
+        "the tumour's tissue is all white": _("if all under the tumor is white matter"),
+    }.get(assumption, assumption)
 
 
 def takeTable(tableNode: Any, columns: dict[str, list[str]]) -> None:

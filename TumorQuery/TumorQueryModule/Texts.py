@@ -27,6 +27,10 @@ def summaryOf(result: ResultNodes) -> str:
     lines += [lengthOf(focus, interval) for focus, interval in zip(fociOf(content, shown), intervals, strict=True)]
     if uncertainty is not None:
         lines += boundsOf(uncertainty)
+    if content.get("sensitivity"):
+        lines.append(
+            _("The last rows of the table give the length under other assumptions about the tissue; no image decides.")
+        )
     if content["brain"]["source"] == "extracted" and result.brain is not None:
         lines.append(
             _("The brain was extracted. Where it is wrong, correct {name}, and choose it as the brain mask.").format(
@@ -169,6 +173,8 @@ def inWordsOfThePanel(sentence: str) -> str:
         ),
         (r"--refine\b", f"'{_('Refinement')}'"),
         (r"--density\b", f"'{_('Density')}'"),
+        (r"--tissue\b", f"'{_('Tissue')}'"),
+        (r"--sensitivity\b", f"'{_('Sensitivity')}'"),
         (r"--uncertainty\b", f"'{_('Uncertainty')}'"),
         (r"--level\b", f"'{_('Level')}'"),
         (r"--foci\b", f"'{_('Foci')}'"),
