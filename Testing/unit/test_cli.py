@@ -213,7 +213,7 @@ def results(world, world_files, tmp_path_factory):
     assert ran.returncode == 0, ran.stderr
     assert ran.stderr == "", "a pipe gets no progress bar"
     assert str(folders[0] / "result.json") in ran.stdout
-    assert "Density shown: refined" in ran.stdout
+    assert "Density shown: assimilated" in ran.stdout
     assert main(calls[1]) == 0
     return folders
 
@@ -242,9 +242,9 @@ def test_the_result_holds_what_the_contract_says(results, world):
     assert len(matches) == 15
     sums = [match["dice_sum"] for match in matches]
     assert sums == sorted(sums, reverse=True)
-    assert list(result["estimates"]) == ["match", "refined"]
-    assert result["chosen"] == "refined"
-    for estimate, anatomy in (("match", "atlas"), ("refined", "patient")):
+    assert list(result["estimates"]) == ["match", "refined", "assimilated"]
+    assert (result["chosen"], result["model"]) == ("assimilated", "refined")
+    for estimate, anatomy in (("match", "atlas"), ("refined", "patient"), ("assimilated", "patient")):
         described = result["estimates"][estimate]
         assert described["anatomy"] == anatomy
         for fit in (described["fit"], described["fit_in_anatomy"], *matches):
@@ -256,7 +256,7 @@ def test_the_result_holds_what_the_contract_says(results, world):
     assert 1 <= result["refinement"]["solves"] <= 6
     assert result["refinement"]["stopped"] == "budget"
     assert set(result["timings_s"]) == {
-        *("load", "alignment", "brain", "registration", "query", "match", "refinement", "total")
+        *("load", "alignment", "brain", "registration", "query", "match", "refinement", "assimilation", "total")
     }
     assert {path.name for path in folder.iterdir()} == {*result["outputs"].values(), "result.json"}
 
@@ -264,7 +264,7 @@ def test_the_result_holds_what_the_contract_says(results, world):
 @pytest.mark.slow
 def test_the_fit_is_what_a_user_computes_from_the_files(results, world_files):
     """From density.nrrd and the segmentation's labels alone, by plain NumPy."""
-    folder, fit = results[0], result_in(results[0])["estimates"]["refined"]["fit"]
+    folder, fit = results[0], result_in(results[0])["estimates"]["assimilated"]["fit"]
     image = sitk.ReadImage(str(folder / "density.nrrd"))
     density = sitk.GetArrayFromImage(image)
     files = dict(zip(world_files[::2], world_files[1::2]))

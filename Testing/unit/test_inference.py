@@ -49,15 +49,18 @@ def match_wins(world, entry_patient):
     return infer(entry_patient, world.method(refine_solves=3))
 
 
-def test_the_refinement_is_chosen_where_it_fits_better(refined):
-    assert list(refined.estimates) == ["match", "refined"]
-    assert refined.chosen == "refined"
-    assert refined.estimate is refined.estimates["refined"]
+def test_the_refinement_is_the_model_where_it_fits_better(refined):
+    assert list(refined.estimates) == ["match", "refined", "assimilated"]
+    assert refined.chosen == "assimilated"
+    assert refined.estimate is refined.estimates["assimilated"]
     assert refined.density is refined.estimate.in_patient
-    assert refined.estimate.anatomy.name == "patient"
+    assert refined.model is refined.estimates["refined"]
+    assert refined.estimate.anatomy is refined.model.anatomy
+    assert refined.model.anatomy.name == "patient"
     assert refined.estimates["match"].anatomy.name == "atlas"
-    assert refined.estimate.fit.dice_sum > refined.estimates["match"].fit.dice_sum
-    assert refined.estimate.parameters == refined.refinement.parameters
+    assert refined.model.fit.dice_sum > refined.estimates["match"].fit.dice_sum
+    assert refined.estimate.fit.dice_sum > refined.model.fit.dice_sum
+    assert (refined.estimate.parameters, refined.model.parameters) == ((), refined.refinement.parameters)
     assert len(refined.refinement.path) <= 6
 
 
@@ -94,20 +97,20 @@ def test_the_match_is_kept_where_its_refinement_loses(match_wins):
     assert match_wins.matches[0].entry == 11
     assert match_wins.estimates["match"].fit.dice_sum == pytest.approx(2.0)
     assert match_wins.estimates["refined"].fit.dice_sum < 2.0
-    assert match_wins.chosen == "match"
-    assert match_wins.estimate is match_wins.estimates["match"]
+    assert match_wins.model is match_wins.estimates["match"]
+    assert match_wins.estimate.anatomy is match_wins.model.anatomy  # what was assimilated
     assert match_wins.refinement is not None
     assert "On the T1Gd image's grid the match fits better than its refinement and is kept." in match_wins.warnings
 
 
-def test_the_files_hold_both_where_the_match_is_kept(match_wins, tmp_path):
+def test_the_files_hold_every_density_where_the_match_is_kept(match_wins, tmp_path):
     import SimpleITK as sitk
 
     match_wins.write(tmp_path)
-    kept, lost = (sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / f"density{n}.nrrd"))) for n in ("", "_refined"))
-    np.testing.assert_array_equal(kept.transpose(2, 1, 0), match_wins.estimates["match"].in_patient.array)
-    np.testing.assert_array_equal(lost.transpose(2, 1, 0), match_wins.estimates["refined"].in_patient.array)
-    assert not (tmp_path / "density_match.nrrd").exists()
+    for ending, name in (("", "assimilated"), ("_match", "match"), ("_refined", "refined")):
+        written = sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / f"density{ending}.nrrd")))
+        np.testing.assert_array_equal(written.transpose(2, 1, 0), match_wins.estimates[name].in_patient.array)
+    assert not (tmp_path / "density_assimilated.nrrd").exists()
 
 
 def test_the_same_input_gives_the_same_result(world, refined):
@@ -234,10 +237,13 @@ def test_without_a_core_warning_and_quality_agree(refined, core, whole, quality)
 def test_a_part_without_density_is_told_with_a_remedy_that_helps(refined, two_foci):
     empty = replace(refined.estimate, in_patient=Volume(0 * refined.density.array, refined.density.grid))
     observed = refined.patient.regions_on_t1gd
-    (said,) = missed_warnings(empty, observed, replace(refined.refinement, two_foci=two_foci))
+    (said,) = missed_warnings(empty, "refined", observed, replace(refined.refinement, two_foci=two_foci))
     assert ("(--foci 2)" in said) == (two_foci == "not tried")
-    (said,) = missed_warnings(empty, observed, None)
+    assert "Cells are there that the density does not show" in said
+    (said,) = missed_warnings(empty, "match", observed, None)
     assert "--refine patient" in said
+    (said,) = missed_warnings(empty, "assimilated", observed, None)
+    assert "fills it up to its outline" in said
 
 
 def test_warnings_of_a_refinement(refined):
