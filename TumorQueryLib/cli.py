@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from TumorQueryLib.base.console import complain, open_streams, private_traceback, say, silence_output
 from TumorQueryLib.base.errors import Cancelled, InputError, OutputError, TumorQueryError
-from TumorQueryLib.base.method import DENSITIES, FOCI, REFINEMENTS, REGISTRATIONS, Method
+from TumorQueryLib.base.method import DENSITIES, FOCI, REFINEMENTS, REGISTRATIONS, TISSUES, Method
 from TumorQueryLib.base.progress import Progress, part
 from TumorQueryLib.base.version import __version__
 from TumorQueryLib.strategies.base import ARCHITECTURES, learned_strategies, strategy_table
@@ -355,6 +355,8 @@ def add_method_options(parser: argparse.ArgumentParser) -> None:
     add("density", "estimate to show; auto is assimilated after a refinement, else match", choices=DENSITIES)
     method.add_argument("--uncertainty", action="store_true", help="find how sure the assimilated density is")
     add("level", "density whose exceedance --uncertainty gives", type=share, metavar="U")
+    add("tissue", "tissue of a refinement in the patient; own: as the patient's T1 shows it", choices=TISSUES)
+    method.add_argument("--sensitivity", action="store_true", help="figures under other assumptions about the tissue")
     method.add_argument(
         "--no-align",
         dest="align",
@@ -515,6 +517,8 @@ def print_summary(result: Result, out: Path) -> None:
     if result.uncertainty is not None:
         for line in result.uncertainty.sentences():
             say(line)
+    for row in result.sensitivity:
+        say(f"If {row.sentence}.")
     steps = ", ".join(f"{name} {seconds:.2f}" for name, seconds in result.timings.items())
     say(f"Seconds: {steps}.")
     say(f"Results: {out / 'result.json'}, density.nrrd and report.png beside it.")

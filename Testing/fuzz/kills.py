@@ -3,8 +3,8 @@
     python Testing/fuzz/kills.py COMMAND COUNT [SEED]
     COMMAND: infer, cohort, build or embed; infer-whole and cohort-whole register and refine
 
-Real commands in child processes, on the small world of the unit tests. Prints a line for each
-kind of end and exits with 1 if any run left what it must not.
+Real commands in child processes, on the small world of the unit tests. Prints a line for each run
+and for each kind of end, and exits with 1 if any run left what it must not.
 """
 
 from __future__ import annotations
@@ -235,10 +235,15 @@ KINDS: dict[str, Callable[[World, Path], Infer | Cohort | Build | Embed]] = {
 def main() -> int:
     kind, count = sys.argv[1], int(sys.argv[2])
     random_number = random.Random(int(sys.argv[3]) if len(sys.argv) > 3 else 0)
+    ends: collections.Counter[str] = collections.Counter()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         trials = KINDS[kind](World.build(folder / "world"), folder)
-        ends = collections.Counter(trials.trial(random_number) for _ in range(count))
+        print(f"{kind}: {trials.seconds:.1f} s where it is not ended", flush=True)
+        for number in range(1, count + 1):
+            began = time.monotonic()
+            ends[end := trials.trial(random_number)] += 1
+            print(f"{kind}: run {number} of {count} in {time.monotonic() - began:.0f} s: {end}", flush=True)
     for end, times in sorted(ends.items()):
         print(f"{kind}: {times:4d} {end}")
     return int(any(end.isupper() for end in ends))

@@ -169,7 +169,10 @@ def test_the_untouched_panel_asks_for_the_defaults_of_the_library(panel):
 
     asked = panel.widget._parameterNode.method().arguments()
     assert Method.from_json(asked) == Method()
-    assert set(Method().as_json()) - set(asked) == {"atlas", "refine_solves", "refine_seconds"}
+    assert set(Method().as_json()) - set(asked) == {
+        *("atlas", "refine_solves", "refine_seconds"),
+        *("tissue", "sensitivity"),
+    }
 
 
 def test_choices_of_the_method_reach_the_job(panel):

@@ -56,7 +56,7 @@ def made_up_result(patient, *, chosen="refined", thresholds=(0.6, 0.2), warnings
     details = {
         "patient": patient,
         "method": Method(),
-        "database": DatabaseIdentity("0" * 64, 5000, "SRI24", "1" * 64, *thresholds),
+        "database": DatabaseIdentity("0" * 64, 5000, "SRI24", "1" * 64, *thresholds, "1"),
         "registration": Registration(space.patient_to_atlas, space.atlas_to_patient, "none", QUALITY, ()),
         "alignment": None,
         "brain": PatientBrain("stripped"),
@@ -67,6 +67,7 @@ def made_up_result(patient, *, chosen="refined", thresholds=(0.6, 0.2), warnings
         "chosen": chosen if chosen in estimates else "match",
         "refinement": refinement,
         "uncertainty": None,
+        "sensitivity": (),
         "timings": {"load": 0.5, "total": 1.5},
         "warnings": tuple(warnings),
     }

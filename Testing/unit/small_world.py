@@ -55,15 +55,16 @@ class World:
         return cls(Atlas.load(atlas_folder), atlas_folder, database)
 
     def method(self, **changes) -> Method:
-        """A method of this world with a small budget."""
+        """A method of this world with a small budget; aligning the images would take as long as all the rest."""
         usual = {"database": str(self.database), "atlas": str(self.atlas_folder), "registration": "none"}
-        return Method(**usual | {"refine_solves": 6} | changes)
+        return Method(**usual | {"refine_solves": 6, "align": False} | changes)
 
     def options(self, **changes) -> list[str]:
         """The same method as options of the command line."""
         chosen = self.method(**changes)
         named = ("database", "atlas", "registration", "refine", "refine_solves")
-        return [text for name in named for text in (f"--{name.replace('_', '-')}", str(getattr(chosen, name)))]
+        words = [text for name in named for text in (f"--{name.replace('_', '-')}", str(getattr(chosen, name)))]
+        return words if chosen.align else [*words, "--no-align"]
 
 
 def scanner_grid() -> Grid:

@@ -19,6 +19,8 @@ from small_world import world_patient, write_patient
 from TumorQueryLib.base.method import Method
 from TumorQueryLib.base.resources import resources_folder
 from TumorQueryLib.cli import main, make_parser, method_of, write_log
+from TumorQueryLib.geometry.grid import Volume
+from TumorQueryLib.inputs.patient import Patient
 from TumorQueryLib.strategies.base import StrategyInfo, StrategyOption
 from TumorQueryLib.strategies.direct import Direct
 
@@ -204,14 +206,15 @@ def world_files(world, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def results(world, world_files, tmp_path_factory):
-    """A patient of the small world inferred twice on the command line; the atlas is one's own."""
+    """A patient of the small world inferred twice, by a process of its own and by this one; the atlas is one's own."""
     folders = [tmp_path_factory.mktemp("résult") / name for name in ("one", "two")]
-    for folder in folders:
-        ran = run("infer", *world_files, *world.options(), "--out", folder)
-        assert ran.returncode == 0, ran.stderr
-        assert ran.stderr == "", "a pipe gets no progress bar"
-        assert str(folder / "result.json") in ran.stdout
-        assert "Density shown: refined" in ran.stdout
+    calls = [["infer", *world_files, *world.options(align=True), "--out", str(folder)] for folder in folders]
+    ran = run(*calls[0])
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stderr == "", "a pipe gets no progress bar"
+    assert str(folders[0] / "result.json") in ran.stdout
+    assert "Density shown: refined" in ran.stdout
+    assert main(calls[1]) == 0
     return folders
 
 
@@ -320,27 +323,29 @@ def test_without_its_atlas_a_database_of_ones_own_is_refused(capsys, tmp_path, w
 
 
 @pytest.mark.slow
-def test_the_transforms_carry_the_density(capsys, tmp_path, sample):
+def test_the_transforms_carry_the_density(capsys, tmp_path, world):
     """The atlas's tumour, simulated again from result.json and carried by the file, is density.nrrd."""
     from TumorQueryLib.jobs import show_match
 
-    status, said = called(
-        capsys,
-        *("infer", "--t1gd", sample["t1gd"], "--flair", sample["flair"], "--segmentation", sample["segmentation"]),
-        *("--labels", sample["labels"]),
-        *("--registration", "affine", "--refine", "none", "--out", tmp_path),
-    )
+    patient, shift = world_patient(), np.eye(4)
+    shift[:3, 3] = 6.0, -4.0, 5.0
+    volumes = {name: getattr(patient, name) for name in ("t1gd", "flair", "core", "whole")}
+    moved = {name: Volume(volume.array, volume.grid.moved(shift)) for name, volume in volumes.items()}
+    files = write_patient(tmp_path / "files", Patient(**moved))
+    given = [word for name, value in files.items() for word in (f"--{name}", value)]
+    options = world.options(registration="affine", refine="none")
+    status, said = called(capsys, "infer", *given, *options, "--out", tmp_path)
     assert status == 0, said
-    again = show_match(tmp_path, 0)
+    again = show_match(tmp_path, 0, atlas=str(world.atlas_folder))
     assert again == tmp_path / "match_0" / "density.nrrd"
     shown, best = (sitk.GetArrayFromImage(sitk.ReadImage(str(file))) for file in (again, tmp_path / "density.nrrd"))
     np.testing.assert_allclose(shown, best, atol=2e-3)
     forward, backward = (
         sitk.ReadTransform(str(tmp_path / f"{name}.h5")) for name in ("patient_to_atlas", "atlas_to_patient")
     )
-    point = sitk.ReadImage(str(again)).TransformContinuousIndexToPhysicalPoint((60, 70, 40))
+    point = sitk.ReadImage(str(again)).TransformContinuousIndexToPhysicalPoint((40, 30, 20))
     carried = forward.TransformPoint(point)
-    assert np.linalg.norm(np.subtract(carried, point)) > 2
+    assert np.linalg.norm(np.subtract(carried, point)) > 5
     np.testing.assert_allclose(backward.TransformPoint(carried), point, atol=1e-3)
 
 

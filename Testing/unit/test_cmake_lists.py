@@ -122,12 +122,15 @@ def test_tests_in_slicer_are_registered(installed, cmake):
 
 
 @pytest.mark.slow
-def test_installed_tree_runs_the_demo(installed, tmp_path):
+def test_installed_tree_infers(installed, tmp_path):
     modules = installed[1]
+    sample = modules / "TumorQueryLib" / "Resources" / "SampleData"
+    patient = ["--t1gd", sample / "t1gd.nii.gz", "--segmentation", sample / "segmentation.nii.gz"]
+    method = ["--labels", "brats2018", "--registration", "affine", "--refine", "none"]
     environment = {key: value for key, value in os.environ.items() if not key.startswith("TUMORQUERY_")}
     environment["PYTHONPATH"] = str(modules)
     ended = subprocess.run(
-        [sys.executable, "-m", "TumorQueryLib", "demo", "--out", tmp_path / "demo"],
+        [sys.executable, "-m", "TumorQueryLib", "infer", *patient, *method, "--out", tmp_path / "result"],
         cwd=tmp_path,
         env=environment,
         capture_output=True,
@@ -135,7 +138,7 @@ def test_installed_tree_runs_the_demo(installed, tmp_path):
         timeout=850,
     )
     assert ended.returncode == 0, ended.stderr
-    result = json.loads((tmp_path / "demo" / "result.json").read_text(encoding="utf-8"))
+    result = json.loads((tmp_path / "result" / "result.json").read_text(encoding="utf-8"))
     assert result["estimates"][result["chosen"]]["fit"]["dice_whole"] > 0.5
     used = subprocess.run(
         [

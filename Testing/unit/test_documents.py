@@ -1,7 +1,8 @@
 """What the documents tell a reader to type works: their commands and Python blocks are run as they stand.
 
-Files that the documents name (patient, cohort, database) lie in the folder that a command runs in. What is too long for
-a test is replaced by the smaller size in SMALLER; what cannot run here is named in NOT_RUN, with where it is tested.
+Files that the documents name (patient, cohort, database) lie in the folder that a command runs in; they and the bundled
+data are of the small world of `small_world.py`, under the names of the real ones. What is too long even so is
+replaced by the smaller size in SMALLER; what cannot run here is named in NOT_RUN, with where it is tested.
 """
 
 import os
@@ -10,6 +11,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,9 +19,11 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from made_up_studies import MadeUpStudy, write_studies
+from small_world import world_brain, world_patient, write_atlas
 
-from TumorQueryLib.geometry.grid import read_volume
-from TumorQueryLib.studies.sample import sample_files
+from TumorQueryLib.anatomy.atlas import Atlas
+from TumorQueryLib.database import build_database
+from TumorQueryLib.geometry.grid import Volume, image_from_volume
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -28,7 +32,7 @@ PATIENT = (
     "--t1gd t1gd.nii.gz --flair flair.nii.gz --segmentation seg.nii.gz --labels brats2023 --registration none "
     "--refine none --out result"
 )
-#: (document's words, words that are run, why): the first time each occurs in a command.
+#: (document's words, words that are run, why) of commands and Python blocks.
 SMALLER = [
     ("--entries 50000", "--entries 16", "7 minutes"),
     ('"$1" --entries "$2"', "tumors.h5 --entries 16", "the arguments of a job's script"),
@@ -36,10 +40,11 @@ SMALLER = [
     ("tumorquery infer ...", f"tumorquery infer {PATIENT}", "the dots stand for the patient"),
     ("tumorquery build ...", "tumorquery build tumors.h5 --entries 16", "the dots stand for a file and its size"),
     ("--refine atlas", "--refine atlas --refine-solves 6", "seconds instead of minutes"),
-    ("brats2023 --out result/", "brats2023 --out result/ --registration affine --refine-solves 6", "half a minute"),
+    ("--t1 t1.nii.gz", "--t1 t1.nii.gz --registration affine --refine-solves 6", "seconds"),
+    ('refine="patient")', 'refine="patient", registration="none", refine_solves=6)', "seconds"),
     ("--synthetic 1000", "--synthetic 12 --strategies direct,ds32 --registration none", "an hour"),
     ("cohort patients.csv", "cohort patients.csv --registration none --refine-solves 6", "a minute"),
-    ("infer --study export/", "infer --study export/ --registration none --refine none", "half a minute"),
+    ("infer --study export/", "infer --study export/ --registration none --refine none", "seconds"),
     ("cohort FILE.csv", "cohort FILE.csv --registration none --refine none", "a minute"),
     ("starter 200 RESULT.json", "starter 1 RESULT.json", "an hour"),
     ("train DB.h5 --strategy NAME", "train DB.h5 --strategy bihash", "NAME"),
@@ -122,9 +127,8 @@ COMMANDS = [
 ]
 
 
-def smaller(command: Command) -> str:
-    """What is run of a command."""
-    text = command.text
+def smaller(text: str) -> str:
+    """What is run of a command or a block."""
     for documented, replacement, _ in SMALLER:
         if documented in text:
             text = text.replace(documented, replacement)
@@ -134,10 +138,10 @@ def smaller(command: Command) -> str:
 #: What is run, each once, with the first place that asks for it.
 TO_RUN = [
     pytest.param(text, id=f"{command.document}:{command.line}")
-    for text, command in {smaller(command): command for command in reversed(COMMANDS)}.items()
+    for text, command in {smaller(command.text): command for command in reversed(COMMANDS)}.items()
 ][::-1]
 PYTHON = [
-    pytest.param("\n".join(body), path.relative_to(ROOT).as_posix(), id=f"{path.name}:{first}")
+    pytest.param(smaller("\n".join(body)), path.relative_to(ROOT).as_posix(), id=f"{path.name}:{first}")
     for path in DOCUMENTS
     for first, language, body in blocks(path)
     if language == "python"
@@ -151,33 +155,38 @@ def skip_what_cannot_run(words: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def named_files(tmp_path_factory, small_database):
+def resources(tmp_path_factory):
+    """Bundled data in which an inference takes seconds: the small atlas is called SRI24, its database starter."""
+    folder = tmp_path_factory.mktemp("resources")
+    atlas = write_atlas(folder / "Atlas" / "SRI24", replace(world_brain(), name="SRI24"))
+    (folder / "Databases").mkdir()
+    build_database(folder / "Databases" / "starter.h5", Atlas.load(atlas), 64, random_seed=3)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def named_files(tmp_path_factory, resources):
     """The files that the documents name, under their names there."""
     folder = tmp_path_factory.mktemp("documents")
-    sample = sample_files()
-    for name, path in {"t1gd": sample["t1gd"], "t1": sample["t1gd"], "flair": sample["flair"]}.items():
-        shutil.copyfile(path, folder / f"{name}.nii.gz")
-    # The sample's labels are {1, 2, 4}; the documents' example is of a tool that writes 3 in place of 4.
-    labels = sitk.ReadImage(str(sample["segmentation"]))
-    array = sitk.GetArrayFromImage(labels)
-    changed = sitk.GetImageFromArray(np.where(array == 4, 3, array).astype(np.uint8))
-    changed.CopyInformation(labels)
-    sitk.WriteImage(changed, str(folder / "seg.nii.gz"))
+    patient = world_patient()
+    labels = np.where(patient.core.array, 3, np.where(patient.whole.array, 2, 0)).astype(np.uint8)
+    images = {"t1gd": patient.t1gd, "t1": patient.t1gd, "flair": patient.flair}
+    for name, volume in (images | {"seg": Volume(labels, patient.whole.grid)}).items():
+        sitk.WriteImage(image_from_volume(volume), str(folder / f"{name}.nii.gz"))
     row = "patient,t1gd,flair,segmentation,labels\none,t1gd.nii.gz,flair.nii.gz,seg.nii.gz,brats2023\n"
     for name in ("cohort.csv", "patients.csv", "FILE.csv"):
         (folder / name).write_text(row, encoding="utf-8")
     study = MadeUpStudy()
     for name, times, role in (("AX T1 POST GAD", "t1 spin echo", "t1gd"), ("AX FLAIR", "flair", "flair")):
-        volume = read_volume(sample[role])
-        array = np.clip(np.rint(volume.array), 0, 65535).astype(np.uint16)
-        study.add(name, times, array=array, affine=volume.grid.affine)
+        volume = images[role]
+        study.add(name, times, array=np.rint(volume.array).astype(np.uint16), affine=volume.grid.affine)
     write_studies(folder / "export", study, layout="numbers")
-    for role, path in {"t1c": sample["t1gd"], "t2f": sample["flair"], "seg": folder / "seg.nii.gz"}.items():
-        patient = folder / "patients" / "BraTS-GLI-00001-000"
-        patient.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(path, patient / f"{patient.name}-{role}.nii.gz")
+    for role, name in {"t1c": "t1gd", "t2f": "flair", "seg": "seg"}.items():
+        patient_folder = folder / "patients" / "BraTS-GLI-00001-000"
+        patient_folder.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(folder / f"{name}.nii.gz", patient_folder / f"{patient_folder.name}-{role}.nii.gz")
     for name in ("DB.h5", "large.h5", "starter.h5"):
-        shutil.copyfile(small_database.path, folder / name)
+        shutil.copyfile(resources / "Databases" / "starter.h5", folder / name)
     return folder
 
 
@@ -196,35 +205,36 @@ def scheduler():
         yield cluster.scheduler_address
 
 
-def run(words: list[str], folder: Path) -> None:
+def run(words: list[str], folder: Path, resources: Path | None) -> None:
+    """Run a command in a folder, with the given bundled data or the real ones."""
     environment = os.environ | {"PYTHONPATH": str(ROOT), "TUMORQUERY_CACHE": str(folder / "cache")}
+    if resources is not None:
+        environment["TUMORQUERY_RESOURCES"] = str(resources)
     done = subprocess.run(words, cwd=folder, env=environment, capture_output=True, encoding="utf-8", timeout=600)
     assert done.returncode == 0, f"{shlex.join(words)}\n{done.stdout[-2000:]}{done.stderr[-2000:]}"
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("text", TO_RUN)
-def test_commands_of_the_documents_run(text, folder, world, request):
+def test_commands_of_the_documents_run(text, folder, resources, request):
     skip_what_cannot_run(text)
     if "ADDRESS" in text:
         text = text.replace("ADDRESS", request.getfixturevalue("scheduler"))
     words = shlex.split(text, comments=True)
     if words[0] == "python":
-        return run([sys.executable, str(ROOT / words[1]), *words[2:]], folder)
-    if len(words) == 2:  # `tumorquery infer` names the command without calling it
+        return run([sys.executable, str(ROOT / words[1]), *words[2:]], folder, resources)
+    if len(words) == 2 and words[1] != "demo":  # `tumorquery infer` names the command without calling it
         words.append("--help")
     elif words[1] == "build":
         (folder / words[2]).unlink(missing_ok=True)
-        if "--atlas" not in words:  # in SRI24 a solve takes a hundred times as long
-            words += ["--atlas", str(world.atlas_folder)]
-    run([sys.executable, "-m", "TumorQueryLib", *words[1:]], folder)
+    run([sys.executable, "-m", "TumorQueryLib", *words[1:]], folder, None if words[1] == "demo" else resources)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("code", "document"), PYTHON)
-def test_python_blocks_of_the_documents_run(code, document, folder):
+def test_python_blocks_of_the_documents_run(code, document, folder, resources):
     skip_what_cannot_run(document)
-    run([sys.executable, "-c", code], folder)
+    run([sys.executable, "-c", code], folder, resources)
 
 
 def test_every_line_to_type_is_known():
@@ -238,6 +248,7 @@ def test_every_line_to_type_is_known():
 def test_what_the_tables_name_is_in_the_documents():
     """Replacements and exceptions that nothing needs any more are gone."""
     texts = [command.text for command in COMMANDS]
-    assert not [words for words, _, _ in SMALLER if not any(words in text for text in texts)]
+    blocks_too = [*texts, *("\n".join(body) for path in DOCUMENTS for _, _, body in blocks(path))]
+    assert not [words for words, _, _ in SMALLER if not any(words in text for text in blocks_too)]
     named = [*texts, *(block.values[1] for block in PYTHON)]
     assert not [words for words in NOT_RUN if not any(text.startswith(words) for text in named)]

@@ -5,23 +5,26 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from layered_brain import GRID as LAYERS
+from layered_brain import ball, layered_atlas, scanned
 from small_world import patient_of_masks, world_patient
 
 from TumorQueryLib.base.errors import Cancelled, DatabaseError
 from TumorQueryLib.base.method import Method
 from TumorQueryLib.database import TumorDatabase
 from TumorQueryLib.estimates.refine import Refinement
-from TumorQueryLib.estimates.search import Solve
+from TumorQueryLib.estimates.search import LONGEST_LENGTH, SHORTEST_LENGTH, Solve
 from TumorQueryLib.geometry.grid import Grid, Volume, volume_from_image
 from TumorQueryLib.geometry.regions import TumorMasks, dice
 from TumorQueryLib.geometry.transforms import SpaceMap
-from TumorQueryLib.growth import simulate
+from TumorQueryLib.growth import GrowthParameters, simulate
 from TumorQueryLib.inference import (
     alignment_warnings,
     find_patient_brain,
     fit_warnings,
     infer,
     missed_warnings,
+    patient_anatomy,
     query_warnings,
     refine_match,
     refinement_warnings,
@@ -243,13 +246,23 @@ def test_warnings_of_a_refinement(refined):
         stopped: Refinement(refined.refinement.parameters, refined.refinement.density, 1.0, path, stopped)
         for stopped in ("budget", "converged", "time")
     }
-    assert list(refinement_warnings(ended["budget"], "refined")) == []
-    assert list(refinement_warnings(ended["converged"], "refined")) == []
-    (said,) = refinement_warnings(ended["time"], "refined")
+    worse, better = refined.estimates["match"], refined.estimates["refined"]
+    assert list(refinement_warnings(ended["budget"], worse, better)) == []
+    assert list(refinement_warnings(ended["converged"], worse, better)) == []
+    (said,) = refinement_warnings(ended["time"], worse, better)
     assert "after 7 solves" in said
-    (said,) = refinement_warnings(ended["budget"], "match")
+    (said,) = refinement_warnings(ended["budget"], better, worse)
     assert "the match fits better" in said
-    assert len(list(refinement_warnings(ended["time"], "match"))) == 2
+    assert len(list(refinement_warnings(ended["time"], better, worse))) == 2
+
+
+@pytest.mark.parametrize(("end", "length"), [("shortest", SHORTEST_LENGTH), ("longest", LONGEST_LENGTH)])
+def test_a_length_at_the_end_of_what_is_searched_is_told(refined, end, length):
+    one = refined.refinement.parameters[0]
+    at_end = GrowthParameters.from_identifiable(one.seed, length, one.rho_t, one.proliferation)
+    estimates = refined.estimates["match"], refined.estimates["refined"]
+    (said,) = refinement_warnings(replace(refined.refinement, parameters=(at_end,)), *estimates)
+    assert f"ran to the {end} that is searched, {length:g} mm" in said
 
 
 @pytest.mark.parametrize("refine", ["atlas", "patient"])
@@ -270,6 +283,37 @@ def test_a_tumour_of_which_the_anatomy_has_nothing_is_not_refined(world, refined
     assert found is None
 
 
+def layered_patient(*, with_t1=True):
+    """A patient of the brain in layers, whose T1Gd is a FLAIR's contrast where there is a T1."""
+    t1, other = scanned(LAYERS), scanned(LAYERS, intensity={"white": 150.0, "grey": 220.0, "csf": 60.0})
+    regions = {"core": ball(LAYERS, 5.0), "whole": ball(LAYERS, 9.0)}
+    return Patient(t1gd=other, t1=t1, **regions) if with_t1 else Patient(t1gd=t1, **regions)
+
+
+def test_the_patients_own_tissue_is_looked_for_in_the_t1_else_in_the_t1gd():
+    atlas, stay = layered_atlas(), SpaceMap(sitk.AffineTransform(3), sitk.AffineTransform(3))
+    carried, masks = patient_anatomy(layered_patient(), atlas, stay)
+    by_t1, masks_of_own = patient_anatomy(layered_patient(), atlas, stay, "own")
+    by_t1gd, _ = patient_anatomy(layered_patient(with_t1=False), atlas, stay, "own")
+    assert carried.own is None
+    assert (by_t1.own.image, by_t1gd.own.image) == ("t1", "t1gd")
+    assert by_t1.warnings == carried.warnings == ()
+    assert "found in the T1Gd, where vessels" in by_t1gd.warnings[0]
+    np.testing.assert_array_equal(by_t1.tissue.mobility, by_t1gd.tissue.mobility)
+    assert by_t1.grid.matches(carried.grid)
+    assert (by_t1.tissue.mask != carried.tissue.mask).mean() > 0.01
+    np.testing.assert_array_equal(masks_of_own.whole, masks.whole)
+
+
+def test_own_tissue_that_cannot_be_found_is_the_atlass_and_said(world, refined):
+    """The small world's images show no CSF."""
+    result = infer(world_patient(), world.method(tissue="own"))
+    assert result.to_json()["tissue"] is None
+    (said,) = (warning for warning in result.warnings if "own tissue" in warning)
+    assert said.startswith("The patient's own tissue cannot be found in the T1Gd, and the atlas's is used: Grey matter")
+    np.testing.assert_array_equal(result.density.array, refined.density.array)
+
+
 def with_moved_flair(matrix, **changes):
     """The small world's patient, whose FLAIR's header says that it lies elsewhere."""
     patient = world_patient()
@@ -284,7 +328,7 @@ def shifted(x, y, z):
 
 
 def test_a_moved_flair_is_moved_back_and_said_with_the_figures(world):
-    result = infer(with_moved_flair(shifted(9.0, 5.0, -4.0)), world.method(refine="none"))
+    result = infer(with_moved_flair(shifted(9.0, 5.0, -4.0)), world.method(refine="none", align=True))
     found = result.to_json()["alignment"]["flair"]
     assert found["moved"] is True
     assert found["shift_mm"] == pytest.approx(np.sqrt(122), abs=0.5)
@@ -304,13 +348,13 @@ def test_a_segmentation_drawn_on_a_moved_flair_moves_with_it(world):
     masks = {
         role: Volume(getattr(straight, role).array, straight.whole.grid.moved(matrix)) for role in ("core", "whole")
     }
-    result = infer(with_moved_flair(matrix, **masks), world.method(refine="none"))
+    result = infer(with_moved_flair(matrix, **masks), world.method(refine="none", align=True))
     (said,) = (warning for warning in result.warnings if "off the T1Gd" in warning)
     assert "with it the core and the whole tumour drawn on it" in said
     for found, expected in ((result.patient.core, straight.core), (result.patient.whole, straight.whole)):
         centres = [v.grid.to_ras(np.argwhere(v.array)).mean(axis=0) for v in (found, expected)]
         assert np.linalg.norm(centres[0] - centres[1]) < 0.7
-    left = infer(with_moved_flair(matrix, **masks), world.method(refine="none", align=False))
+    left = infer(with_moved_flair(matrix, **masks), world.method(refine="none"))
     assert left.to_json()["alignment"] is None
     assert left.patient.whole.grid == masks["whole"].grid
     assert not any("off the T1Gd" in warning for warning in left.warnings)
@@ -318,8 +362,8 @@ def test_a_segmentation_drawn_on_a_moved_flair_moves_with_it(world):
 
 def test_images_that_lie_right_stay_the_very_same(world):
     patient = world_patient()
-    aligned = infer(patient, world.method(refine="none"))
-    left = infer(patient, world.method(refine="none", align=False))
+    aligned = infer(patient, world.method(refine="none", align=True))
+    left = infer(patient, world.method(refine="none"))
     assert aligned.patient is patient
     assert aligned.to_json()["alignment"]["flair"]["moved"] is False
     np.testing.assert_array_equal(aligned.density.array, left.density.array)

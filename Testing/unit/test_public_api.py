@@ -15,14 +15,14 @@ HEAVY = ("torch", "numba", "h5py", "SimpleITK", "matplotlib", "radiomics", "scip
 
 
 def modules_after(code: str) -> set[str]:
-    """Top-level modules that a new process has loaded after running some code."""
+    """Modules that a new process has loaded after running some code."""
     done = subprocess.run(
         [sys.executable, "-c", f"{code}\nimport sys\nprint(*sorted(sys.modules))"],
         capture_output=True,
         encoding="utf-8",
         check=True,
     )
-    return {name.split(".")[0] for name in done.stdout.split()}
+    return set(done.stdout.split())
 
 
 def test_importing_the_library_loads_nothing_heavy():
@@ -32,6 +32,12 @@ def test_importing_the_library_loads_nothing_heavy():
 def test_the_geometry_alone_needs_no_numba_and_no_hdf5():
     loaded = modules_after("from TumorQueryLib import Atlas, Grid, Volume")
     assert not loaded & {"torch", "numba", "h5py", "matplotlib", "radiomics"}
+
+
+def test_a_job_begins_without_what_only_some_need():
+    """A cohort starts a process for each patient."""
+    loaded = modules_after("import TumorQueryLib.worker, TumorQueryLib.jobs")
+    assert not loaded & {"torch", "matplotlib", "scipy.stats", "distributed"}
 
 
 #: Every public name. A name that goes or comes breaks or binds users.
@@ -65,7 +71,7 @@ SIGNATURES = {
     "Method": (
         "(database='starter', atlas=None, strategy='direct', strategy_options=<factory>, registration='deformable', "
         "top=15, refine='patient', refine_solves=120, refine_seconds=None, foci='auto', density='auto', "
-        "uncertainty=False, level=0.05, align=True)"
+        "uncertainty=False, level=0.05, tissue='atlas', sensitivity=False, align=True)"
     ),
     "Method.from_json": "(choices)",
     "Method.as_json": "(self)",
@@ -104,7 +110,8 @@ ATTRIBUTES = {
     "Fit": "as_json dice_core dice_sum dice_whole from_json observed_ml of predicted_ml quality",
     "Result": (
         "alignment brain chosen core database density estimate estimates matched_parameters matches method model "
-        "patient query refinement regions registration timings to_json uncertainty warnings whole write"
+        "patient query refinement regions registration sensitivity timings to_json uncertainty warnings whole "
+        "write"
     ),
     "SavedResult": (
         "chosen content core density density_of draws folder matched_parameters matches space uncertainty_map warnings "

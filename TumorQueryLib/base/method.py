@@ -18,6 +18,7 @@ REGISTRATIONS = ("none", "affine", "deformable")
 REFINEMENTS = ("none", "atlas", "patient")
 FOCI = ("auto", "1", "2")
 DENSITIES = ("auto", "match", "refined", "assimilated")
+TISSUES = ("atlas", "own")
 DEFAULT_SOLVES = 120
 DEFAULT_LEVEL = 0.05
 
@@ -56,6 +57,11 @@ class Method:
         Find how sure the assimilated density is: standard deviation, 5 and 95 % bounds, intervals of the parameters.
     level : float
         Density, in (0, 1), whose exceedance the uncertainty gives.
+    tissue : {"atlas", "own"}
+        Whose white matter, grey matter and CSF a refinement in the patient's anatomy grows in: the atlas's, carried to
+        the patient, or the patient's own outside the tumour, as the T1 shows it.
+    sensitivity : bool
+        Refine again under other assumptions about the tissue, and give their figures side by side; it fits nothing.
     align : bool
         Move T1 and FLAIR, and what was drawn on them, onto the T1Gd where the patient moved between them.
 
@@ -78,6 +84,8 @@ class Method:
     density: str = "auto"
     uncertainty: bool = False
     level: float = DEFAULT_LEVEL
+    tissue: str = "atlas"
+    sensitivity: bool = False
     align: bool = True
 
     def __post_init__(self) -> None:
@@ -96,11 +104,12 @@ class Method:
             ("refine", REFINEMENTS),
             ("foci", FOCI),
             ("density", DENSITIES),
+            ("tissue", TISSUES),
         ):
             value = getattr(self, name)
             if value not in accepted:
                 raise InputError(f"There is no {name} {value!r}; choose one of {', '.join(accepted)}.")
-        for name in ("align", "uncertainty"):
+        for name in ("align", "uncertainty", "sensitivity"):
             if not isinstance(getattr(self, name), bool):
                 raise InputError(f"{name} is true or false, not {getattr(self, name)!r}.")
         if self.density == "refined" and self.refine == "none":
@@ -108,6 +117,13 @@ class Method:
         if not _is_number(self.level, Real) or not 0 < self.level < 1:
             raise InputError(f"level is a density between 0 and 1, not {self.level!r}.")
         object.__setattr__(self, "level", _plain(self.level))
+        if self.sensitivity and self.refine == "none":
+            raise InputError("Sensitivity refines again, and refine is none; choose refine patient or atlas.")
+        if self.tissue == "own" and self.refine != "patient":
+            raise InputError(
+                f"The patient's own tissue is for a refinement in the patient's anatomy, and refine is {self.refine}; "
+                "choose refine patient, or tissue atlas."
+            )
         for name in ("top", "refine_solves"):
             value = getattr(self, name)
             if not _is_number(value, Integral) or value < 1:

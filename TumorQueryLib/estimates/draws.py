@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,11 @@ from TumorQueryLib.geometry.grid import Grid, Volume
 from TumorQueryLib.geometry.regions import bounding_box
 
 #: mm between the nodes of the discrepancy; its correlation reaches 15 mm.
-NODE_SPACING = 6.0
+NODE_SPACING = 4.5
+
+
+#: What NumPy and the archive's parts raise for a file that is not one, or is not whole.
+UNREADABLE = (OSError, EOFError, ValueError, LookupError, TypeError, zipfile.BadZipFile, zlib.error, InputError)
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,7 +32,7 @@ class DensityDraws:
     """Densities drawn together for all voxels: those of a draw go up and down with their neighbours.
 
     The log-odds of draw n in a tissue voxel are `log_odds` + `parameters[n]` . `jacobian` + `discrepancy[n]`, the last
-    interpolated linearly between nodes.
+    interpolated between nodes by cubic splines.
 
     Parameters
     ----------
@@ -102,7 +107,7 @@ class DensityDraws:
             raise IndexError(f"There are {len(self)} draws, numbered from 0; there is no {number}.")
         index = np.argwhere(self.cells).T / self.stride
         drawn = self.log_odds.astype(np.float32) + self.parameters[number] @ self.jacobian.astype(np.float32)
-        drawn += ndimage.map_coordinates(self.discrepancy[number].astype(np.float32), index, order=1)
+        drawn += ndimage.map_coordinates(self.discrepancy[number].astype(np.float32), index, order=3)
         density = np.zeros(self.grid.shape, np.float32)
         density[self.cells] = density_of_log_odds(drawn)
         return Volume(density, self.grid)
@@ -143,5 +148,5 @@ class DensityDraws:
                     discrepancy=held["discrepancy"],
                     stride=int(held["stride"]),
                 )
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile, InputError) as error:
+        except UNREADABLE as error:
             raise InputError(f"{path.name} holds no draws of a density; run the inference again.") from error

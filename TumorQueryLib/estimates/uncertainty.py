@@ -46,7 +46,7 @@ from TumorQueryLib.geometry.regions import TumorMasks, bounding_box, dice_from_c
 from TumorQueryLib.growth import GrowthParameters, grow_trajectory, simulate
 
 #: Independent observations that a segmentation of two regions is worth.
-EFFECTIVE_OBSERVATIONS = 8.0
+EFFECTIVE_OBSERVATIONS = 12.0
 #: Standard deviation of the discrepancy: this times sqrt(rms^2 + floor^2) of the residuals, in log-odds.
 DISCREPANCY, SMALLEST_RESIDUAL = 1.5, 0.2
 #: Steps of the solves around the fit: seed (mm), log length, and log volume of the whole tumour, which the outlines
@@ -54,8 +54,9 @@ DISCREPANCY, SMALLEST_RESIDUAL = 1.5, 0.2
 STEPS = np.array([1.2, 1.2, 1.2, 0.10, 0.15])
 #: Moments of each solve, as shares of the last step.
 MOMENTS = (-1.0, -0.5, 0.0, 0.5, 1.0)
-#: Standard deviations of a tumour's parameters before anything is seen of it, in the same order: the database's prior.
-PRIOR_DEVIATIONS = np.array([20.0, 20.0, 20.0, 0.6, 1.0])
+#: Smallest curvature of the loss's logarithm that is believed, per step squared: a direction in which the solves show
+#: less has a standard deviation of about three steps.
+SMALLEST_CURVATURE = 0.01
 #: mm from the whole tumour within which a density has bands; beyond it is far below any level that is asked for.
 REACH = 40.0
 #: In steps: the ends of the axes; the corners lie half as far out along each.
@@ -75,7 +76,7 @@ UNDETERMINED = (
 )
 _OF_LENGTH = np.array([0, 0, 0, 1, 0])
 #: Abscissas and weights for means over a normal distribution.
-_NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(9)
+_NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(21)
 
 
 @dataclass(frozen=True, eq=False)
@@ -505,9 +506,9 @@ def _moments_of_volume(
 def covariance_of(steps: NDArray[np.float64], losses: NDArray[np.float64]) -> NDArray[np.floating]:
     """Covariance of parameters whose loss was seen around a fit, all in units of `STEPS`.
 
-    The loss's logarithm is fitted by a quadratic, nearer tumours counting more; p ~ loss^(-n/2) then is a normal
-    distribution of precision n A, A being half the quadratic's Hessian. Directions in which the loss does not grow get
-    the prior alone.
+    The loss's logarithm is fitted by a quadratic, better tumours counting more; p ~ loss^(-n/2) then is a normal
+    distribution of precision n A, A being half the quadratic's Hessian with eigenvalues of at least
+    `SMALLEST_CURVATURE`.
 
     Parameters
     ----------
@@ -517,15 +518,15 @@ def covariance_of(steps: NDArray[np.float64], losses: NDArray[np.float64]) -> ND
     """
     pairs = list(combinations(range(steps.shape[1]), 2))
     terms = np.column_stack([np.ones(len(steps)), steps, steps**2, *(steps[:, i] * steps[:, j] for i, j in pairs)])
-    weights = losses.min() / losses
+    weights = np.sqrt(losses.min() / losses)
     found = np.linalg.lstsq(terms * weights[:, None], np.log(losses) * weights, rcond=None)[0]
     size = steps.shape[1]
     half_hessian = np.diag(found[1 + size : 1 + 2 * size])
     for (i, j), value in zip(pairs, found[1 + 2 * size :]):
         half_hessian[i, j] = half_hessian[j, i] = value / 2
     values, vectors = np.linalg.eigh(half_hessian)
-    curvature = vectors @ np.diag(np.maximum(values, 0)) @ vectors.T
-    return np.linalg.inv(EFFECTIVE_OBSERVATIONS * curvature + np.diag((STEPS / PRIOR_DEVIATIONS) ** 2))
+    precision = EFFECTIVE_OBSERVATIONS * np.maximum(values, SMALLEST_CURVATURE)
+    return vectors @ np.diag(1 / precision) @ vectors.T
 
 
 def variance_left(field: Kriging, cells: NDArray[np.bool_], grid: Grid) -> NDArray[np.float32]:

@@ -352,6 +352,7 @@ def _what_it_reads(result: SavedResult) -> None:
     made_in = content["database"]
     texts = [content["sha256"][name] for name in volumes + transforms]
     texts += [made_in["atlas"], made_in["atlas_sha256"], content["outputs"]["report"], *content["warnings"]]
+    texts.append(made_in.get("solver_version", ""))
     if not all(isinstance(text, str) for text in texts):
         raise TypeError("what should be text is none")
     for match, parameters in zip(result.matches, result.matched_parameters):

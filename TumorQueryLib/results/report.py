@@ -347,6 +347,7 @@ def figures_of(result: Result) -> list[str]:
         "Infiltration length sqrt(D/rho)",
         f"  in the patient  {lengths} mm",
         f"rho T             {ages}",
+        *sensitivity_lines(result),
         "",
         f"Best match        entry {best.entry}",
         f"  Dice in atlas   {best.dice_core:.3f} + {best.dice_whole:.3f}",
@@ -357,6 +358,21 @@ def figures_of(result: Result) -> list[str]:
     ]
     if result.warnings:
         lines += ["", f"{len(result.warnings)} warning{'s' if len(result.warnings) > 1 else ''}, see below"]
+    return lines
+
+
+def sensitivity_lines(result: Result) -> list[str]:
+    """The figures of the refined tumour under other assumptions; none where they were not asked for."""
+    if not result.sensitivity:
+        return []
+    lines = ["Length, rho T and volume, if (no fit)"]
+    for row in result.sensitivity:
+        lengths = ", ".join(f"{length:.2f}" for length in row.infiltration_lengths_mm)
+        ages = ", ".join(f"{age:.1f}" for age in row.rho_t)
+        lines += [
+            f"  {row.assumption}",
+            f"    {lengths} mm, {ages}, {row.above_level_ml:.0f} ml above {row.level:g}",
+        ]
     return lines
 
 

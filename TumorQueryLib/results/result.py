@@ -16,6 +16,7 @@ from TumorQueryLib.base.version import __version__
 from TumorQueryLib.database import TumorDatabase
 from TumorQueryLib.estimates.estimate import Estimate, best_model, describe_parameters
 from TumorQueryLib.estimates.refine import Refinement
+from TumorQueryLib.estimates.sensitivity import SensitivityRow
 from TumorQueryLib.estimates.uncertainty import Uncertainty
 from TumorQueryLib.geometry.grid import Volume
 from TumorQueryLib.geometry.regions import TumorMasks, threshold_density
@@ -39,6 +40,8 @@ class DatabaseIdentity:
         The atlas that its tumours grew in.
     threshold_core, threshold_whole : float
         Densities above which a voxel belongs to core and whole tumour.
+    solver_version : str
+        By which its tumours grew.
     """
 
     sha256: str
@@ -47,6 +50,7 @@ class DatabaseIdentity:
     atlas_sha256: str
     threshold_core: float
     threshold_whole: float
+    solver_version: str
 
     @classmethod
     def of(cls, database: TumorDatabase) -> DatabaseIdentity:
@@ -58,6 +62,7 @@ class DatabaseIdentity:
             atlas_sha256=database.atlas_sha256,
             threshold_core=database.threshold_core,
             threshold_whole=database.threshold_whole,
+            solver_version=database.solver_version,
         )
 
     @property
@@ -94,6 +99,8 @@ class Result:
         How the search for "refined" went.
     uncertainty : Uncertainty, optional
         Of the estimate "assimilated".
+    sensitivity : tuple of SensitivityRow
+        The refined tumour's figures under other assumptions about the tissue; empty where that was not asked for.
     timings : dict of str to float
         Seconds of each step.
     warnings : tuple of str
@@ -112,6 +119,7 @@ class Result:
     chosen: str
     refinement: Refinement | None
     uncertainty: Uncertainty | None
+    sensitivity: tuple[SensitivityRow, ...]
     timings: dict[str, float]
     warnings: tuple[str, ...]
 
@@ -187,14 +195,19 @@ class Result:
             "alignment": None
             if self.alignment is None
             else {role: found.as_json() for role, found in self.alignment.items()},
-            "tissue": None,
-            "sensitivity": None,
+            "tissue": self._describe_tissue(),
+            "sensitivity": [row.as_json() for row in self.sensitivity] or None,
             "uncertainty": None if self.uncertainty is None else self.uncertainty.as_json(),
             "plan": None,
             "timings_s": {name: round(seconds, 4) for name, seconds in self.timings.items()},
             "outputs": outputs,
             "warnings": list(self.warnings),
         }
+
+    def _describe_tissue(self) -> dict[str, Any] | None:
+        """The patient's own tissue; None where the tumour grew in the atlas's."""
+        refined = self.estimates.get("refined")
+        return None if refined is None or refined.anatomy.own is None else refined.anatomy.own.as_json()
 
     def _describe_refinement(self) -> dict[str, Any] | None:
         if self.refinement is None:

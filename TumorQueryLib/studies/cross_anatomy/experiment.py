@@ -23,9 +23,10 @@ from TumorQueryLib.studies.known_truth.setting import Conditions
 from TumorQueryLib.studies.known_truth.tumour import MODES, Tumour, Way
 from TumorQueryLib.studies.phantom import Phantom
 
-#: Beside the pipeline's own registration and tissue: a registration from MNI152's clean T1, without tumour, noise or
-#: tilt; and the refinement in the patient's anatomy with the true tissue maps instead of SRI24's.
-PIPELINE, CLEAN, TRUE_MAPS = "pipeline", "clean registration", "true tissue maps"
+#: Beside the pipeline's own registration and the carried tissue: the patient's own tissue (`anatomy.own`); a
+#: registration from MNI152's clean T1, without tumour, noise or tilt; and the refinement in the patient's anatomy with
+#: the true tissue maps instead of SRI24's.
+PIPELINE, OWN_TISSUE, CLEAN, TRUE_MAPS = "pipeline", "own tissue", "clean registration", "true tissue maps"
 VARIANTS = ("all", "pipeline")
 
 
@@ -152,6 +153,7 @@ def measure_tumour(tumour: Tumour, variants: str = "all") -> list[dict[str, Any]
     if case is None:
         raise ValueError("The truth of a real patient is not known.")
     plans = [(PIPELINE, mode, tumour.way, "atlas") for mode in MODES]
+    plans += [(OWN_TISSUE, mode, tumour.way, "own") for mode in ("patient", "assimilated")]
     if variants == "all" and setting.between is not None:
         clean = Way(tumour.patient, _chained(case.truth, setting.between), setting, progress=tumour.progress)
         plans += [(CLEAN, mode, clean, "atlas") for mode in ("none", "atlas", "patient")]

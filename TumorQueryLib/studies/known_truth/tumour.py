@@ -89,7 +89,12 @@ class Way:
             )
             anatomy = Anatomy.of_atlas(setting.atlas, space, patient.whole)
             self.match = estimate_of_match(
-                self.ranked[0], anatomy, self.query, patient.regions_on_t1gd, setting.thresholds
+                self.ranked[0],
+                anatomy,
+                self.query,
+                patient.regions_on_t1gd,
+                setting.thresholds,
+                solver_version=setting.database.solver_version,
             )
         self._seconds = seconds + taken.wall
 
@@ -101,7 +106,7 @@ class Way:
         mode : str
             One of `MODES`.
         tissue : str
-            What the patient's anatomy is made of: "atlas", or a name of `maps`.
+            What the patient's anatomy is made of: "atlas", "own" (`anatomy.own`), or a name of `maps`.
         """
         if (mode, tissue) not in self._found:
             self._found[mode, tissue] = self._answer(mode, tissue)
@@ -116,11 +121,12 @@ class Way:
             with Stopwatch() as taken:
                 estimate = assimilate(model, self.patient.regions_on_t1gd, before.observed, self.setting.thresholds)
             return Found(estimate, model, before.observed, before.seconds + taken.wall)
-        atlas, space = self._maps[tissue]
+        method = replace(self.setting.method, refine=mode, tissue="own" if tissue == "own" else "atlas")
+        atlas, space = self._maps["atlas" if tissue == "own" else tissue]
         with Stopwatch() as taken:
             found = refine_match(
                 self.patient,
-                replace(self.setting.method, refine=mode),
+                method,
                 self.match,
                 self.ranked,
                 atlas,
