@@ -10,6 +10,7 @@ choices than the assimilation's: length of the correlation, nugget, limit of the
 
 import argparse
 import json
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -25,12 +26,8 @@ from TumorQueryLib.inference import infer
 from TumorQueryLib.inputs.cohort_file import read_cohort
 
 GAPS = (3.0, 8.0, 15.0)  # mm
-CHOICES = [
-    (length, nugget, limit)
-    for length in (10.0, 15.0, 25.0)
-    for nugget in (0.5, 1.0)
-    for limit in (1.0, 2.0, 4.0, np.inf)
-]
+LENGTHS, NUGGETS, LIMITS = (10.0, 15.0, 25.0), (0.5, 1.0), (0.5, 1.0, 2.0, 4.0, np.inf)
+CHOICES = list(product(LENGTHS, NUGGETS, LIMITS))
 
 
 def main() -> None:
@@ -63,24 +60,23 @@ def measured(row) -> dict:
     observed = TumorMasks.on_grid(patient.core, patient.whole, grid)
     faces = outline_residuals(refined.density, refined.anatomy.tissue, observed, thresholds)
     seen = faces.clustered()
-    limited = {limit: faces.limited(limit).clustered().residuals for _, _, limit in CHOICES}
-    shares = {
-        str(choice): [unexplained(seen, limited[choice[2]], choice[0], choice[1], gap) for gap in GAPS]
-        for choice in CHOICES
-    }
+    believed = np.stack([faces.limited(limit).clustered().residuals for limit in LIMITS], axis=1)
+    shares: dict[str, list[float]] = {str(choice): [] for choice in CHOICES}
+    for gap, length, nugget in product(GAPS, LENGTHS, NUGGETS):
+        for limit, share in zip(LIMITS, unexplained(seen, believed, length, nugget, gap).tolist()):
+            shares[str((length, nugget, limit))].append(share)
     return {"rms": faces.rms, "clusters_rms": seen.rms, "unexplained": shares}
 
 
-def unexplained(seen: OutlineResiduals, believed: np.ndarray, length: float, nugget: float, gap: float) -> float:
-    """Share of the residuals' sum of squares that the clusters farther than a gap do not explain."""
+def unexplained(seen: OutlineResiduals, believed: np.ndarray, length: float, nugget: float, gap: float) -> np.ndarray:
+    """Share of the residuals' sum of squares that the clusters farther than a gap do not explain, for each limit."""
     distance = cdist(seen.points, seen.points)
-    missed = 0.0
+    missed = np.zeros(believed.shape[1])
     for number, residual in enumerate(seen.residuals):
         known = distance[number] > gap
         kriging = Kriging(seen.points[known], length, nugget)
-        predicted = kriging.mean(seen.points[number][None], believed[known][:, None])[0, 0]
-        missed += (residual - predicted) ** 2
-    return float(missed / (seen.residuals**2).sum())
+        missed += (residual - kriging.mean(seen.points[number][None], believed[known])[0]) ** 2
+    return missed / (seen.residuals**2).sum()
 
 
 if __name__ == "__main__":
