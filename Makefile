@@ -24,8 +24,8 @@ JOBS ?= 2
 SHARE ?= 1
 # Two tests at a time; TOGETHER= one after the other.
 TOGETHER ?= --numprocesses 2 --dist worksteal
-# Of Qt's and VTK's tests whole files, since what a file began with stays in its process.
-SLICER_TOGETHER = $(TOGETHER:worksteal=loadfile)
+# Of Qt's and VTK's tests whole files, since what a file began with stays in its process, in the order of their conftest.
+SLICER_TOGETHER = $(TOGETHER:worksteal=loadfile --no-loadscope-reorder)
 KILLS = $(if $(filter file,$(origin N)),100,$(N))
 
 .PHONY: setup demo test test-fast test-thorough fuzz kills soak lint mutate bench clean

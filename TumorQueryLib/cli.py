@@ -517,8 +517,12 @@ def print_summary(result: Result, out: Path) -> None:
     if result.uncertainty is not None:
         for line in result.uncertainty.sentences():
             say(line)
+    if result.sensitivity:
+        say(
+            "Refined again under other assumptions about the tissue (none is fitted, and no figure says which is true):"
+        )
     for row in result.sensitivity:
-        say(f"If {row.sentence}.")
+        say(f"With {row.sentence}.")
     steps = ", ".join(f"{name} {seconds:.2f}" for name, seconds in result.timings.items())
     say(f"Seconds: {steps}.")
     say(f"Results: {out / 'result.json'}, density.nrrd and report.png beside it.")

@@ -16,6 +16,9 @@ REPOSITORY = HERE.parent.parent
 for folder in (HERE, REPOSITORY / "TumorQuery", REPOSITORY):
     sys.path.insert(0, str(folder))
 
+#: Files whose tests take longest: those of whole runs.
+LONGEST = ("test_sample_run.py", "test_dicom_run.py", "test_patients.py", "test_panel.py")
+
 RENDERS = """
 import vtk
 window = vtk.vtkRenderWindow()
@@ -49,6 +52,11 @@ def pytest_pycollect_makemodule(module_path, parent):
             pytest.skip(f"needs {' and '.join(missing_packages())} (group slicer-test)", allow_module_level=True)
 
     return SkippedModule.from_parent(parent, path=module_path)
+
+
+def pytest_collection_modifyitems(items):
+    """The longest files first: of two processes neither is left alone with one of them at the end."""
+    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
 
 
 @pytest.fixture(scope="session")

@@ -459,7 +459,7 @@ def test_a_cancelled_build_is_continued(panel, tmp_path):
     path = tmp_path / "new.h5"
     unfinished = tmp_path / "new.h5.partial"
     panel.ui.buildPathLineEdit.currentPath = str(path)
-    panel.ui.buildEntriesSpinBox.value = 400
+    panel.ui.buildEntriesSpinBox.value = 150
     click(panel.ui.buildButton)
     wait_for_progress(panel, 20)
     reached = panel.ui.progressBar.value

@@ -15,7 +15,7 @@ from test_overlay import dice, is_coloured, rotation
 
 DATA = os.environ.get("TUMORQUERY_TEST_DATA", "")
 PATIENTS = Path(DATA) / "patients"
-OPTIONS = ["--strategy", "direct", "--registration", "affine"]
+OPTIONS = ["--strategy", "direct", "--registration", "affine", "--refine", "none"]
 
 pytestmark = [
     pytest.mark.slow,
@@ -116,7 +116,7 @@ def check_against(expected, running, t1gd, flair, segmentation, core, whole):
     logic = TumorQuery.TumorQueryLogic()
     result = logic.run(
         t1gd, flair, segmentation, coreSegmentIDs=core, wholeSegmentIDs=whole, registration="affine",
-        progress=lambda value, message: process_events(),
+        refine="none", progress=lambda value, message: process_events(),
     )  # fmt: skip
     density = slicer.util.arrayFromVolume(result.density)
     masks = [slicer.util.arrayFromSegmentBinaryLabelmap(segmentation, one, result.density) > 0 for one in whole]

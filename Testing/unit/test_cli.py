@@ -553,7 +553,7 @@ def test_the_studies_of_known_truth_share_a_run(capsys, tmp_path):
     assert {path.name for path in out.iterdir()} == names
     assert said.count("random seed 3, without mass effect, outlines drawn with an error of 1 mm (SD).") == 2
     rows = json.loads((out / "cross_anatomy.json").read_text("utf-8"))["cases"]
-    assert [row["mode"] for row in rows] == ["none", "atlas", "patient", "assimilated"]
+    assert [row["mode"] for row in rows] == ["none", "atlas", "patient", "assimilated", "patient", "assimilated"]
 
 
 def test_the_random_seed_of_an_evaluation_draws_other_queries(capsys, tmp_path, world):

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from small_world import world_patient, write_patient
 
+from TumorQueryLib.base import parallel
 from TumorQueryLib.base.errors import Cancelled, InputError, OutputError
 from TumorQueryLib.cohort import SUMMARY_COLUMNS, run_cohort, summary_row
 
@@ -156,8 +157,9 @@ def test_an_end_on_a_dask_cluster_leaves_its_worker_and_nothing_else(tmp_path, c
     assert dask_workers(dask_cluster) == (before, []), "the Dask worker lives on, and has nothing to do"
 
 
-def test_a_scheduler_that_is_not_there_is_said(tmp_path, cohort_file, world):
+def test_a_scheduler_that_is_not_there_is_said(tmp_path, cohort_file, world, monkeypatch):
     pytest.importorskip("distributed")
+    monkeypatch.setattr(parallel, "SCHEDULER_ANSWERS_WITHIN_S", 1)
     with pytest.raises(InputError, match=r"No Dask scheduler answers at tcp://127.0.0.1:9"):
         run_cohort(cohort_file, tmp_path / "out", method=world.method(), dask="tcp://127.0.0.1:9")
 
@@ -214,8 +216,7 @@ def test_a_process_that_dies_is_one_row(tmp_path, cohort_file, world):
 
 
 @needs_proc
-@pytest.mark.parametrize("number", [1, 2])
-@pytest.mark.parametrize("error", [Cancelled, KeyboardInterrupt])
+@pytest.mark.parametrize(("error", "number"), [(Cancelled, 1), (KeyboardInterrupt, 2)])
 def test_an_end_halfway_is_immediate_and_leaves_neither_processes_nor_files(
     tmp_path, cohort_file, world, number, error
 ):

@@ -1,8 +1,9 @@
 """What the documents tell a reader to type works: their commands and Python blocks are run as they stand.
 
 Files that the documents name (patient, cohort, database) lie in the folder that a command runs in; they and the bundled
-data are of the small world of `small_world.py`, under the names of the real ones. What is too long even so is
-replaced by the smaller size in SMALLER; what cannot run here is named in NOT_RUN, with where it is tested.
+data are of the small world of `small_world.py`, under the names of the real ones; `demo` has the real ones, and every
+second voxel of the sample. What is too long even so is replaced by the smaller size in SMALLER; what cannot run here is
+named in NOT_RUN, with where it is tested.
 """
 
 import os
@@ -22,6 +23,7 @@ from made_up_studies import MadeUpStudy, write_studies
 from small_world import world_brain, world_patient, write_atlas
 
 from TumorQueryLib.anatomy.atlas import Atlas
+from TumorQueryLib.base.resources import resources_folder
 from TumorQueryLib.database import build_database
 from TumorQueryLib.geometry.grid import Volume, image_from_volume
 
@@ -165,6 +167,16 @@ def resources(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
+def thinned_sample(tmp_path_factory):
+    """The bundled data, of the sample case's images every second voxel."""
+    folder = tmp_path_factory.mktemp("thinned") / "resources"
+    shutil.copytree(resources_folder(), folder)
+    for path in (folder / "SampleData").glob("*.n*"):
+        sitk.WriteImage(sitk.ReadImage(str(path))[::2, ::2, ::2], str(path))
+    return folder
+
+
+@pytest.fixture(scope="module")
 def named_files(tmp_path_factory, resources):
     """The files that the documents name, under their names there."""
     folder = tmp_path_factory.mktemp("documents")
@@ -205,11 +217,10 @@ def scheduler():
         yield cluster.scheduler_address
 
 
-def run(words: list[str], folder: Path, resources: Path | None) -> None:
-    """Run a command in a folder, with the given bundled data or the real ones."""
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "TUMORQUERY_CACHE": str(folder / "cache")}
-    if resources is not None:
-        environment["TUMORQUERY_RESOURCES"] = str(resources)
+def run(words: list[str], folder: Path, resources: Path) -> None:
+    """Run a command in a folder, with the given bundled data."""
+    environment = {"PYTHONPATH": ROOT, "TUMORQUERY_CACHE": folder / "cache", "TUMORQUERY_RESOURCES": resources}
+    environment = os.environ | {name: str(path) for name, path in environment.items()}
     done = subprocess.run(words, cwd=folder, env=environment, capture_output=True, encoding="utf-8", timeout=600)
     assert done.returncode == 0, f"{shlex.join(words)}\n{done.stdout[-2000:]}{done.stderr[-2000:]}"
 
@@ -227,7 +238,9 @@ def test_commands_of_the_documents_run(text, folder, resources, request):
         words.append("--help")
     elif words[1] == "build":
         (folder / words[2]).unlink(missing_ok=True)
-    run([sys.executable, "-m", "TumorQueryLib", *words[1:]], folder, None if words[1] == "demo" else resources)
+    if words[1] == "demo":
+        resources = request.getfixturevalue("thinned_sample")
+    run([sys.executable, "-m", "TumorQueryLib", *words[1:]], folder, resources)
 
 
 @pytest.mark.slow

@@ -320,6 +320,19 @@ def test_own_tissue_that_cannot_be_found_is_the_atlass_and_said(world, refined):
     np.testing.assert_array_equal(result.density.array, refined.density.array)
 
 
+@pytest.mark.parametrize("refine", ["patient", "atlas"])
+def test_sensitivity_is_a_table_beside_a_result_that_stays_the_same(world, refined, refine):
+    result = infer(world_patient(), world.method(sensitivity=True, refine=refine))
+    rows = result.to_json()["sensitivity"]
+    assert len(rows) == len(result.sensitivity) == 3
+    assert rows[0]["dice_sum"] >= result.estimates["refined"].fit.dice_sum - 0.05
+    assert all(row["level"] == 0.05 for row in rows)
+    assert "sensitivity" in result.timings
+    if refine == "patient":
+        np.testing.assert_array_equal(result.density.array, refined.density.array)
+        assert refined.to_json()["sensitivity"] is None
+
+
 def with_moved_flair(matrix, **changes):
     """The small world's patient, whose FLAIR's header says that it lies elsewhere."""
     patient = world_patient()

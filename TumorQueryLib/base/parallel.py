@@ -15,6 +15,8 @@ from TumorQueryLib.base.errors import InputError, MissingDependencyError
 
 Result = TypeVar("Result")
 
+SCHEDULER_ANSWERS_WITHIN_S = 15
+
 
 def available_cores() -> int:
     """Cores that this process may use."""
@@ -94,6 +96,6 @@ def dask_client(address: str) -> Any:
             "docs/distributed-builds.md says how it is named."
         )
     try:
-        return distributed.Client(address, timeout="15s", set_as_default=False)
+        return distributed.Client(address, timeout=SCHEDULER_ANSWERS_WITHIN_S, set_as_default=False)
     except (OSError, ValueError) as error:
         raise InputError(f"No Dask scheduler answers at {address}; start one with `dask scheduler`.") from error

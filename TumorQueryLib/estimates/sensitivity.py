@@ -43,7 +43,7 @@ class SensitivityRow:
     Parameters
     ----------
     assumption : str
-        In words.
+        In words that go on from "with".
     infiltration_lengths_mm : tuple of float
         sqrt(D/rho) of each focus in the patient's millimetres.
     rho_t : tuple of float
@@ -66,7 +66,7 @@ class SensitivityRow:
 
     @property
     def sentence(self) -> str:
-        """The assumption and its figures, for a line that begins with "If"."""
+        """The assumption and its figures, for a line that begins with "With"."""
         lengths = " and ".join(f"{length:.2f}" for length in self.infiltration_lengths_mm)
         ages = " and ".join(f"{age:.1f}" for age in self.rho_t)
         return (
@@ -154,9 +154,9 @@ def assumed_tissues(maps: TissueMaps, target: TumorMasks) -> Mapping[str, Tissue
     """The tissue under each assumption, by the assumption in words; the model's own first."""
     outside = ndimage.distance_transform_edt(~target.whole, sampling=tuple(target.grid.spacing))
     return {
-        "grey is 10 times slower than white": maps.tissue(GREY_TO_WHITE),
-        "grey is 3 times slower than white": maps.tissue(1 / 3),
-        "the tumour's tissue is all white": maps.with_white_matter_in(outside <= TUMOUR_MARGIN).tissue(),
+        "grey matter 10 times slower": maps.tissue(GREY_TO_WHITE),
+        "grey matter 3 times slower": maps.tissue(1 / 3),
+        "white matter in the tumour": maps.with_white_matter_in(outside <= TUMOUR_MARGIN).tissue(),
     }
 
 

@@ -38,16 +38,24 @@ class Segment:
     Parameters
     ----------
     name : str
-    mask : ndarray of bool
-        On the grid of the file's volume.
+    voxels : ndarray
+        On the grid of the file's volume: the segment's mask, or a layer that it shares with others.
     code : str
         What it is by a terminology, scheme and value, such as "SCT 86049000"; empty
         where the file does not say.
+    value : int
+        What the segment's voxels have.
     """
 
     name: str
-    mask: NDArray[np.bool_]
+    voxels: NDArray
     code: str = ""
+    value: int = 1
+
+    @property
+    def mask(self) -> NDArray[np.bool_]:
+        """The segment's voxels, bool; made whenever it is asked for, since a file may hold hundreds of segments."""
+        return np.ascontiguousarray(self.voxels == self.value)
 
 
 @dataclass(frozen=True, eq=False)

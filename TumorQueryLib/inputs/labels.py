@@ -374,13 +374,12 @@ def regions_from_segments(segments: Sequence[Segment], labels: str | None) -> Re
         said = labels.strip()
     else:
         is_core, is_whole, said = _by_what_they_say(segments, warnings)
-    empty = np.zeros(segments[0].mask.shape, dtype=bool)
-    return Regions(
-        np.logical_or.reduce([empty, *(segment.mask for segment, chosen in zip(segments, is_core) if chosen)]),
-        np.logical_or.reduce([empty, *(segment.mask for segment, chosen in zip(segments, is_whole) if chosen)]),
-        said,
-        tuple(warnings),
-    )
+    core, whole = (np.zeros(segments[0].voxels.shape, dtype=bool) for _ in range(2))
+    for region, is_in_it in ((core, is_core), (whole, is_whole)):
+        for segment, chosen in zip(segments, is_in_it):
+            if chosen:
+                region |= segment.mask
+    return Regions(core, whole, said, tuple(warnings))
 
 
 def _by_what_they_say(segments: Sequence[Segment], warnings: list[str]) -> tuple[list[bool], list[bool], str]:

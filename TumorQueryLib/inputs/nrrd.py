@@ -22,7 +22,6 @@ from TumorQueryLib.base.errors import InputError
 from TumorQueryLib.geometry.grid import LPS_FROM_RAS, Grid, Volume
 from TumorQueryLib.inputs.checks import (
     LARGEST_HEADER,
-    LARGEST_VOXEL_COUNT,
     ImageFile,
     Segment,
     check_right_angles,
@@ -35,9 +34,8 @@ from TumorQueryLib.inputs.checks import (
 
 #: Characters of a field of the header; comments, key-value pairs and the content may be longer.
 LONGEST_FIELD = 500
-#: Segments of one layer, and bytes of the masks of all.
+#: Segments of one layer.
 MOST_SEGMENTS = 255
-LARGEST_MASKS = 4 * LARGEST_VOXEL_COUNT
 #: Lines before the voxels that a header may pass over.
 MOST_LINES = 10_000
 
@@ -169,7 +167,7 @@ def read_nrrd(path: Path, role: str) -> ImageFile:
     directions = _directions(header, damaged)
     numbers = _segment_numbers(header)
     layout = _layout(header, directions, bool(numbers), damaged, role)
-    if len(numbers) > MOST_SEGMENTS * layout.layer_count or len(numbers) * np.prod(layout.shape) > LARGEST_MASKS:
+    if len(numbers) > MOST_SEGMENTS * layout.layer_count:
         raise InputError(
             f"The {role} file {path} describes {len(numbers):,} segments, more than can be read; save those of the "
             "tumour alone."
@@ -409,8 +407,8 @@ def _segments(layers: Sequence[NDArray], header: Header) -> tuple[Segment, ...]:
                 f"are value {value} in layer {layer}. Save it from Slicer again."
             )
         taken[layer, value] = name
-        mask = np.ascontiguousarray(layers[layer] == value)
-        segments.append(Segment(name, mask, terminology_code(header.pairs.get(f"Segment{number}_Tags", ""))))
+        code = terminology_code(header.pairs.get(f"Segment{number}_Tags", ""))
+        segments.append(Segment(name, layers[layer], code, value))
     for number, layer_array in enumerate(layers):
         nameless = set(np.unique(layer_array).tolist()) - {0} - {value for layer, value in taken if layer == number}
         if nameless:

@@ -49,6 +49,8 @@ def test_foci_are_taken_as_a_number_too(count):
         ({"refine": True}, ("True", "none, atlas, patient")),
         ({"foci": 3}, ("3", "auto, 1, 2")),
         ({"foci": True}, ("True", "auto, 1, 2")),
+        ({"sensitivity": 1}, ("sensitivity", "1")),
+        ({"sensitivity": True, "refine": "none"}, ("refine is none", "choose refine patient or atlas")),
         ({"tissue": "t1"}, ("'t1'", "atlas, own")),
         ({"tissue": "own", "refine": "atlas"}, ("own tissue", "refine is atlas", "choose refine patient")),
         ({"tissue": "own", "refine": "none"}, ("own tissue", "refine is none", "choose refine patient")),

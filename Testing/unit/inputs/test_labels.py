@@ -1,5 +1,6 @@
 """What the labels of a segmentation mean, and how it is asked for where they do not say."""
 
+import tracemalloc
 import unicodedata
 from pathlib import Path
 
@@ -569,17 +570,35 @@ def test_a_slicer_segmentation_has_the_layers_that_itk_reads(tmp_path):
         assert segment.mask.any()
 
 
-@pytest.mark.parametrize(("count", "edge"), [(300, 12), (200, 200)])
-def test_more_segments_than_memory_or_labels_are_refused(tmp_path, count, edge):
-    path = tmp_path / "tumor.seg.nrrd"
+def write_many_segments(path, count, edge):
+    """Slabs of the values 1, 2, ... in one layer, as far as it reaches, and a segment `s` of each value."""
     array = np.zeros((edge, edge, edge), dtype=np.uint8)
-    array[:3] = 1
+    array[:] = np.arange(1, edge + 1)[:, None, None]
     header = SPACE | {"space directions": np.eye(3)}
     for n in range(count):
-        header |= {f"Segment{n}_Name": f"s{n}", f"Segment{n}_LabelValue": str(n + 1), f"Segment{n}_Layer": "0"}
+        header |= {f"Segment{n}_Name": f"s{n + 1}", f"Segment{n}_LabelValue": str(n + 1), f"Segment{n}_Layer": "0"}
     nrrd.write(str(path), array, header)
-    with pytest.raises(InputError, match=f"describes {count} segments, more than can be read"):
-        read_image_file(path, "segmentation")
+
+
+def test_more_segments_than_labels_are_refused(tmp_path):
+    write_many_segments(tmp_path / "tumor.seg.nrrd", 300, 12)
+    with pytest.raises(InputError, match="describes 300 segments, more than can be read"):
+        read_image_file(tmp_path / "tumor.seg.nrrd", "segmentation")
+
+
+def test_many_segments_cost_no_more_memory_than_their_layer(tmp_path):
+    """An atlas of structures beside the tumour: a mask is made of the segments that are asked for."""
+    path, edge = tmp_path / "tumor.seg.nrrd", 80
+    write_many_segments(path, 200, edge)
+    tracemalloc.start()
+    try:
+        file = read_image_file(path, "segmentation")
+        regions = regions_from_segments(file.segments, "core=s3,s7/whole=s3,s7,s80,s200")
+        assert tracemalloc.get_traced_memory()[1] < 25 * edge**3
+    finally:
+        tracemalloc.stop()
+    assert np.flatnonzero(regions.core.all(axis=(1, 2))).tolist() == [2, 6]
+    assert np.flatnonzero(regions.whole.any(axis=(1, 2))).tolist() == [2, 6, 79]
 
 
 @pytest.mark.parametrize("labels", ["core=0/whole=0,1", "core=1/whole=0,1", "core=-1/whole=-1,1", "core=1/whole=1,300"])

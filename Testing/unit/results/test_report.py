@@ -333,6 +333,18 @@ def test_the_text_is_about_the_chosen_estimate(synthetic_patient):
         assert ("(best match     " in text) == (chosen == "refined")
 
 
+def test_sensitivity_stands_in_the_text_as_what_it_is(synthetic_patient):
+    rows = (
+        SensitivityRow("grey matter 10 times slower", (3.97,), (12.0,), 5.0, 20.0, 250.4, 0.05, 1.6),
+        SensitivityRow("white matter in the tumour", (1.41, 2.0), (14.0, 9.0), 5.0, 20.0, 190.0, 0.05, 1.62),
+    )
+    text = figures_of(made_up_result(synthetic_patient(), sensitivity=rows))
+    assert "No fit: length, ml above 0.05, with" in text
+    assert "  grey matter 10 times slower 3.97 mm  250" in text
+    assert "  white matter in the tumour  1.41, 2.00 mm  190" in text
+    assert not any("No fit" in line for line in figures_of(made_up_result(synthetic_patient())))
+
+
 def test_the_text_says_how_many_warnings_there_are(synthetic_patient):
     patient = synthetic_patient()
     assert "warning" not in "\n".join(figures_of(made_up_result(patient)))

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from threading import Event
 from typing import Any, Protocol
@@ -174,11 +173,16 @@ def _finished(
     """The rows of all tumours, those of an interrupted run first."""
     finished = {} if saved is None else dict(saved.finished)
     left = [name for name in makers if name not in finished]
-    for name, rows in zip(left, _on_all_cores(partial(_measure, studies, makers), left)):
-        finished[name] = rows
+
+    def measure(name: int | str, report: Progress) -> Rows:
+        rows = _measure(studies, makers, name, report)
         # One that failed is tried again when the call is repeated.
         if saved is not None and LEFT_OUT not in rows:
             saved.add(name, rows)
+        return rows
+
+    for name, rows in zip(left, _on_all_cores(measure, left)):
+        finished[name] = rows
         progress(len(finished) / len(makers), f"Tumour {len(finished)} of {len(makers)}")
     return finished
 

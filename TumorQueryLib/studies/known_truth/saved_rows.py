@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from threading import Lock
 from types import TracebackType
 from typing import Any
 
@@ -38,6 +39,7 @@ class SavedRows:
         self.path = path
         #: By the tumour's number or name.
         self.finished: dict[int | str, Rows] = {}
+        self._adding = Lock()
         with output_errors(path):
             self._file = open(path, "a+b")  # noqa: SIM115
         try:
@@ -74,8 +76,8 @@ class SavedRows:
                 self._write(call)
 
     def add(self, tumour: int | str, rows: Mapping[str, Sequence[dict[str, Any]]]) -> None:
-        """Keep the rows of a finished tumour, by study."""
-        with output_errors(self.path):
+        """Keep the rows of a finished tumour, by study; threads may call it at once."""
+        with self._adding, output_errors(self.path):
             self._write({"tumour": tumour, "rows": rows})
 
     def _write(self, content: Mapping[str, Any]) -> None:
