@@ -125,8 +125,8 @@ def test_a_warning_of_the_model_speaks_to_a_radiologist(running):
 
 def test_other_assumptions_stand_below_the_matches_and_show_nothing(panel, take):
     rows = [
-        {"assumption": "grey is 3 times slower than white", "infiltration_length_patient_mm": [1.74, 1.1]},
-        {"assumption": "the tumour's tissue is all white", "infiltration_length_patient_mm": [1.56, 0.9]},
+        {"assumption": "grey matter 3 times slower", "infiltration_length_patient_mm": [1.74, 1.1]},
+        {"assumption": "white matter in the tumour", "infiltration_length_patient_mm": [1.56, 0.9]},
     ]
     nodes = take(assimilated() | {"sensitivity": rows})
     assert table(panel)[4:] == [

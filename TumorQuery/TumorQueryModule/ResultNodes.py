@@ -396,9 +396,9 @@ def matchesTable(content: dict[str, Any]) -> dict[str, list[str]]:
 def assumptionOf(assumption: str) -> str:
     """An assumption about the tissue, of a row of the sensitivity, in the panel's words."""
     return {
-        "grey is 10 times slower than white": _("if gray matter slows 10 times"),
-        "grey is 3 times slower than white": _("if gray matter slows 3 times"),
-        "the tumour's tissue is all white": _("if all under the tumor is white matter"),
+        "grey matter 10 times slower": _("if gray matter slows 10 times"),
+        "grey matter 3 times slower": _("if gray matter slows 3 times"),
+        "white matter in the tumour": _("if all under the tumor is white matter"),
     }.get(assumption, assumption)
 
 

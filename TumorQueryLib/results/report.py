@@ -55,7 +55,6 @@ WARNING_CHARACTERS = 98  # of a line
 WARNING_LINE = 0.165  # inches
 NOTE_CHARACTERS = 190  # of a line across the page
 MOST_WARNINGS = 20
-MOST_LINES = 29  # of figures, above the legend; more stand closer
 
 #: The array axis that each plane is cut across.
 NORMAL_AXIS = {"axial": 2, "coronal": 1, "sagittal": 0}
@@ -357,8 +356,7 @@ def draw_figures(figure: Figure, place: SubplotSpec, text: Sequence[str], scene:
     axes = figure.add_subplot(parts[0])
     axes.set_axis_off()
     style: dict[str, Any] = {"color": TEXT, "fontsize": 11.5, "family": "monospace"}
-    spacing = min(1.35, 1.35 * MOST_LINES / len(text))
-    axes.text(0, 1.0, "\n".join(text), va="top", linespacing=spacing, **style)
+    axes.text(0, 1.0, "\n".join(text), va="top", linespacing=1.35, **style)
     draw_legend(figure.add_subplot(parts[1]), scene)
     draw_bar(figure.add_subplot(parts[2]), density_colours, 1.0, "tumour cell density (fraction)")
     if shown is not None:
@@ -487,10 +485,10 @@ def sensitivity_lines(result: Result) -> list[str]:
     """The figures of the refined tumour under other assumptions; none where they were not asked for."""
     if not result.sensitivity:
         return []
-    lines = [f"No fit: length, ml above {result.sensitivity[0].level:g}, with"]
+    lines = ["", f"No fit: length (mm), ml above {result.sensitivity[0].level:g}, with"]
     for row in result.sensitivity:
-        lengths = ", ".join(f"{length:.2f}" for length in row.infiltration_lengths_mm)
-        lines.append(f"  {row.assumption:<28}{lengths} mm {row.above_level_ml:4.0f}")
+        lengths = "/".join(f"{length:.1f}" for length in row.infiltration_lengths_mm)
+        lines.append(f"  {row.assumption:<28}{lengths} {row.above_level_ml:5.0f}")
     return lines
 
 
