@@ -70,7 +70,7 @@ class TumorQueryLogic(Logic):
         t1gd, flair = getNode("T1Gd"), getNode("FLAIR")
         segmentation = getNode("Segmentation")
         result = TumorQuery.TumorQueryLogic().run(t1gd, flair, segmentation)
-        print(result.chosen["fit"])
+        print(result.model["fit"])
 
     :param processFactory: makes the worker's process; tests give another one.
     """
@@ -120,7 +120,7 @@ class TumorQueryTest(ScriptedLoadableModuleTest):
             self.skipTest("Python packages are missing, and in a test of Slicer's nothing is installed")
         sample = logic.loadSample()
         result = logic.run(sample["t1gd"], sample["flair"], sample["segmentation"], timeout=600)
-        self.assertGreater(result.chosen["fit"]["dice_whole"], 0.7)
+        self.assertGreater(result.model["fit"]["dice_whole"], 0.7)
         density = slicer.util.arrayFromVolume(result.density)
         self.assertEqual(density.shape, slicer.util.arrayFromVolume(sample["t1gd"]).shape)
         self.assertGreaterEqual(density.min(), 0.0)

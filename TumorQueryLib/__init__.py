@@ -43,6 +43,10 @@ _PUBLIC = {
     "Fit": "estimates.fit",
     "Refinement": "estimates.refine",
     "refine": "estimates.refine",
+    "assimilate": "estimates.assimilate",
+    "Uncertainty": "estimates.uncertainty",
+    "estimate_uncertainty": "estimates.uncertainty",
+    "DensityDraws": "estimates.draws",
     "infer": "inference",
     "Result": "results.result",
     "SavedResult": "results.files",
@@ -69,10 +73,14 @@ if TYPE_CHECKING:
     from TumorQueryLib.database import TumorDatabase as TumorDatabase
     from TumorQueryLib.database import build_database as build_database
     from TumorQueryLib.database import sample_synthetic as sample_synthetic
+    from TumorQueryLib.estimates.assimilate import assimilate as assimilate
+    from TumorQueryLib.estimates.draws import DensityDraws as DensityDraws
     from TumorQueryLib.estimates.estimate import Estimate as Estimate
     from TumorQueryLib.estimates.fit import Fit as Fit
     from TumorQueryLib.estimates.refine import Refinement as Refinement
     from TumorQueryLib.estimates.refine import refine as refine
+    from TumorQueryLib.estimates.uncertainty import Uncertainty as Uncertainty
+    from TumorQueryLib.estimates.uncertainty import estimate_uncertainty as estimate_uncertainty
     from TumorQueryLib.geometry.grid import Grid as Grid
     from TumorQueryLib.geometry.grid import Volume as Volume
     from TumorQueryLib.geometry.regions import TumorMasks as TumorMasks

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from TumorQueryLib.base.console import complain, open_streams, private_traceback, say, silence_output
 from TumorQueryLib.base.errors import Cancelled, InputError, OutputError, TumorQueryError
-from TumorQueryLib.base.method import FOCI, REFINEMENTS, REGISTRATIONS, Method
+from TumorQueryLib.base.method import DENSITIES, FOCI, REFINEMENTS, REGISTRATIONS, TISSUES, Method
 from TumorQueryLib.base.progress import Progress, part
 from TumorQueryLib.base.version import __version__
 from TumorQueryLib.strategies.base import ARCHITECTURES, learned_strategies, strategy_table
@@ -210,9 +210,34 @@ def make_parser() -> Parser:
         metavar="N",
         help="instead: N tumours of known truth grown in MNI152, and what each step of the pipeline costs",
     )
-    evaluate.add_argument("--mass-effect", action="store_true", help="of the tumours of --cross-anatomy")
     evaluate.add_argument(
-        "--random-seed", type=int, metavar="S", help="of the synthetic queries (2022), or of --cross-anatomy (0)"
+        "--calibration",
+        type=whole_number,
+        metavar="N",
+        help="instead: whether the bands of N such tumours, the same ones, hold what they promise",
+    )
+    evaluate.add_argument(
+        "--starts",
+        action="store_true",
+        help="instead: whether the refined density depends on the database; on such tumours (8) and those of --cohort",
+    )
+    evaluate.add_argument("--mass-effect", action="store_true", help="of the tumours of known truth")
+    evaluate.add_argument(
+        "--outline-error",
+        type=positive_number,
+        metavar="MM",
+        help="standard deviation of the error with which the outlines of these tumours are drawn (0)",
+    )
+    evaluate.add_argument(
+        "--variants",
+        choices=("all", "pipeline"),
+        help="of --cross-anatomy: pipeline leaves out the clean registration and the true maps, which cost most (all)",
+    )
+    evaluate.add_argument(
+        "--random-seed",
+        type=int,
+        metavar="S",
+        help="of the synthetic queries (2022), or of the tumours of known truth (0)",
     )
     evaluate.add_argument("--atlas", metavar="NAME|DIR", help="atlas of the database, where it is not bundled")
     evaluate.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of tables and figures")
@@ -261,6 +286,14 @@ def positive_number(text: str) -> float:
         value = 0.0
     if not 0 < value < float("inf"):
         raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
+    return value
+
+
+def share(text: str) -> float:
+    """A number between 0 and 1, for argparse."""
+    value = positive_number(text)
+    if value >= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number between 0 and 1")
     return value
 
 
@@ -319,6 +352,11 @@ def add_method_options(parser: argparse.ArgumentParser) -> None:
     add("refine_solves", "budget of the refinement in solves", type=whole_number, metavar="N")
     add("refine_seconds", "budget of the refinement in time", type=positive_number, metavar="S")
     add("foci", "tumours to fit; auto tries two where the core has two large parts", choices=FOCI)
+    add("density", "estimate to show; auto is assimilated after a refinement, else match", choices=DENSITIES)
+    method.add_argument("--uncertainty", action="store_true", help="find how sure the assimilated density is")
+    add("level", "density whose exceedance --uncertainty gives", type=share, metavar="U")
+    add("tissue", "tissue of a refinement in the patient; own: as the patient's T1 shows it", choices=TISSUES)
+    method.add_argument("--sensitivity", action="store_true", help="figures under other assumptions about the tissue")
     method.add_argument(
         "--no-align",
         dest="align",
@@ -456,7 +494,7 @@ def list_folder(folder: Path, out: Path) -> Path:
 
 def print_summary(result: Result, out: Path) -> None:
     """The figures of the estimate whose density was written, and where its files are."""
-    estimate, best = result.estimate, result.matches[0]
+    model, best = result.model, result.matches[0]
     for warning in result.warnings:
         say(f"Warning: {warning}")
     say(
@@ -468,13 +506,23 @@ def print_summary(result: Result, out: Path) -> None:
         say(
             f"Refined in the {anatomy}'s anatomy in {len(result.refinement.path)} solves ({result.refinement.stopped})."
         )
-    lengths = " and ".join(f"{length:.2f} mm" for length in estimate.infiltration_lengths_mm)
-    ages = " and ".join(f"{parameters.rho_t:.1f}" for parameters in estimate.parameters)
+    lengths = " and ".join(f"{length:.2f} mm" for length in model.infiltration_lengths_mm)
+    ages = " and ".join(f"{parameters.rho_t:.1f}" for parameters in model.parameters)
+    shown = model.name if result.estimate is model else f"{result.chosen} to the outlines. Its model: {model.name}"
     say(
-        f"Density shown: {estimate.name}, Dice core {estimate.fit.dice_core:.3f} + whole "
-        f"{estimate.fit.dice_whole:.3f} = {estimate.fit.dice_sum:.3f} in the patient, "
+        f"Density shown: {shown}, Dice core {model.fit.dice_core:.3f} + whole "
+        f"{model.fit.dice_whole:.3f} = {model.fit.dice_sum:.3f} in the patient, "
         f"infiltration length {lengths}, rho T {ages}."
     )
+    if result.uncertainty is not None:
+        for line in result.uncertainty.sentences():
+            say(line)
+    if result.sensitivity:
+        say(
+            "Refined again under other assumptions about the tissue (none is fitted, and no figure says which is true):"
+        )
+    for row in result.sensitivity:
+        say(f"With {row.sentence}.")
     steps = ", ".join(f"{name} {seconds:.2f}" for name, seconds in result.timings.items())
     say(f"Seconds: {steps}.")
     say(f"Results: {out / 'result.json'}, density.nrrd and report.png beside it.")
@@ -558,20 +606,8 @@ def run_evaluate(options: argparse.Namespace) -> None:
 
     _refuse_what_has_no_effect(options)
     given = {} if options.random_seed is None else {"random_seed": options.random_seed}
-    if options.cross_anatomy is not None:
-        from TumorQueryLib.studies.cross_anatomy import run_cross_anatomy
-        from TumorQueryLib.studies.cross_anatomy.tables import as_markdown
-
-        with TumorDatabase.open(options.database) as database, progress_bar() as progress:
-            result = run_cross_anatomy(
-                options.cross_anatomy,
-                database,
-                options.out,
-                mass_effect=options.mass_effect,
-                progress=progress,
-                **given,
-            )
-        say(as_markdown(result))
+    if _of_known_truth(options):
+        _run_known_truth(options, given)
         return
     from TumorQueryLib.studies.strategies import evaluate
 
@@ -590,22 +626,59 @@ def run_evaluate(options: argparse.Namespace) -> None:
     say((options.out / "tables.md").read_text(encoding="utf-8"))
 
 
+def _of_known_truth(options: argparse.Namespace) -> str | None:
+    """The option of `evaluate` that asks for a study of made-up tumours, if one does."""
+    asked = {"--cross-anatomy": options.cross_anatomy, "--calibration": options.calibration, "--starts": options.starts}
+    return next((name for name, value in asked.items() if value), None)
+
+
+def _run_known_truth(options: argparse.Namespace, given: dict[str, Any]) -> None:
+    """The studies of made-up tumours that were asked for, in one run."""
+    from TumorQueryLib.database import TumorDatabase
+    from TumorQueryLib.studies.calibration import Calibration
+    from TumorQueryLib.studies.cross_anatomy import CrossAnatomy
+    from TumorQueryLib.studies.known_truth.run import run_studies
+    from TumorQueryLib.studies.known_truth.setting import Conditions
+    from TumorQueryLib.studies.starts import DEFAULT_COUNT, StartsStudy
+
+    asked: list[Any] = []
+    if options.cross_anatomy is not None:
+        asked.append(CrossAnatomy(options.cross_anatomy, options.variants or "all"))
+    if options.calibration is not None:
+        asked.append(Calibration(options.calibration))
+    if options.starts:
+        asked.append(StartsStudy(max((study.count for study in asked), default=DEFAULT_COUNT)))
+    options.when_cancelled = "the same call goes on with it"
+    conditions = Conditions(mass_effect=options.mass_effect, outline_error_mm=options.outline_error or 0.0, **given)
+    with TumorDatabase.open(options.database) as database, progress_bar() as progress:
+        run_studies(asked, database, options.out, conditions=conditions, cohort=options.cohort, progress=progress)
+    for study in asked:
+        say((options.out / f"{study.name}.md").read_text(encoding="utf-8"))
+
+
 def _refuse_what_has_no_effect(options: argparse.Namespace) -> None:
     """Refuse options of `evaluate` that the asked experiment would not look at."""
     if options.random_seed is not None and options.random_seed < 0:
         raise InputError(f"--random-seed is a whole number from 0, not {options.random_seed}.")
-    if options.cross_anatomy is None:
-        if options.mass_effect:
-            raise InputError("--mass-effect is of the tumours of --cross-anatomy N; name how many, or leave it out.")
+    if options.variants is not None and options.cross_anatomy is None:
+        raise InputError("--variants is of --cross-anatomy N; name how many tumours, or leave it out.")
+    study = _of_known_truth(options)
+    if study is None:
+        for name, given in (("mass-effect", options.mass_effect), ("outline-error", options.outline_error)):
+            if given:
+                raise InputError(
+                    f"--{name} is of the tumours of --cross-anatomy N, --calibration N and --starts; "
+                    "name one of them, or leave it out."
+                )
         if options.registration is not None and options.cohort is None:
             raise InputError("--registration is of the patients of --cohort FILE.csv; name the file, or leave it out.")
         return
     if options.atlas is not None:
-        raise InputError("--atlas is not for --cross-anatomy, whose patients are of MNI152 and whose atlas is SRI24.")
+        raise InputError(f"--atlas is not for {study}, whose patients are of MNI152 and whose atlas is SRI24.")
     for name in ("cohort", "strategies", "synthetic", "registration"):
-        if getattr(options, name) is not None:
+        if getattr(options, name) is not None and not (name == "cohort" and options.starts):
             raise InputError(
-                f"--{name} is not for --cross-anatomy, which grows its own patients and queries them by the pipeline; "
+                f"--{name} is not for {study}, which grows its own patients and queries them by the pipeline; "
                 "leave one of the two out."
             )
 

@@ -41,8 +41,11 @@ SUMMARY_COLUMNS = (
     "dice_core",
     "dice_whole",
     "dice_sum",
+    "residual_rms",
     "infiltration_length_patient_mm",
     "rho_t",
+    "length_p05_mm",
+    "length_p95_mm",
     "entry",
     "match_dice_sum",
     "seconds",
@@ -63,11 +66,16 @@ def summary_row(patient: str, content: Mapping[str, Any]) -> dict[str, Any]:
     Returns
     -------
     dict
-        Dice, length (mm in the patient) and rho T of the chosen estimate, counted on the T1Gd image's grid; of
-        several foci the first one's. `quality` is `Fit.quality`: well, fairly or poorly. `entry` and
-        `match_dice_sum` are the best match's, in the atlas.
+        `estimate` is the chosen one. Dice, residual, length (mm in the patient) and rho T are of the grown tumour
+        behind it, counted on the T1Gd image's grid; of several foci the first one's. `quality` is `Fit.quality` of it:
+        well, fairly or poorly. The 90 % interval of the length stands there where uncertainty was asked for. `entry`
+        and `match_dice_sum` are the best match's, in the atlas.
     """
-    estimate = content["estimates"][content["chosen"]]
+    estimate = content["estimates"][content["model"]]
+    bounds = dict.fromkeys(("length_p05_mm", "length_p95_mm"), "")
+    if content["uncertainty"] is not None:
+        interval = content["uncertainty"]["foci"][0]["infiltration_length_patient_mm"]
+        bounds = {"length_p05_mm": interval["p05"], "length_p95_mm": interval["p95"]}
     best = content["query"]["matches"][0]
     return {
         "patient": patient,
@@ -75,7 +83,9 @@ def summary_row(patient: str, content: Mapping[str, Any]) -> dict[str, Any]:
         "estimate": content["chosen"],
         "quality": Fit.from_json(estimate["fit"]).quality,
         **{name: estimate["fit"][name] for name in ("dice_core", "dice_whole", "dice_sum")},
+        "residual_rms": estimate["residual_rms"],
         **{name: estimate["parameters"][0][name] for name in ("infiltration_length_patient_mm", "rho_t")},
+        **bounds,
         "entry": best["entry"],
         "match_dice_sum": best["dice_sum"],
         "seconds": content["timings_s"]["total"],

@@ -108,7 +108,9 @@ def show_match(
     if loaded.sha256 != made_in["atlas_sha256"]:
         raise InputError(f"The result in {folder} was made in another atlas than this version of {loaded.name}.")
     progress(0.1, f"Growing match {rank + 1}")
-    density = Volume(simulate(result.matched_parameters[rank], loaded), loaded.grid)
+    # Results of the time before this was said are of databases of version 1.
+    version = made_in.get("solver_version", "1")
+    density = Volume(simulate(result.matched_parameters[rank], loaded, solver_version=version), loaded.grid)
     progress(0.6, "Mapping the density to the patient")
     mapped = result.space.in_patient(density, result.density.grid)
     with staged_folder(folder / f"match_{rank}") as stage:

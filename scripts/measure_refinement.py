@@ -37,7 +37,9 @@ def main() -> None:
         engine = create_strategy("direct", database)
         for tumour in sample_synthetic(atlas, count, random_seed=RANDOM_SEED, with_visible_core=True):
             ranked = [database.parameters(match.entry) for match in engine.query(tumour.masks)]
-            match = estimate_of_match(ranked[0], anatomy, tumour.masks, tumour.masks, thresholds)
+            match = estimate_of_match(
+                ranked[0], anatomy, tumour.masks, tumour.masks, thresholds, solver_version=database.solver_version
+            )
             with Stopwatch() as taken:
                 refinement = refine(match, ranked, anatomy, tumour.masks, thresholds)
             fit, true = Fit.of(refinement.density, tumour.masks, thresholds), tumour.parameters

@@ -1,9 +1,10 @@
-"""Why the growth model's steps are as long as they are: their error and cost beside longer and shorter ones.
+"""Why the growth model's steps are as long as they are: their error and cost, by the solver's version.
 
     python Testing/benchmarks/solver_step.py
 
-For each infiltration length, tumours of about 60 ml in SRI24 from a white, a grey and a mixed
-seed; Dice of the regions above 0.2 and 0.6 (worst of the three) against an eighth of the step.
+For each infiltration length, tumours of 30 and 150 ml in SRI24 from a white, a grey and a mixed seed: Dice of the
+regions above 0.2 and 0.6 (the latter from a core of 1 ml on; worst of all) against a quarter of the step, and CPU
+seconds of a solve.
 """
 
 import time
@@ -13,11 +14,12 @@ import numpy as np
 from TumorQueryLib.anatomy.atlas import Atlas
 from TumorQueryLib.anatomy.tissue import Tissue
 from TumorQueryLib.geometry.regions import dice
-from TumorQueryLib.growth import GrowthParameters, grow_trajectory, simulate
+from TumorQueryLib.growth import SOLVER_VERSIONS, GrowthParameters, grow_trajectory, simulate
 from TumorQueryLib.growth.solver import time_step
 
-LENGTHS = (0.5, 1.0, 2.0, 4.0, 8.0)
-SHARES = (4.0, 2.0, 1.0, 0.5)
+LENGTHS = (1.0, 2.0, 4.0, 8.0, 12.0)
+VOLUMES_ML = (30.0, 150.0)
+SMALLEST_CORE_ML = 1.0
 
 
 def main() -> None:
@@ -31,23 +33,35 @@ def main() -> None:
     )
     seeds = [tuple(atlas.grid.to_ras(rng.choice(np.argwhere(region)))) for region in regions]
     simulate(GrowthParameters(seeds[0], 0.1, 0.1, 10), tissue)
-    print("length mm   step (1/rho)   Dice(0.2)   Dice(0.6)   CPU ms")
+    print("length mm   version   step (1/rho)   D t/h^2   Dice(0.2)   Dice(0.6)   CPU s")
     for length in LENGTHS:
-        cases = []
-        for seed in seeds:
-            *_, last = grow_trajectory(seed, length, tissue, every_step=True, stop_volume_ml=60.0)
-            parameters = GrowthParameters.from_identifiable(seed, length, last.rho_t, 0.1)
-            cases.append((parameters, simulate(parameters, tissue, step_share=1 / 8)))
-        for share in SHARES:
-            agreement, begin = [], time.thread_time()
-            solved = [simulate(parameters, tissue, step_share=share) for parameters, _ in cases]
-            cost = (time.thread_time() - begin) / len(cases)
-            for density, (_, exact) in zip(solved, cases):
-                agreement.append([dice(density > level, exact > level) for level in (0.2, 0.6)])
-            flair, t1gd = np.min(agreement, axis=0)
-            step = share * time_step(length, tissue.grid.spacing)
-            used = "  <- used" if share == 1 else ""
-            print(f"{length:9.1f} {step:14.3f} {flair:11.4f} {t1gd:11.4f} {cost * 1e3:8.0f}{used}")
+        for version in SOLVER_VERSIONS:
+            agreement: dict[float, list[float]] = {0.2: [], 0.6: []}
+            costs = []
+            tumours = [grown_to(volume, seed, length, tissue) for volume in VOLUMES_ML for seed in seeds]
+            for parameters in tumours:
+                begin = time.thread_time()
+                density = simulate(parameters, tissue, solver_version=version)
+                costs.append(time.thread_time() - begin)
+                exact = simulate(parameters, tissue, solver_version=version, step_share=0.25)
+                for level, found in agreement.items():
+                    volume = np.count_nonzero(exact > level) * tissue.grid.voxel_volume_ml
+                    if volume >= SMALLEST_CORE_ML:
+                        found.append(dice(density > level, exact > level))
+            step = time_step(length, tissue.grid.spacing, version)
+            number = length**2 * step / tissue.grid.spacing.min() ** 2
+            flair, t1gd = (f"{min(found):.4f}" if found else "-" for found in agreement.values())
+            print(
+                f"{length:9.1f} {version:>9} {step:14.4f} {number:9.2f} {flair:>11} {t1gd:>11} {np.mean(costs):7.3f}",
+                flush=True,
+            )
+
+
+def grown_to(volume_ml: float, seed: tuple[float, ...], length: float, tissue: Tissue) -> GrowthParameters:
+    """The tumour of that seed and length at the first step end of version 1 from a volume on."""
+    ends = grow_trajectory(seed, length, tissue, every_step=True, stop_volume_ml=volume_ml, solver_version="1")
+    *_, last = ends
+    return GrowthParameters.from_identifiable(seed, length, last.rho_t, 0.1)
 
 
 if __name__ == "__main__":

@@ -74,7 +74,7 @@ def answer_of(path, prepared, generator):
         # Once while preparing too, so that no input pays for the solver's compilation.
         if prepared.expected is None or parameters[grown] not in prepared.expected[2]:
             with contextlib.suppress(InputError):
-                simulate(parameters[grown], prepared.brain)
+                simulate(parameters[grown], prepared.brain, solver_version=database.solver_version)
         return text, rankings, parameters
 
 

@@ -65,7 +65,20 @@ CONTENT = {
 BRAIN = np.zeros(SHAPE, np.uint8)
 BRAIN[2:-2, 3:-3, 4:-4] = 1
 PICTURE = np.random.default_rng(1).integers(0, 256, (90, 160, 3), np.uint8)
-DENSITIES = {"match": ball(3), "refined": ball(4)}
+DENSITIES = {"match": ball(3), "refined": ball(4), "assimilated": ball(4.5)}
+LEVEL = 0.1
+MAPS = {"sd": 0.33 * ball(6), "p05": ball(3.5), "p95": ball(5.5), "probability": ball(7) ** 2}
+UNCERTAINTY = {
+    "model": "refined",
+    "level": LEVEL,
+    "foci": [
+        {"infiltration_length_patient_mm": {"p05": 1.96, "p95": 3.14}, "rho_t": {"p05": 9.0, "p95": 13.0}},
+        {"infiltration_length_patient_mm": {"p05": 1.0, "p95": 2.25}, "rho_t": {"p05": 5.0, "p95": 9.0}},
+    ],
+    "volume_above_level_ml": {"density": 21.4, "p05": 17.6, "p95": 48.2},
+    "residual_rms": 0.8,
+    "sentences": ["Infiltration length of focus 1: 2.5 mm, rho T 11.0."],
+}
 
 
 def with_brain():
@@ -74,10 +87,33 @@ def with_brain():
     return {**CONTENT, "brain": {"source": "extracted", "volume_ml": 1300.0}, "outputs": outputs}
 
 
+def with_maps(content):
+    """The content of a result whose uncertainty was asked for."""
+    outputs = {f"density_{name}": f"density_{name}.nrrd" for name in MAPS}
+    return {**content, "uncertainty": UNCERTAINTY, "outputs": {**content["outputs"], **outputs}}
+
+
+def assimilated():
+    """The content of a result whose refined density was corrected to agree with the segmentation."""
+    estimates = {
+        **CONTENT["estimates"],
+        "refined": {**CONTENT["estimates"]["refined"], "density": "density_refined.nrrd"},
+        "assimilated": estimate("density.nrrd", 0.99, 0.98),
+    }
+    return {**CONTENT, "estimates": estimates, "chosen": "assimilated", "model": "refined", "uncertainty": None}
+
+
+def write_volume(array, path):
+    from TumorQueryModule.PatientNodes import writeVolume
+
+    volume = slicer.vtkMRMLScalarVolumeNode()
+    slicer.util.updateVolumeFromArray(volume, array)
+    writeVolume(volume, path)
+
+
 def taker(panel, folder):
     """A function that loads a result as the panel does at the end of a run, and gives its nodes."""
     from TumorQueryModule.Jobs import InferJob
-    from TumorQueryModule.PatientNodes import writeVolume
     from TumorQueryModule.ResultNodes import writeTransform
 
     parameters = panel.widget._parameterNode
@@ -90,13 +126,12 @@ def taker(panel, folder):
 
     def take(content, brain=BRAIN):
         for name, told in content["estimates"].items():
-            volume = slicer.vtkMRMLScalarVolumeNode()
-            slicer.util.updateVolumeFromArray(volume, DENSITIES[name])
-            writeVolume(volume, folder / told["density"])
+            write_volume(DENSITIES[name], folder / told["density"])
+        for name, array in MAPS.items():
+            if f"density_{name}" in content["outputs"]:
+                write_volume(array, folder / f"density_{name}.nrrd")
         if "brain" in content["outputs"]:
-            volume = slicer.vtkMRMLScalarVolumeNode()
-            slicer.util.updateVolumeFromArray(volume, brain)
-            writeVolume(volume, folder / "brain.nrrd")
+            write_volume(brain, folder / "brain.nrrd")
         write_png(folder / "report.png", PICTURE)
         for file in OUTPUTS.values():
             writeTransform(transform, folder / file)

@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 import slicer
-from known_result import SHAPE, ball, with_brain
+from known_result import SHAPE, ball, with_brain, with_maps, write_volume
 from test_overlay import dice
 
 
@@ -29,6 +29,7 @@ def state(nodes):
         "isolines": int((isolines > 0).sum()),
         "brain": int(slicer.util.arrayFromSegmentBinaryLabelmap(nodes.brain, "brain", nodes.density).sum()),
         "kept": (kept.GetName(), core_voxels(kept)),
+        "maps": {name: (node.GetName(), core_voxels(node)) for name, node in nodes.overlays.items()},
         "report": json.loads(nodes.report.GetText()),
         "table": nodes.matches.GetTable().GetValue(0, 1).ToString(),
         "shown": nodes.shown,
@@ -37,29 +38,22 @@ def state(nodes):
     }
 
 
-def write_density(path, radius):
-    from TumorQueryModule.PatientNodes import writeVolume
-
-    volume = slicer.vtkMRMLScalarVolumeNode()
-    slicer.util.updateVolumeFromArray(volume, ball(radius))
-    writeVolume(volume, path)
-
-
 @pytest.fixture
 def other_result(panel, take, tmp_path):
     """A result in the scene, and the files of another patient's, who is chosen; gives the job that takes it."""
     from TumorQueryModule.Jobs import InferJob
 
     parameters = panel.widget._parameterNode
-    take(with_brain())
+    take(with_maps(with_brain()))
     image = slicer.util.addVolumeFromArray(np.ones(SHAPE, np.float32), name="Other")
     image.CreateDefaultDisplayNodes()
     parameters.t1gdVolume = image
-    content = copy.deepcopy(with_brain())
+    content = copy.deepcopy(with_maps(with_brain()))
     content["estimates"]["refined"]["fit"]["dice_core"] = 0.11
     (tmp_path / "result.json").write_text(json.dumps(content), encoding="utf-8")
-    write_density(tmp_path / "density.nrrd", 7)
-    write_density(tmp_path / "brain.nrrd", 5)
+    write_volume(ball(7), tmp_path / "density.nrrd")
+    write_volume(ball(5), tmp_path / "brain.nrrd")
+    write_volume(ball(2), tmp_path / "density_p95.nrrd")
     return lambda: InferJob(parameters.patient(), parameters.method(), parameters.result())
 
 
@@ -81,6 +75,10 @@ def test_a_result_that_is_cancelled_at_any_step_leaves_the_earlier_one(panel, ot
     assert later["kept"][0] == earlier["kept"][0].replace("T1Gd", "Other")
     assert later["core"] == later["kept"][1] == later["isolines"] == int((ball(7) > 0.6).sum())
     assert later["brain"] == int((ball(5) > 0.5).sum())
+    assert later["maps"]["p95"] == ("Other tumor cell density upper bound (95 %)", int((ball(2) > 0.6).sum()))
+    assert {name: told[0].replace("Other", "T1Gd") for name, told in later["maps"].items()} == {
+        name: told[0] for name, told in earlier["maps"].items()
+    }
     assert (later["t1gd"], later["table"], later["scene"]) == ("Other", "0.11", earlier["scene"])
 
 
@@ -144,7 +142,7 @@ def test_another_match_comes_with_its_isolines_or_not_at_all(take, tmp_path):
     from TumorQueryModule.Jobs import MatchJob
 
     nodes = take(with_brain())
-    write_density(tmp_path / "match.nrrd", 2)
+    write_volume(ball(2), tmp_path / "match.nrrd")
     earlier, job, steps, value = state(nodes), MatchJob(nodes, 1), 0, None
     while value is None:
         collecting = job.collect(tmp_path / "match.nrrd")
@@ -166,7 +164,7 @@ def test_another_match_of_a_result_that_was_removed_is_told(take, tmp_path):
     from TumorQueryModule.Jobs import MatchJob
 
     nodes = take(with_brain())
-    write_density(tmp_path / "match.nrrd", 2)
+    write_volume(ball(2), tmp_path / "match.nrrd")
     collecting = MatchJob(nodes, 1).collect(tmp_path / "match.nrrd")
     next(collecting)
     earlier = core_voxels(nodes.density)

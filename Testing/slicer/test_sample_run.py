@@ -227,35 +227,10 @@ def click_match(panel, shown):
     QtTest.QTest.mouseClick(table.viewport(), QtCore.Qt.LeftButton, QtCore.Qt.NoModifier, cell)
 
 
-def test_a_refined_density_is_shown_first_and_comes_back(sample, result):
-    panel = sample.panel
-    parameters = panel.widget._parameterNode
-    assert panel.ui.refinementComboBox.currentText == type(parameters.refinement).Patient.label()
-    estimates = result.content["estimates"]
-    assert result.content["chosen"] == "refined"
-    assert estimates["refined"]["anatomy"] == "patient"
-    assert estimates["refined"]["fit"]["dice_sum"] > estimates["match"]["fit"]["dice_sum"]
-    model = panel.ui.matchesTableView.model()
-    assert model.rowCount() == 16
-    assert [model.data(model.index(row, 0)) for row in range(2)] == ["refined", "1"]
-    assert [index.row() for index in panel.ui.matchesTableView.selectionModel().selectedRows()] == [0]
-    density = slicer.util.arrayFromVolume(result.density).copy()
-    told = result.chosen["fit"]
-    assert dice(density > 0.2, segmented(sample, result)["whole"]) == pytest.approx(told["dice_whole"], abs=0.01)
-    summary = panel.ui.resultSummaryLabel.text
-    click_match(panel, 0)
-    wait_for_the_end(panel)
-    assert not np.array_equal(slicer.util.arrayFromVolume(result.density), density)
-    click_match(panel, "refined")
-    wait_for_the_end(panel)
-    assert np.array_equal(slicer.util.arrayFromVolume(result.density), density)
-    assert panel.ui.resultSummaryLabel.text == summary
-
-
 def test_a_click_on_a_match_shows_it(sample, result):
     panel = sample.panel
     model = panel.ui.matchesTableView.model()
-    assert model.rowCount() == 16
+    assert model.rowCount() == 17
     sums = [match["dice_sum"] for match in result.content["query"]["matches"]]
     assert sums == sorted(sums, reverse=True)
     first = slicer.util.arrayFromVolume(result.density).copy()
@@ -268,7 +243,7 @@ def test_a_click_on_a_match_shows_it(sample, result):
     assert dice(shown > 0.2, first > 0.2) > 0.4  # another tumour at the same place
     assert result.shown == 2
     assert panel.ui.resultSummaryLabel.text != summary
-    assert [index.row() for index in panel.ui.matchesTableView.selectionModel().selectedRows()] == [3]
+    assert [index.row() for index in panel.ui.matchesTableView.selectionModel().selectedRows()] == [4]
 
 
 def test_a_result_is_restored_from_a_saved_scene(sample, result, tmp_path):
@@ -310,8 +285,9 @@ def test_a_second_run_updates_or_adds_as_chosen(sample, result):
     parameters.registration = type(parameters.registration).NoRegistration  # the shortest run there is
     parameters.refinement = type(parameters.refinement).NoRefinement
     parameters.alignImages = False
-    refined = result.kept("refined")
-    nodes = [node.GetID() for node in slicer.util.getNodesByClass("vtkMRMLNode") if node is not refined]
+    kept = [result.kept(name) for name in ("assimilated", "refined")]
+    assert None not in kept
+    nodes = [node.GetID() for node in slicer.util.getNodesByClass("vtkMRMLNode") if node not in kept]
     click(panel.ui.applyButton)
     wait_for_the_end(panel)
     assert [node.GetID() for node in slicer.util.getNodesByClass("vtkMRMLNode")] == nodes
@@ -328,6 +304,55 @@ def test_a_second_run_updates_or_adds_as_chosen(sample, result):
     assert parameters.resultDensity is not result.density
     assert parameters.resultDensity.GetName() != result.density.GetName()
     assert slicer.mrmlScene.IsNodePresent(result.density)
+
+
+def test_an_assimilated_density_is_shown_first_and_comes_back_with_its_maps(sample):
+    panel = sample.panel
+    parameters = panel.widget._parameterNode
+    parameters.registration = type(parameters.registration).Affine
+    choices = panel.ui.refinementComboBox
+    labels = [choices.itemText(number) for number in range(choices.count)]
+    choices.currentIndex = labels.index(type(parameters.refinement).Patient.label())
+    click(panel.ui.uncertaintyCheckBox)
+    click(panel.ui.applyButton)
+    wait_for_the_end(panel)
+    result = parameters.result()
+    estimates = result.content["estimates"]
+    assert (result.content["chosen"], result.content["model"]) == ("assimilated", "refined")
+    assert estimates["refined"]["anatomy"] == "patient"
+    assert estimates["refined"]["fit"]["dice_sum"] > estimates["match"]["fit"]["dice_sum"]
+    model = panel.ui.matchesTableView.model()
+    assert model.rowCount() == 17
+    assert [model.data(model.index(row, 0)) for row in range(3)] == ["assimilated", "refined", "1"]
+    assert [index.row() for index in panel.ui.matchesTableView.selectionModel().selectedRows()] == [0]
+    density = slicer.util.arrayFromVolume(result.density).copy()
+    told = result.chosen["fit"]
+    assert dice(density > 0.2, segmented(sample, result)["whole"]) == pytest.approx(told["dice_whole"], abs=0.01)
+    summary = panel.ui.resultSummaryLabel.text
+    click_match(panel, 0)
+    wait_for_the_end(panel)
+    assert not np.array_equal(slicer.util.arrayFromVolume(result.density), density)
+    click_match(panel, "assimilated")
+    wait_for_the_end(panel)
+    assert np.array_equal(slicer.util.arrayFromVolume(result.density), density)
+    assert panel.ui.resultSummaryLabel.text == summary
+    click(panel.ui.uncertaintyCheckBox)
+
+    maps = {name: slicer.util.arrayFromVolume(node) for name, node in result.overlays.items()}
+    assert list(maps) == ["density", "sd", "p05", "p95", "probability"]
+    assert (maps["p05"] <= density).all()
+    assert (maps["p95"] >= density).all()
+    assert 0.01 < maps["sd"].max() < 0.5
+    assert maps["probability"][density > 0.2].mean() > 0.8
+    told = result.content["uncertainty"]
+    [focus] = told["foci"]
+    low, high = (focus["infiltration_length_patient_mm"][name] for name in ("p05", "p95"))
+    length = result.model["parameters"][0]["infiltration_length_patient_mm"]
+    assert low < length < high
+    assert f"{length:.1f} mm of white matter, 90 % between {low:.1f} and {high:.1f} mm" in summary
+    panel.ui.overlaidComboBox.currentIndex = 2
+    for view in sample.running.views.values():
+        assert view.composite_node.GetForegroundVolumeID() == result.overlays["p05"].GetID()
 
 
 def test_scripts_need_no_panel(sample):

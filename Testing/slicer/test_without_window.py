@@ -274,9 +274,31 @@ def test_a_batch_that_takes_too_long_leaves_nothing_unfinished(without_window, t
     assert [path.name for path in out.iterdir()] == ["summary.csv"]
 
 
+def test_a_batch_hands_on_what_is_asked_of_the_density(without_window, tmp_path, monkeypatch):
+    from TumorQueryModule import batch
+
+    asked = []
+
+    def infer(row, folder, method, timeout):
+        asked.append(method)
+        raise ValueError("seen")
+
+    monkeypatch.setattr(batch, "inferAndSave", infer)
+    options = ("--density", "match", "--uncertainty", "--level", "0.25", "--tissue", "own", "--sensitivity")
+    assert batch.main(["--sample", "--out", str(tmp_path / "out"), *options]) == 1
+    [method] = asked
+    asked_for = {"density": "match", "uncertainty": True, "level": 0.25, "tissue": "own", "sensitivity": True}
+    assert method.arguments().items() >= asked_for.items()
+
+
 @pytest.mark.parametrize(
     ("options", "complaint"),
-    [(("--top", "100"), "from 1 to 50"), (("--strategy", "random-projection"), "no strategy 'random-projection'")],
+    [
+        (("--top", "100"), "from 1 to 50"),
+        (("--strategy", "random-projection"), "no strategy 'random-projection'"),
+        (("--level", "1.5"), "from 0.01 to 0.99, not 1.5"),
+        (("--density", "refined", "--refine", "none"), "no refined density without a refinement"),
+    ],
 )
 def test_a_batch_with_a_choice_that_is_not_accepted_ends_at_once(without_window, tmp_path, capsys, options, complaint):
     from TumorQueryModule import batch

@@ -46,7 +46,9 @@ def case_of(masks, parameters, database, atlas, tissue, top=15):
     ranked = [database.parameters(match.entry) for match in matches]
     stay = sitk.AffineTransform(3)
     anatomy = Anatomy("atlas", tissue, SpaceMap(stay, stay))
-    return Case(parameters, masks, ranked, estimate_of_match(ranked[0], anatomy, masks, masks, THRESHOLDS))
+    version = database.solver_version
+    match = estimate_of_match(ranked[0], anatomy, masks, masks, THRESHOLDS, solver_version=version)
+    return Case(parameters, masks, ranked, match)
 
 
 def turned_patient(atlas, masks):

@@ -1,5 +1,7 @@
 """Results whose figures are known beforehand, made without an inference."""
 
+from dataclasses import replace
+
 import numpy as np
 import SimpleITK as sitk
 
@@ -7,9 +9,13 @@ from TumorQueryLib.anatomy.anatomy import Anatomy
 from TumorQueryLib.anatomy.patient_brain import PatientBrain
 from TumorQueryLib.anatomy.tissue import Tissue
 from TumorQueryLib.base.method import Method
-from TumorQueryLib.estimates.estimate import Estimate
+from TumorQueryLib.estimates.assimilate import assimilate
+from TumorQueryLib.estimates.estimate import Estimate, best_model
+from TumorQueryLib.estimates.kriging import Kriging
+from TumorQueryLib.estimates.outlines import log_odds
 from TumorQueryLib.estimates.refine import Refinement
 from TumorQueryLib.estimates.search import Solve
+from TumorQueryLib.estimates.uncertainty import ParameterSpread, Uncertainty
 from TumorQueryLib.geometry.grid import Volume
 from TumorQueryLib.geometry.transforms import SpaceMap
 from TumorQueryLib.growth import GrowthParameters
@@ -56,7 +62,7 @@ def made_up_result(patient, *, chosen="refined", thresholds=(0.6, 0.2), warnings
     details = {
         "patient": patient,
         "method": Method(),
-        "database": DatabaseIdentity("0" * 64, 5000, "SRI24", "1" * 64, *thresholds),
+        "database": DatabaseIdentity("0" * 64, 5000, "SRI24", "1" * 64, *thresholds, "1"),
         "registration": Registration(space.patient_to_atlas, space.atlas_to_patient, "none", QUALITY, ()),
         "alignment": None,
         "brain": PatientBrain("stripped"),
@@ -66,7 +72,50 @@ def made_up_result(patient, *, chosen="refined", thresholds=(0.6, 0.2), warnings
         "estimates": estimates,
         "chosen": chosen if chosen in estimates else "match",
         "refinement": refinement,
+        "uncertainty": None,
+        "sensitivity": (),
         "timings": {"load": 0.5, "total": 1.5},
         "warnings": tuple(warnings),
     }
     return Result(**details | changes)
+
+
+def assimilated_result(patient, *, chosen="assimilated", uncertainty=True, level=0.05, foci=1, **changes) -> Result:
+    """The made-up result with its model assimilated to the outlines and, unless declined, with bounds.
+
+    With two foci the model grew from the match's place too.
+    """
+    result = made_up_result(patient, **changes)
+    model, observed = best_model(result.estimates), patient.regions_on_t1gd
+    model = replace(model, parameters=(*model.parameters, MATCHED)[:foci])
+    estimate = assimilate(model, observed, observed, result.database.thresholds)
+    bounds = made_up_uncertainty(model, estimate, level) if uncertainty else None
+    estimates = result.estimates | {model.name: model, "assimilated": estimate}
+    return replace(result, estimates=estimates, chosen=chosen, uncertainty=bounds)
+
+
+def made_up_uncertainty(model, assimilated, level=0.05) -> Uncertainty:
+    """Bounds whose figures are known: where the density exceeds .001 its log-odds have a deviation of 1.
+
+    Of every focus the logarithm of the length has a standard deviation of 0.2, that of rho T one of 0.1 of its own.
+    """
+    odds = log_odds(assimilated.density.array)
+    deviation = (assimilated.density.array > 0.001).astype(np.float32)
+    spreads = tuple(
+        ParameterSpread(one, np.diag([1.0, 1.0, 1.0, 0.04, 0.01]), np.array([0, 0, 0, 0, 1.0]))
+        for one in model.parameters
+    )
+    cells = np.count_nonzero(deviation)
+    return Uncertainty(
+        anatomy=assimilated.anatomy,
+        density=assimilated.in_patient,
+        log_odds=odds,
+        deviation=deviation,
+        model=model.name,
+        spreads=spreads,
+        residual_rms=model.residual_rms,
+        level=level,
+        jacobian=np.full((5 * len(spreads), cells), 0.1, np.float32),
+        discrepancy=Kriging(np.zeros((0, 3)), 15.0, 0.5),
+        discrepancy_deviation=0.9,
+    )

@@ -213,7 +213,7 @@ def results(world, world_files, tmp_path_factory):
     assert ran.returncode == 0, ran.stderr
     assert ran.stderr == "", "a pipe gets no progress bar"
     assert str(folders[0] / "result.json") in ran.stdout
-    assert "Density shown: refined" in ran.stdout
+    assert "Density shown: assimilated" in ran.stdout
     assert main(calls[1]) == 0
     return folders
 
@@ -242,9 +242,9 @@ def test_the_result_holds_what_the_contract_says(results, world):
     assert len(matches) == 15
     sums = [match["dice_sum"] for match in matches]
     assert sums == sorted(sums, reverse=True)
-    assert list(result["estimates"]) == ["match", "refined"]
-    assert result["chosen"] == "refined"
-    for estimate, anatomy in (("match", "atlas"), ("refined", "patient")):
+    assert list(result["estimates"]) == ["match", "refined", "assimilated"]
+    assert (result["chosen"], result["model"]) == ("assimilated", "refined")
+    for estimate, anatomy in (("match", "atlas"), ("refined", "patient"), ("assimilated", "patient")):
         described = result["estimates"][estimate]
         assert described["anatomy"] == anatomy
         for fit in (described["fit"], described["fit_in_anatomy"], *matches):
@@ -256,7 +256,7 @@ def test_the_result_holds_what_the_contract_says(results, world):
     assert 1 <= result["refinement"]["solves"] <= 6
     assert result["refinement"]["stopped"] == "budget"
     assert set(result["timings_s"]) == {
-        *("load", "alignment", "brain", "registration", "query", "match", "refinement", "total")
+        *("load", "alignment", "brain", "registration", "query", "match", "refinement", "assimilation", "total")
     }
     assert {path.name for path in folder.iterdir()} == {*result["outputs"].values(), "result.json"}
 
@@ -264,7 +264,7 @@ def test_the_result_holds_what_the_contract_says(results, world):
 @pytest.mark.slow
 def test_the_fit_is_what_a_user_computes_from_the_files(results, world_files):
     """From density.nrrd and the segmentation's labels alone, by plain NumPy."""
-    folder, fit = results[0], result_in(results[0])["estimates"]["refined"]["fit"]
+    folder, fit = results[0], result_in(results[0])["estimates"]["assimilated"]["fit"]
     image = sitk.ReadImage(str(folder / "density.nrrd"))
     density = sitk.GetArrayFromImage(image)
     files = dict(zip(world_files[::2], world_files[1::2]))
@@ -517,6 +517,11 @@ def test_a_database_of_an_atlas_that_is_not_bundled_is_evaluated(capsys, tmp_pat
     ("options", "words"),
     [
         (["--mass-effect"], "--mass-effect is of the tumours of --cross-anatomy"),
+        (["--outline-error", "1"], "--outline-error is of the tumours of --cross-anatomy"),
+        (["--variants", "pipeline"], "--variants is of --cross-anatomy N"),
+        (["--calibration", "1", "--variants", "pipeline"], "--variants is of --cross-anatomy N"),
+        (["--calibration", "1", "--cohort", "a.csv"], "--cohort is not for --calibration"),
+        (["--starts", "--registration", "affine"], "--registration is not for --starts"),
         (["--registration", "affine"], "--registration is of the patients of --cohort"),
         (["--random-seed", "-1"], "--random-seed is a whole number from 0, not -1"),
         *(
@@ -536,6 +541,19 @@ def test_options_of_an_evaluation_without_effect_are_refused(capsys, tmp_path, w
     assert words in said
     assert len(said.splitlines()) == 1
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+def test_the_studies_of_known_truth_share_a_run(capsys, tmp_path):
+    call = ("evaluate", "starter", "--cross-anatomy", 1, "--calibration", 1, "--variants", "pipeline")
+    out = tmp_path / "out"
+    status, said = called(capsys, *call, "--outline-error", 1, "--random-seed", 3, "--out", out)
+    assert status == 0, said
+    names = {f"{study}.{end}" for study in ("cross_anatomy", "calibration") for end in ("json", "csv", "md", "png")}
+    assert {path.name for path in out.iterdir()} == names
+    assert said.count("random seed 3, without mass effect, outlines drawn with an error of 1 mm (SD).") == 2
+    rows = json.loads((out / "cross_anatomy.json").read_text("utf-8"))["cases"]
+    assert [row["mode"] for row in rows] == ["none", "atlas", "patient", "assimilated", "patient", "assimilated"]
 
 
 def test_the_random_seed_of_an_evaluation_draws_other_queries(capsys, tmp_path, world):

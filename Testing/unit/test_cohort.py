@@ -170,7 +170,8 @@ def test_a_refined_patient_is_summed_up_by_the_refinement(tmp_path, cohort_file,
     only.write_text("\n".join(lines).replace("Ärla/", f"{cohort_file.parent}/Ärla/"), encoding="utf-8")
     (row,) = run_cohort(only, tmp_path / "out", method=world.method(refine_solves=4))
     content = json.loads((tmp_path / "out" / "Ärla" / "result.json").read_text(encoding="utf-8"))
-    assert row["estimate"] == content["chosen"] == "refined"
+    assert row["estimate"] == content["chosen"] == "assimilated"
+    assert content["model"] == "refined"
     assert row["dice_sum"] == content["estimates"]["refined"]["fit"]["dice_sum"]
     assert row["dice_sum"] > content["estimates"]["match"]["fit"]["dice_sum"]
     assert row["match_dice_sum"] == content["query"]["matches"][0]["dice_sum"]

@@ -62,6 +62,7 @@ NOT_RUN = {
     "tumorquery cohort results/cohort.csv": "Testing/unit/test_study_command.py runs what it found in folders",
     "tumorquery train": "trains for minutes on any database; Testing/unit/strategies/test_learned.py trains",
     "tumorquery evaluate starter --cross-anatomy": "minutes; Testing/unit/studies/test_cross_anatomy.py runs its parts",
+    "tumorquery evaluate starter --starts": "minutes; Testing/unit/studies/test_starts.py runs its parts",
     "tumorquery bench query": "minutes on any database; Testing/unit/studies/test_benchmark_query.py runs its parts",
     "dask ": "a cluster of several machines; the commands that use one are run on the test's own",
     "sbatch ": "needs SLURM; the lines of the script that it starts are run",

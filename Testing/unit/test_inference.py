@@ -5,23 +5,26 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from layered_brain import GRID as LAYERS
+from layered_brain import ball, layered_atlas, scanned
 from small_world import patient_of_masks, world_patient
 
 from TumorQueryLib.base.errors import Cancelled, DatabaseError
 from TumorQueryLib.base.method import Method
 from TumorQueryLib.database import TumorDatabase
 from TumorQueryLib.estimates.refine import Refinement
-from TumorQueryLib.estimates.search import Solve
+from TumorQueryLib.estimates.search import LONGEST_LENGTH, SHORTEST_LENGTH, Solve
 from TumorQueryLib.geometry.grid import Grid, Volume, volume_from_image
 from TumorQueryLib.geometry.regions import TumorMasks, dice
 from TumorQueryLib.geometry.transforms import SpaceMap
-from TumorQueryLib.growth import simulate
+from TumorQueryLib.growth import GrowthParameters, simulate
 from TumorQueryLib.inference import (
     alignment_warnings,
     find_patient_brain,
     fit_warnings,
     infer,
     missed_warnings,
+    patient_anatomy,
     query_warnings,
     refine_match,
     refinement_warnings,
@@ -46,15 +49,18 @@ def match_wins(world, entry_patient):
     return infer(entry_patient, world.method(refine_solves=3))
 
 
-def test_the_refinement_is_chosen_where_it_fits_better(refined):
-    assert list(refined.estimates) == ["match", "refined"]
-    assert refined.chosen == "refined"
-    assert refined.estimate is refined.estimates["refined"]
+def test_the_refinement_is_the_model_where_it_fits_better(refined):
+    assert list(refined.estimates) == ["match", "refined", "assimilated"]
+    assert refined.chosen == "assimilated"
+    assert refined.estimate is refined.estimates["assimilated"]
     assert refined.density is refined.estimate.in_patient
-    assert refined.estimate.anatomy.name == "patient"
+    assert refined.model is refined.estimates["refined"]
+    assert refined.estimate.anatomy is refined.model.anatomy
+    assert refined.model.anatomy.name == "patient"
     assert refined.estimates["match"].anatomy.name == "atlas"
-    assert refined.estimate.fit.dice_sum > refined.estimates["match"].fit.dice_sum
-    assert refined.estimate.parameters == refined.refinement.parameters
+    assert refined.model.fit.dice_sum > refined.estimates["match"].fit.dice_sum
+    assert refined.estimate.fit.dice_sum > refined.model.fit.dice_sum
+    assert (refined.estimate.parameters, refined.model.parameters) == ((), refined.refinement.parameters)
     assert len(refined.refinement.path) <= 6
 
 
@@ -91,20 +97,20 @@ def test_the_match_is_kept_where_its_refinement_loses(match_wins):
     assert match_wins.matches[0].entry == 11
     assert match_wins.estimates["match"].fit.dice_sum == pytest.approx(2.0)
     assert match_wins.estimates["refined"].fit.dice_sum < 2.0
-    assert match_wins.chosen == "match"
-    assert match_wins.estimate is match_wins.estimates["match"]
+    assert match_wins.model is match_wins.estimates["match"]
+    assert match_wins.estimate.anatomy is match_wins.model.anatomy  # what was assimilated
     assert match_wins.refinement is not None
     assert "On the T1Gd image's grid the match fits better than its refinement and is kept." in match_wins.warnings
 
 
-def test_the_files_hold_both_where_the_match_is_kept(match_wins, tmp_path):
+def test_the_files_hold_every_density_where_the_match_is_kept(match_wins, tmp_path):
     import SimpleITK as sitk
 
     match_wins.write(tmp_path)
-    kept, lost = (sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / f"density{n}.nrrd"))) for n in ("", "_refined"))
-    np.testing.assert_array_equal(kept.transpose(2, 1, 0), match_wins.estimates["match"].in_patient.array)
-    np.testing.assert_array_equal(lost.transpose(2, 1, 0), match_wins.estimates["refined"].in_patient.array)
-    assert not (tmp_path / "density_match.nrrd").exists()
+    for ending, name in (("", "assimilated"), ("_match", "match"), ("_refined", "refined")):
+        written = sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / f"density{ending}.nrrd")))
+        np.testing.assert_array_equal(written.transpose(2, 1, 0), match_wins.estimates[name].in_patient.array)
+    assert not (tmp_path / "density_assimilated.nrrd").exists()
 
 
 def test_the_same_input_gives_the_same_result(world, refined):
@@ -231,10 +237,13 @@ def test_without_a_core_warning_and_quality_agree(refined, core, whole, quality)
 def test_a_part_without_density_is_told_with_a_remedy_that_helps(refined, two_foci):
     empty = replace(refined.estimate, in_patient=Volume(0 * refined.density.array, refined.density.grid))
     observed = refined.patient.regions_on_t1gd
-    (said,) = missed_warnings(empty, observed, replace(refined.refinement, two_foci=two_foci))
+    (said,) = missed_warnings(empty, "refined", observed, replace(refined.refinement, two_foci=two_foci))
     assert ("(--foci 2)" in said) == (two_foci == "not tried")
-    (said,) = missed_warnings(empty, observed, None)
+    assert "Cells are there that the density does not show" in said
+    (said,) = missed_warnings(empty, "match", observed, None)
     assert "--refine patient" in said
+    (said,) = missed_warnings(empty, "assimilated", observed, None)
+    assert "fills it up to its outline" in said
 
 
 def test_warnings_of_a_refinement(refined):
@@ -243,13 +252,23 @@ def test_warnings_of_a_refinement(refined):
         stopped: Refinement(refined.refinement.parameters, refined.refinement.density, 1.0, path, stopped)
         for stopped in ("budget", "converged", "time")
     }
-    assert list(refinement_warnings(ended["budget"], "refined")) == []
-    assert list(refinement_warnings(ended["converged"], "refined")) == []
-    (said,) = refinement_warnings(ended["time"], "refined")
+    worse, better = refined.estimates["match"], refined.estimates["refined"]
+    assert list(refinement_warnings(ended["budget"], worse, better)) == []
+    assert list(refinement_warnings(ended["converged"], worse, better)) == []
+    (said,) = refinement_warnings(ended["time"], worse, better)
     assert "after 7 solves" in said
-    (said,) = refinement_warnings(ended["budget"], "match")
+    (said,) = refinement_warnings(ended["budget"], better, worse)
     assert "the match fits better" in said
-    assert len(list(refinement_warnings(ended["time"], "match"))) == 2
+    assert len(list(refinement_warnings(ended["time"], better, worse))) == 2
+
+
+@pytest.mark.parametrize(("end", "length"), [("shortest", SHORTEST_LENGTH), ("longest", LONGEST_LENGTH)])
+def test_a_length_at_the_end_of_what_is_searched_is_told(refined, end, length):
+    one = refined.refinement.parameters[0]
+    at_end = GrowthParameters.from_identifiable(one.seed, length, one.rho_t, one.proliferation)
+    estimates = refined.estimates["match"], refined.estimates["refined"]
+    (said,) = refinement_warnings(replace(refined.refinement, parameters=(at_end,)), *estimates)
+    assert f"ran to the {end} that is searched, {length:g} mm" in said
 
 
 @pytest.mark.parametrize("refine", ["atlas", "patient"])
@@ -268,6 +287,50 @@ def test_a_tumour_of_which_the_anatomy_has_nothing_is_not_refined(world, refined
         (0.6, 0.2),
     )
     assert found is None
+
+
+def layered_patient(*, with_t1=True):
+    """A patient of the brain in layers, whose T1Gd is a FLAIR's contrast where there is a T1."""
+    t1, other = scanned(LAYERS), scanned(LAYERS, intensity={"white": 150.0, "grey": 220.0, "csf": 60.0})
+    regions = {"core": ball(LAYERS, 5.0), "whole": ball(LAYERS, 9.0)}
+    return Patient(t1gd=other, t1=t1, **regions) if with_t1 else Patient(t1gd=t1, **regions)
+
+
+def test_the_patients_own_tissue_is_looked_for_in_the_t1_else_in_the_t1gd():
+    atlas, stay = layered_atlas(), SpaceMap(sitk.AffineTransform(3), sitk.AffineTransform(3))
+    carried, masks = patient_anatomy(layered_patient(), atlas, stay)
+    by_t1, masks_of_own = patient_anatomy(layered_patient(), atlas, stay, "own")
+    by_t1gd, _ = patient_anatomy(layered_patient(with_t1=False), atlas, stay, "own")
+    assert carried.own is None
+    assert (by_t1.own.image, by_t1gd.own.image) == ("t1", "t1gd")
+    assert by_t1.warnings == carried.warnings == ()
+    assert "found in the T1Gd, where vessels" in by_t1gd.warnings[0]
+    np.testing.assert_array_equal(by_t1.tissue.mobility, by_t1gd.tissue.mobility)
+    assert by_t1.grid.matches(carried.grid)
+    assert (by_t1.tissue.mask != carried.tissue.mask).mean() > 0.01
+    np.testing.assert_array_equal(masks_of_own.whole, masks.whole)
+
+
+def test_own_tissue_that_cannot_be_found_is_the_atlass_and_said(world, refined):
+    """The small world's images show no CSF."""
+    result = infer(world_patient(), world.method(tissue="own"))
+    assert result.to_json()["tissue"] is None
+    (said,) = (warning for warning in result.warnings if "own tissue" in warning)
+    assert said.startswith("The patient's own tissue cannot be found in the T1Gd, and the atlas's is used: Grey matter")
+    np.testing.assert_array_equal(result.density.array, refined.density.array)
+
+
+@pytest.mark.parametrize("refine", ["patient", "atlas"])
+def test_sensitivity_is_a_table_beside_a_result_that_stays_the_same(world, refined, refine):
+    result = infer(world_patient(), world.method(sensitivity=True, refine=refine))
+    rows = result.to_json()["sensitivity"]
+    assert len(rows) == len(result.sensitivity) == 3
+    assert rows[0]["dice_sum"] >= result.estimates["refined"].fit.dice_sum - 0.05
+    assert all(row["level"] == 0.05 for row in rows)
+    assert "sensitivity" in result.timings
+    if refine == "patient":
+        np.testing.assert_array_equal(result.density.array, refined.density.array)
+        assert refined.to_json()["sensitivity"] is None
 
 
 def with_moved_flair(matrix, **changes):

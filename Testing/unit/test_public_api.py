@@ -42,10 +42,11 @@ def test_a_job_begins_without_what_only_some_need():
 
 #: Every public name. A name that goes or comes breaks or binds users.
 PUBLIC = """
-__version__ Anatomy Atlas Cancelled DatabaseError Estimate Fit Grid GrowthParameters InputError Match Method
+Anatomy Atlas Cancelled DatabaseError DensityDraws Estimate Fit Grid GrowthParameters InputError Match Method
 MissingDependencyError OutputError Patient Progress Refinement Registration Result SavedResult Tissue TumorDatabase
-TumorMasks TumorQueryError Volume build_database create_strategy evaluate grow_trajectory infer read_result refine
-register register_strategy run_cohort sample_synthetic simulate strategy_names
+TumorMasks TumorQueryError Uncertainty Volume __version__ assimilate build_database create_strategy
+estimate_uncertainty evaluate grow_trajectory infer read_result refine register register_strategy run_cohort
+sample_synthetic simulate strategy_names
 """
 
 #: Arguments of what is frozen, with their defaults; `progress` stands for the one that every long function has.
@@ -69,11 +70,17 @@ SIGNATURES = {
     "TumorDatabase.close": "(self)",
     "Method": (
         "(database='starter', atlas=None, strategy='direct', strategy_options=<factory>, registration='deformable', "
-        "top=15, refine='patient', refine_solves=120, refine_seconds=None, foci='auto', align=True)"
+        "top=15, refine='patient', refine_solves=120, refine_seconds=None, foci='auto', density='auto', "
+        "uncertainty=False, level=0.05, tissue='atlas', sensitivity=False, align=True)"
     ),
     "Method.from_json": "(choices)",
     "Method.as_json": "(self)",
     "infer": "(patient, method=None, *, database=None, atlas=None, progress)",
+    "assimilate": "(model, observed, observed_in_anatomy, thresholds)",
+    "estimate_uncertainty": ("(model, assimilated, observed_in_anatomy, thresholds, *, level=0.05, progress)"),
+    "Uncertainty.band": "(self, confidence=0.9)",
+    "Uncertainty.draw": "(self, count=32, random_seed=0)",
+    "SavedResult.uncertainty_map": "(self, name)",
     "Result.write": "(self, folder, *, progress)",
     "Result.to_json": "(self)",
     "read_result": "(folder)",
@@ -97,14 +104,24 @@ ATTRIBUTES = {
     "Match": "dice_core dice_sum dice_whole entry score",
     "GrowthParameters": "diffusivity duration from_identifiable infiltration_length proliferation rho_t seed",
     "Estimate": (
-        "anatomy as_json density fit fit_in_anatomy in_patient infiltration_lengths_mm name of or_better parameters"
+        "anatomy as_json density fit fit_in_anatomy in_patient infiltration_lengths_mm name of or_better parameters "
+        "residual_rms"
     ),
     "Fit": "as_json dice_core dice_sum dice_whole from_json observed_ml of predicted_ml quality",
     "Result": (
-        "alignment brain chosen core database density estimate estimates matched_parameters matches method patient "
-        "query refinement regions registration timings to_json warnings whole write"
+        "alignment brain chosen core database density estimate estimates matched_parameters matches method model "
+        "patient query refinement regions registration sensitivity timings to_json uncertainty warnings whole "
+        "write"
     ),
-    "SavedResult": "chosen content core density density_of folder matched_parameters matches space warnings whole",
+    "SavedResult": (
+        "chosen content core density density_of draws folder matched_parameters matches space uncertainty_map warnings "
+        "whole"
+    ),
+    "DensityDraws": ("cells density discrepancy grid jacobian load log_odds made parameters save stride"),
+    "Uncertainty": (
+        "anatomy as_json band density deviation discrepancy discrepancy_deviation draw jacobian length_interval level "
+        "log_odds mean model probability residual_rms rho_t_interval sd sentences spreads volume_interval volume_ml"
+    ),
 }
 
 ERRORS = {

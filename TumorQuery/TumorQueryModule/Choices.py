@@ -20,7 +20,7 @@ from slicer.parameterNodeWrapper import WithinRange, parameterNodeWrapper
 from TumorQueryModule import Overlay
 from TumorQueryModule.Jobs import BUNDLED_DATABASE, Method, parseStrategyOptions, writeStrategyOptions
 from TumorQueryModule.PatientNodes import PatientNodes
-from TumorQueryModule.ResultNodes import ResultNodes
+from TumorQueryModule.ResultNodes import DENSITY, ResultNodes
 
 
 class Strategy(enum.Enum):
@@ -97,6 +97,58 @@ class Foci(enum.Enum):
         }[self]
 
 
+class Tissue(enum.Enum):
+    """Whose tissue a refined tumor grows in; values as TumorQueryLib names them."""
+
+    Atlas = "atlas"
+    Own = "own"
+
+    def label(self) -> str:
+        """What the panel shows."""
+        return {
+            Tissue.Atlas: _("The atlas's, carried to the patient"),
+            Tissue.Own: _("The patient's own outside the tumor"),
+        }[self]
+
+
+class Density(enum.Enum):
+    """Which density a result gives; values as TumorQueryLib names them."""
+
+    Automatic = "auto"
+    Match = "match"
+    Refined = "refined"
+    Assimilated = "assimilated"
+
+    def label(self) -> str:
+        """What the panel shows."""
+        return {
+            Density.Automatic: _("Assimilated after a refinement, else the best match"),
+            Density.Match: _("The best match as it is"),
+            Density.Refined: _("Refined"),
+            Density.Assimilated: _("Assimilated: corrected to the segmentation"),
+        }[self]
+
+
+class Overlaid(enum.Enum):
+    """What of a result lies over the image; values as `ResultNodes` names them."""
+
+    Density = DENSITY
+    Deviation = "sd"
+    Lower = "p05"
+    Upper = "p95"
+    Probability = "probability"
+
+    def label(self) -> str:
+        """What the panel shows."""
+        return {
+            Overlaid.Density: _("Density"),
+            Overlaid.Deviation: _("Standard deviation"),
+            Overlaid.Lower: _("Lower bound (5 %)"),
+            Overlaid.Upper: _("Upper bound (95 %)"),
+            Overlaid.Probability: _("Probability above the level"),
+        }[self]
+
+
 class DrawnOn(enum.Enum):
     """The image on which the segmentation was drawn; values as TumorQueryLib names them."""
 
@@ -142,6 +194,26 @@ class LabelConvention(enum.Enum):
 #: The most ranked matches that the panel shows.
 MOST_MATCHES = 50
 
+#: The least and the largest level whose exceedance the panel asks for.
+LEVELS = (0.01, 0.99)
+
+
+def complaintsAbout(method: Method) -> dict[str, str]:
+    """What does not go with the refinement: name of the choice -> a sentence for the user."""
+    complaints = {}
+    isRefined = method.refine != Refinement.NoRefinement.value
+    if method.density == Density.Refined.value and not isRefined:
+        complaints["density"] = _(
+            "There is no refined density without a refinement: choose another density, or a refinement."
+        )
+    if method.tissue == Tissue.Own.value and method.refine != Refinement.Patient.value:
+        complaints["tissue"] = _(
+            "The patient's own tissue is for a refinement in the patient's own anatomy: choose that, or the atlas's."
+        )
+    if method.sensitivity and not isRefined:
+        complaints["sensitivity"] = _("Sensitivity refines again: choose a refinement.")
+    return complaints
+
 
 def checkMethod(method: Method) -> None:
     """Refuse, before a run, what a scene could not keep after it.
@@ -153,6 +225,8 @@ def checkMethod(method: Method) -> None:
         ("registration", RegistrationMode, method.registration),
         ("refine", Refinement, method.refine),
         ("foci", Foci, method.foci),
+        ("density", Density, method.density),
+        ("tissue", Tissue, method.tissue),
     )
     for name, kind, value in choices:
         accepted = [one.value for one in kind]
@@ -168,6 +242,19 @@ def checkMethod(method: Method) -> None:
                 most=MOST_MATCHES, value=repr(method.top)
             )
         )
+    for name, value in (("uncertainty", method.uncertainty), ("sensitivity", method.sensitivity)):
+        if not isinstance(value, bool):
+            raise ValueError(_("{name} is True or False, not {value}.").format(name=name, value=repr(value)))
+    isNumber = isinstance(method.level, int | float) and not isinstance(method.level, bool)
+    if not isNumber or not LEVELS[0] <= method.level <= LEVELS[1]:
+        raise ValueError(
+            _("The level is a density from {least} to {most}, not {value}.").format(
+                least=LEVELS[0], most=LEVELS[1], value=repr(method.level)
+            )
+        )
+    complaints = complaintsAbout(method)
+    if complaints:
+        raise ValueError(" ".join(complaints.values()))
     if method.database != BUNDLED_DATABASE and not Path(method.database).is_file():
         raise ValueError(_("There is no database file {path}.").format(path=method.database))
     writeStrategyOptions(method.strategy_options)
@@ -200,12 +287,18 @@ class TumorQueryParameterNode:
     registration: RegistrationMode = RegistrationMode(Method.registration)
     refinement: Refinement = Refinement(Method.refine)
     foci: Foci = Foci(Method.foci)
+    tissue: Tissue = Tissue(Method.tissue)
+    sensitivity: bool = Method.sensitivity
+    density: Density = Density(Method.density)
+    uncertainty: bool = Method.uncertainty
+    level: Annotated[float, WithinRange(*LEVELS)] = Method.level
     top: Annotated[int, WithinRange(1, MOST_MATCHES)] = Method.top
     alignImages: bool = Method.align
     segmentationOn: DrawnOn = DrawnOn.Automatic
     outputName: str = ""
     keepResults: bool = False
 
+    overlaid: Overlaid = Overlaid.Density
     overlayOpacity: Annotated[float, WithinRange(0.0, 1.0)] = 0.6
     overlayThreshold: Annotated[float, WithinRange(0.0, 1.0)] = 0.05
     showOutlines: bool = True
@@ -246,6 +339,11 @@ class TumorQueryParameterNode:
             registration=self.registration.value,
             refine=self.refinement.value,
             foci=self.foci.value,
+            tissue=self.tissue.value,
+            sensitivity=self.sensitivity,
+            density=self.density.value,
+            uncertainty=self.uncertainty,
+            level=self.level,
             top=self.top,
             align=self.alignImages,
         )
@@ -254,7 +352,7 @@ class TumorQueryParameterNode:
         """What a run still needs: name of the input or the option -> a sentence for the user."""
         missing = self.patient().missing()
         try:
-            self.method()
+            missing.update(complaintsAbout(self.method()))
         except ValueError as error:
             missing["strategyOptions"] = str(error)
         if self.databaseFile and not Path(self.databaseFile).is_file():
@@ -286,6 +384,11 @@ class TumorQueryParameterNode:
             self.registration = RegistrationMode(method.registration)
             self.refinement = Refinement(method.refine)
             self.foci = Foci(method.foci)
+            self.tissue = Tissue(method.tissue)
+            self.sensitivity = method.sensitivity
+            self.density = Density(method.density)
+            self.uncertainty = method.uncertainty
+            self.level = float(method.level)
             self.top = method.top
             self.alignImages = method.align
             self.segmentationOn = DrawnOn(patient.segmentationOn or "")
@@ -295,10 +398,11 @@ class TumorQueryParameterNode:
         return ResultNodes(**{role: getattr(self, parameter) for role, parameter in RESULT_PARAMETERS.items()})
 
     def setResult(self, nodes: ResultNodes) -> None:
-        """Remember the nodes of a new result, and show them as the user likes it."""
+        """Remember the nodes of a new result, and show them as the user likes it, the density first."""
         with slicer.util.NodeModify(self.parameterNode):
             for role, parameter in RESULT_PARAMETERS.items():
                 setattr(self, parameter, getattr(nodes, role))
+            self.overlaid = Overlaid.Density
         Overlay.setThreshold(nodes.density, self.overlayThreshold)
         Overlay.setOutlinesVisible(nodes.isolines, self.showOutlines)
         Overlay.setSurfacesVisible(nodes.isolines, self.showSurfaces)

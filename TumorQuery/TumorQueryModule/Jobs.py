@@ -47,6 +47,11 @@ class Method:
     :param refine_solves: the most solves of a refinement; None leaves it to the library.
     :param refine_seconds: the most seconds of a refinement; None leaves it to the library.
     :param foci: "auto", "1" or "2": how many foci a refinement has.
+    :param tissue: "atlas" or "own": whose tissue a refinement in the patient's anatomy grows in.
+    :param sensitivity: whether the refinement is made again under other assumptions about the tissue.
+    :param density: "auto", "match", "refined" or "assimilated": which density the result gives.
+    :param uncertainty: whether the bounds of the assimilated density are found.
+    :param level: the density, between 0 and 1, whose exceedance these give.
     :param top: number of ranked matches.
     :param align: whether T1 and FLAIR are moved onto the T1Gd where the patient moved between them.
     """
@@ -59,6 +64,11 @@ class Method:
     refine_solves: int | None = None
     refine_seconds: float | None = None
     foci: str = "auto"
+    tissue: str = "atlas"
+    sensitivity: bool = False
+    density: str = "auto"
+    uncertainty: bool = False
+    level: float = 0.05
     top: int = 15
     align: bool = True
 

@@ -113,6 +113,11 @@ class Logic(ScriptedLoadableModuleLogic):
         refineSolves: int | None = None,
         refineSeconds: float | None = None,
         foci: str = Method.foci,
+        tissue: str = Method.tissue,
+        sensitivity: bool = Method.sensitivity,
+        density: str = Method.density,
+        uncertainty: bool = Method.uncertainty,
+        level: float = Method.level,
         top: int = Method.top,
         align: bool = Method.align,
         timeout: float | None = None,
@@ -139,6 +144,12 @@ class Logic(ScriptedLoadableModuleLogic):
         :param refineSolves: the most solves of a refinement; the library's own number when None.
         :param refineSeconds: the most seconds of a refinement; the library's own number when None.
         :param foci: "auto", "1" or "2": how many foci a refinement has.
+        :param tissue: "atlas", or "own" for the patient's own outside the tumor, in the patient's anatomy.
+        :param sensitivity: whether the refinement is made again under other assumptions about the tissue.
+        :param density: which density the result gives: "match", "refined", "assimilated" (corrected to agree with the
+            segmentation), or "auto" for the assimilated one after a refinement and the match without.
+        :param uncertainty: whether the bounds of the assimilated density are found; about ten seconds more.
+        :param level: the density, from 0.01 to 0.99, whose exceedance these give.
         :param top: number of ranked matches.
         :param align: whether FLAIR and T1 are moved onto the T1Gd image where the patient moved between them.
         :param timeout: seconds after which the run is ended, without a limit when None.
@@ -176,6 +187,11 @@ class Logic(ScriptedLoadableModuleLogic):
             refine_solves=refineSolves,
             refine_seconds=refineSeconds,
             foci=foci,
+            tissue=tissue,
+            sensitivity=sensitivity,
+            density=density,
+            uncertainty=uncertainty,
+            level=level,
             top=top,
             align=align,
         )

@@ -7,8 +7,11 @@ import slicer
 import vtk
 from slicer.i18n import tr as _
 
-#: Name of the color table; a scene holds one.
+#: Names of the color tables of densities and of what says how sure they are; a scene holds one of each.
 COLOR_TABLE_NAME = "TumorQuery density"
+UNCERTAINTY_TABLE_NAME = "TumorQuery uncertainty"
+
+DENSITY_UNITS = "fraction of the largest possible density"
 
 #: Number of colors of the table; the first ones are transparent, whatever threshold is set.
 NUMBER_OF_COLORS = 256
@@ -16,6 +19,9 @@ TRANSPARENT_COLORS = 3
 
 #: Red, green, blue at equal steps of density: dark violet, magenta, orange, light yellow. Lightness only rises.
 CONTROL_COLORS = ((0.27, 0.05, 0.55), (0.72, 0.13, 0.46), (0.96, 0.48, 0.20), (0.99, 0.96, 0.60))
+
+#: The same for standard deviations and probabilities: violet, blue, green, yellow.
+UNCERTAINTY_COLORS = ((0.27, 0.0, 0.33), (0.19, 0.41, 0.56), (0.21, 0.72, 0.47), (0.99, 0.91, 0.14))
 
 #: Color and opacity in 3D of the segments of the result, by region.
 SEGMENT_DISPLAY = {"whole": ((0.35, 0.85, 1.0), 0.3), "core": ((1.0, 0.3, 0.3), 0.7)}
@@ -31,18 +37,23 @@ BRAIN_TERMINOLOGY = (
 
 def densityColorTable() -> Any:
     """The color table of densities; made on first use, saved with the scene."""
+    return colorTable(COLOR_TABLE_NAME, CONTROL_COLORS)
+
+
+def colorTable(name: str, controlColors: tuple[tuple[float, float, float], ...]) -> Any:
+    """The scene's color table of a name, from 0 to 1 by equal steps; made on first use, saved with the scene."""
     for node in slicer.util.getNodesByClass("vtkMRMLColorTableNode"):
-        if node.GetName() == COLOR_TABLE_NAME and node.GetNumberOfColors() == NUMBER_OF_COLORS:
+        if node.GetName() == name and node.GetNumberOfColors() == NUMBER_OF_COLORS:
             return node
     node = slicer.vtkMRMLColorTableNode()
-    node.SetName(COLOR_TABLE_NAME)
+    node.SetName(name)
     node.SetTypeToUser()
     node.SetNumberOfColors(NUMBER_OF_COLORS)
     node.SetHideFromEditors(False)  # only then it is offered for saving
-    steps = np.linspace(0.0, 1.0, len(CONTROL_COLORS))
+    steps = np.linspace(0.0, 1.0, len(controlColors))
     for index in range(NUMBER_OF_COLORS):
         density = index / (NUMBER_OF_COLORS - 1)
-        red, green, blue = (np.interp(density, steps, channel) for channel in zip(*CONTROL_COLORS, strict=True))
+        red, green, blue = (np.interp(density, steps, channel) for channel in zip(*controlColors, strict=True))
         opacity = 0.0 if index < TRANSPARENT_COLORS else 1.0
         node.SetColor(index, f"{density:.3f}", red, green, blue, opacity)
     return slicer.mrmlScene.AddNode(node)
@@ -50,24 +61,55 @@ def densityColorTable() -> Any:
 
 def setUpDensityDisplay(densityNode: Any) -> None:
     """Give a density its units and its color table, once; what the user changes later stays."""
+    setUpDisplay(densityNode, densityColorTable(), "tumor-cell-density", _("Tumor cell density"), DENSITY_UNITS)
+    slicer.modules.colors.logic().GetColorLegendDisplayNode(densityNode).SetTitleText(_("Cell density"))
+
+
+def setUpDisplay(volumeNode: Any, table: Any, code: str, meaning: str, unit: str) -> None:
+    """Give a volume of fractions from 0 to 1 its quantity, by code and meaning, its color table and a legend."""
     quantity, units = slicer.vtkCodedEntry(), slicer.vtkCodedEntry()
-    quantity.SetValueSchemeMeaning("tumor-cell-density", "99TUMORQUERY", "Tumor cell density")
-    units.SetValueSchemeMeaning("1", "UCUM", "fraction of the largest possible density")
-    densityNode.SetVoxelValueQuantity(quantity)
-    densityNode.SetVoxelValueUnits(units)
-    colorTable = densityColorTable()
-    densityNode.CreateDefaultDisplayNodes()
-    display = densityNode.GetDisplayNode()
-    display.SetAndObserveColorNodeID(colorTable.GetID())
+    quantity.SetValueSchemeMeaning(code, "99TUMORQUERY", meaning)
+    units.SetValueSchemeMeaning("1", "UCUM", unit)
+    volumeNode.SetVoxelValueQuantity(quantity)
+    volumeNode.SetVoxelValueUnits(units)
+    volumeNode.CreateDefaultDisplayNodes()
+    display = volumeNode.GetDisplayNode()
+    display.SetAndObserveColorNodeID(table.GetID())
     display.AutoWindowLevelOff()
     display.SetWindowLevelMinMax(0.0, 1.0)
     display.ApplyThresholdOn()
-    legend = slicer.modules.colors.logic().AddDefaultColorLegendDisplayNode(densityNode)
-    legend.SetTitleText(_("Cell density"))
+    legend = slicer.modules.colors.logic().AddDefaultColorLegendDisplayNode(volumeNode)
     legend.SetNumberOfLabels(6)
     legend.SetLabelFormat("%.1f")
     legend.SetSize(0.08, 0.25)
     legend.SetPosition(0.99, 0.02)  # the corner, which no brain reaches
+
+
+def setUpMapDisplay(mapNode: Any, name: str, level: float) -> None:
+    """Give a map of the uncertainty its colors and legend, once; scale and title follow what it holds.
+
+    :param name: "sd", "p05", "p95" or "probability".
+    :param level: the density whose exceedance the probability is.
+    """
+    titles = {
+        "sd": _("Standard deviation"),
+        "p05": _("Cell density, lower bound"),
+        "p95": _("Cell density, upper bound"),
+        "probability": _("Probability of more than {level:g}").format(level=level),
+    }
+    isDensity = name in ("p05", "p95")
+    if mapNode.GetDisplayNode() is None:
+        table = densityColorTable() if isDensity else colorTable(UNCERTAINTY_TABLE_NAME, UNCERTAINTY_COLORS)
+        unit = "probability" if name == "probability" else DENSITY_UNITS
+        setUpDisplay(mapNode, table, f"tumor-cell-density-{name}", titles[name], unit)
+    legend = slicer.modules.colors.logic().GetColorLegendDisplayNode(mapNode)
+    if legend:
+        legend.SetTitleText(titles[name])
+    if name == "sd":
+        largest = max(1.0, np.ceil(round(20 * float(slicer.util.arrayFromVolume(mapNode).max()), 3))) / 20
+        mapNode.GetDisplayNode().SetWindowLevelMinMax(0.0, largest)
+        if legend:
+            legend.SetLabelFormat("%.2f")
 
 
 def setThreshold(densityNode: Any, threshold: float) -> None:
@@ -180,24 +222,43 @@ def makeSliceNodes() -> list[Any]:
     return logics
 
 
-def showInSliceViews(t1gdNode: Any, densityNode: Any, opacity: float) -> None:
-    """Show the density over the T1Gd image in all slice views, fitted to the image and moved to the tumor."""
+def showInSliceViews(t1gdNode: Any, densityNode: Any, opacity: float, overlaidNode: Any = None) -> None:
+    """Show the density over the T1Gd image in all slice views, fitted to the image and moved to the tumor.
+
+    :param overlaidNode: a map that is shown in the density's place.
+    """
     logics = makeSliceNodes()
+    overlaid = overlaidNode or densityNode
     slicer.util.setSliceViewerLayers(
-        background=t1gdNode, foreground=densityNode, foregroundOpacity=opacity, label=None, fit=True
+        background=t1gdNode, foreground=overlaid, foregroundOpacity=opacity, label=None, fit=True
     )
     for logic in logics:
         logic.FitSliceToAll()
-    legend = slicer.modules.colors.logic().GetColorLegendDisplayNode(densityNode)
-    if legend:
-        legend.Modified()  # it does not observe which volumes the views show
+    refreshLegend(overlaid)
     jumpToTumor(densityNode)
 
 
-def setOpacity(densityNode: Any, opacity: float) -> None:
-    """Change the opacity of the density in the slice views that show it."""
+def refreshLegend(volumeNode: Any) -> None:
+    """Have the legend of a volume appear where views show it: it does not observe that."""
+    legend = slicer.modules.colors.logic().GetColorLegendDisplayNode(volumeNode)
+    if legend:
+        legend.Modified()
+
+
+def showInPlace(overlaidNode: Any, volumes: list[Any]) -> None:
+    """Show one of a result's volumes in the slice views that show any of them; in all views where none does."""
+    composites = slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode")
+    theirs = [node.GetID() for node in volumes]
+    for composite in [one for one in composites if one.GetForegroundVolumeID() in theirs] or composites:
+        composite.SetForegroundVolumeID(overlaidNode.GetID())
+    for node in volumes:
+        refreshLegend(node)
+
+
+def setOpacity(overlaidNode: Any, opacity: float) -> None:
+    """Change the opacity of the density, or a map, in the slice views that show it."""
     for composite in slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode"):
-        if composite.GetForegroundVolumeID() == densityNode.GetID():
+        if composite.GetForegroundVolumeID() == overlaidNode.GetID():
             composite.SetForegroundOpacity(opacity)
 
 

@@ -13,7 +13,7 @@ from slicer.ScriptedLoadableModule import ScriptedLoadableModuleWidget
 from slicer.util import VTKObservationMixin
 
 from TumorQueryModule import Overlay
-from TumorQueryModule.Choices import Strategy, TumorQueryParameterNode
+from TumorQueryModule.Choices import Overlaid, Strategy, TumorQueryParameterNode
 from TumorQueryModule.Dependencies import DependencyError
 from TumorQueryModule.InputTools import InputTools
 from TumorQueryModule.Jobs import BUNDLED_DATABASE, BuildJob, InferJob, InfoJob, MatchJob
@@ -32,7 +32,7 @@ from TumorQueryModule.PatientNodes import (
     volumeOfName,
 )
 from TumorQueryModule.ResultNodes import ResultNodes, nodeNames, prepareDensity, rowsOf, showDensity
-from TumorQueryModule.Texts import inWordsOfThePanel, summaryOf
+from TumorQueryModule.Texts import aboutOverlaid, inWordsOfThePanel, summaryOf
 from TumorQueryModule.Worker import POLL_INTERVAL, Outcome, Run, RunState
 
 #: Inputs that are guessed by the names of images: parameter -> pattern of the name.
@@ -464,7 +464,11 @@ class Panel(InputTools, ScriptedLoadableModuleWidget, VTKObservationMixin):
         result = self._parameterNode.result()
         if not self._isIdle or result.density is None or result.report is None:
             return
-        shown = rowsOf(result.content)[index.row()]
+        rows = rowsOf(result.content)
+        if index.row() >= len(rows):  # of the sensitivity, which has no densities
+            return
+        shown = rows[index.row()]
+        self._parameterNode.overlaid = Overlaid.Density  # the maps are of one density, whichever is shown
         if shown == result.shown:
             return
         if isinstance(shown, int):
@@ -479,15 +483,15 @@ class Panel(InputTools, ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._updatePanel()
 
     def onColorTableChanged(self, node: Any) -> None:
-        """Give the density another color table."""
-        density = self._parameterNode.resultDensity if self._parameterNode else None
-        if node and density and not self._updatingPanel:
-            density.GetDisplayNode().SetAndObserveColorNodeID(node.GetID())
+        """Give what lies over the image another color table."""
+        overlaid = self._overlaidNode() if self._parameterNode else None
+        if node and overlaid and not self._updatingPanel:
+            overlaid.GetDisplayNode().SetAndObserveColorNodeID(node.GetID())
 
     def onJump(self, checked: bool = False) -> None:
         """Fit the slice views and move them to the tumor."""
-        result = self._parameterNode.result()
-        Overlay.showInSliceViews(result.t1gd, result.density, self._parameterNode.overlayOpacity)
+        result, opacity = self._parameterNode.result(), self._parameterNode.overlayOpacity
+        Overlay.showInSliceViews(result.t1gd, result.density, opacity, self._overlaidNode())
 
     def onShowReport(self, checked: bool = False) -> None:
         """Show the page with the report's pictures in a window of its own."""
@@ -591,7 +595,7 @@ class Panel(InputTools, ScriptedLoadableModuleWidget, VTKObservationMixin):
                 getattr(self.ui, f"{name}{part}").visible = isSegmentation
         self.ui.labelConventionLabel.visible = patient.isLabelMap
         self.ui.labelConventionComboBox.visible = patient.isLabelMap
-        for name in ("strategyOptions", "segmentationOn"):
+        for name in ("strategyOptions", "segmentationOn", "density", "tissue", "sensitivity"):
             hint = getattr(self.ui, f"{name}HintLabel")
             hint.text = missing.get(name, "")
             hint.visible = name in missing
@@ -630,6 +634,17 @@ class Panel(InputTools, ScriptedLoadableModuleWidget, VTKObservationMixin):
         ui.matchesTableView.visible = result.matches is not None
         for widget in (ui.opacitySlider, ui.thresholdSlider, ui.colorTableComboBox):
             widget.enabled = hasResult
+        overlays = result.overlays if hasResult else {}
+        for widget in (ui.overlaidLabel, ui.overlaidComboBox):
+            widget.visible = len(overlays) > 1
+        hasHint = len(overlays) > 1 and parameters.overlaid is not Overlaid.Density
+        ui.overlaidHintLabel.visible = hasHint
+        if hasHint:
+            ui.overlaidHintLabel.text = (
+                aboutOverlaid(parameters.overlaid, result.content["uncertainty"]["level"])
+                if parameters.overlaid.value in overlays
+                else _("This map was removed from the scene. Run the inference again.")
+            )
         ui.jumpButton.enabled = hasResult and result.t1gd is not None
         ui.reportButton.enabled = result.picture is not None
         if result.picture:
@@ -644,7 +659,7 @@ class Panel(InputTools, ScriptedLoadableModuleWidget, VTKObservationMixin):
             ui.resultSummaryLabel.text = _("No result yet.")
             return
         self._applyDisplay()
-        ui.colorTableComboBox.setCurrentNode(result.density.GetDisplayNode().GetColorNode())
+        ui.colorTableComboBox.setCurrentNode(self._overlaidNode().GetDisplayNode().GetColorNode())
         shown = (result.report.GetMTime(), result.density.GetImageData().GetMTime(), result.shown)
         if shown != self._summarized:
             self._summarized = shown
@@ -652,13 +667,22 @@ class Panel(InputTools, ScriptedLoadableModuleWidget, VTKObservationMixin):
             ui.matchesTableView.resizeColumnsToContents()
             ui.matchesTableView.selectRow(rowsOf(result.content).index(result.shown))
 
+    def _overlaidNode(self) -> Any:
+        """The chosen volume over the image: the density, also where the chosen map is not there; None without one."""
+        result = self._parameterNode.result()
+        if result.density is None:
+            return None
+        return result.overlays.get(self._parameterNode.overlaid.value, result.density)
+
     def _wantedDisplay(self) -> dict[str, tuple[Any, ...]]:
         """What the panel wants of the display: function of Overlay, node and value by name."""
         parameters = self._parameterNode
         result, wanted = parameters.result(), {}
-        if result.density is not None:
-            wanted["threshold"] = (Overlay.setThreshold, result.density, parameters.overlayThreshold)
-            wanted["opacity"] = (Overlay.setOpacity, result.density, parameters.overlayOpacity)
+        overlaid = self._overlaidNode()
+        if overlaid is not None:
+            wanted["overlaid"] = (Overlay.showInPlace, overlaid, list(result.overlays.values()))
+            wanted["threshold"] = (Overlay.setThreshold, overlaid, parameters.overlayThreshold)
+            wanted["opacity"] = (Overlay.setOpacity, overlaid, parameters.overlayOpacity)
         if result.isolines is not None:
             wanted["outlines"] = (Overlay.setOutlinesVisible, result.isolines, parameters.showOutlines)
             wanted["surfaces"] = (Overlay.setSurfacesVisible, result.isolines, parameters.showSurfaces)
@@ -667,7 +691,9 @@ class Panel(InputTools, ScriptedLoadableModuleWidget, VTKObservationMixin):
     def _applyDisplay(self) -> None:
         """Bring what was changed in the panel to the display; what was changed elsewhere stays."""
         wanted = self._wantedDisplay()
+        displayed = self._displayed.get("overlaid")
+        isOfAnother = displayed is None or displayed[2] != wanted["overlaid"][2]  # shown by whoever brought it
         for name, (function, node, value) in wanted.items():
-            if self._displayed.get(name) != (function, node, value):
+            if self._displayed.get(name) != (function, node, value) and not (name == "overlaid" and isOfAnother):
                 function(node, value)
         self._displayed = wanted

@@ -17,15 +17,20 @@ from TumorQueryModule.PatientNodes import BRAIN_ROLE, RESULT_ATTRIBUTE, PatientN
 #: Attribute of a density node: the name of the estimate that it shows, or the rank of the match, counted from 0.
 SHOWN_ATTRIBUTE = "TumorQuery.Shown"
 
-#: Reference of a density node to the volume that keeps an estimate's density while another one is shown.
+#: References of a density node to the volumes that keep the densities of estimates while another one is shown, and the
+#: maps of the uncertainty.
 KEPT_REFERENCE = "TumorQuery.Estimate."
 
 #: References of a density node to the images that it was made from.
 T1GD_REFERENCE = "TumorQuery.T1Gd"
 SEGMENTATION_REFERENCE = "TumorQuery.Segmentation"
 
-#: The estimate that is the best match as it is.
-MATCH = "match"
+#: The estimate that is the best match as it is, and the one that was corrected to agree with the segmentation.
+MATCH, ASSIMILATED = "match", "assimilated"
+
+#: What may lie over the image: the density that is shown, and the maps of the assimilated one's uncertainty.
+DENSITY = "density"
+MAPS = ("sd", "p05", "p95", "probability")
 
 
 @dataclass
@@ -78,14 +83,26 @@ class ResultNodes:
         return content["estimates"][content["chosen"]]
 
     @property
+    def model(self) -> dict[str, Any]:
+        """What result.json says of the grown tumor behind the chosen estimate: itself, where that has grown."""
+        content = self.content
+        return content["estimates"][modelOf(content, content["chosen"])]
+
+    @property
     def shown(self) -> str | int:
         """What the density is: the name of an estimate, or the rank of a match, counted from 0."""
         shown = self.density.GetAttribute(SHOWN_ATTRIBUTE)
         return int(shown) if shown.isdigit() else shown
 
     def kept(self, shown: str | int) -> Any:
-        """The volume that keeps the density of an estimate; None for a match, and where it was removed."""
+        """The volume that keeps the density of an estimate, or a map; None for a match, and where it was removed."""
         return self.density.GetNodeReference(f"{KEPT_REFERENCE}{shown}")
+
+    @property
+    def overlays(self) -> dict[str, Any]:
+        """The volumes that may lie over the image, by what they are: the density, and the maps that are there."""
+        maps = {name: self.kept(name) for name in MAPS}
+        return {DENSITY: self.density, **{name: node for name, node in maps.items() if node is not None}}
 
 
 def rowsOf(content: dict[str, Any]) -> list[str | int]:
@@ -102,16 +119,34 @@ def shownAtFirst(content: dict[str, Any]) -> str | int:
     return 0 if content["chosen"] == MATCH else content["chosen"]
 
 
+def modelOf(content: dict[str, Any], shown: str | int) -> str | int:
+    """The grown tumor behind what is shown: itself, or what the assimilated density was made from."""
+    if shown != ASSIMILATED:
+        return shown
+    return content["uncertainty"]["model"] if content["uncertainty"] else content["model"]
+
+
 def estimateOf(content: dict[str, Any], shown: str | int) -> dict[str, Any] | None:
-    """What result.json says of an estimate; None for a match after the best."""
-    return content["estimates"].get(MATCH if shown == 0 else shown)
+    """What result.json says of the grown tumor behind what is shown; None for a match after the best."""
+    model = modelOf(content, shown)
+    return content["estimates"].get(MATCH if model == 0 else model)
 
 
 def fociOf(content: dict[str, Any], shown: str | int) -> list[dict[str, Any]]:
-    """The parameters of what is shown, one for each focus."""
-    if isinstance(shown, int):
-        return [content["query"]["matches"][shown]["parameters"]]
-    return content["estimates"][shown]["parameters"]
+    """The parameters of the grown tumor behind what is shown, one for each focus."""
+    model = modelOf(content, shown)
+    if isinstance(model, int):
+        return [content["query"]["matches"][model]["parameters"]]
+    return content["estimates"][model]["parameters"]
+
+
+def uncertaintyOf(content: dict[str, Any], shown: str | int) -> dict[str, Any] | None:
+    """What result.json says of how sure the parameters of what is shown are; None where it does not."""
+    uncertainty = content.get("uncertainty")  # which results of earlier versions do not have
+    if not uncertainty:
+        return None
+    model = modelOf(content, shown)
+    return uncertainty if uncertainty["model"] == (MATCH if model == 0 else model) else None
 
 
 NODE_CLASSES = {
@@ -164,6 +199,12 @@ def loadResult(
         if name in (*rowsOf(content), content["chosen"]):
             densities[name] = readVolume(folder / estimate["density"])
             yield None
+    maps, level = {}, 0.0
+    if content.get("uncertainty"):
+        level = content["uncertainty"]["level"]
+        for name in MAPS:
+            maps[name] = readVolume(folder / content["outputs"][f"density_{name}"])
+            yield None
     transforms = {}
     # The file that maps points of the patient to the atlas resamples the atlas onto the patient: in
     # MRML it is the transform from parent of the node that carries atlas volumes to the patient.
@@ -180,7 +221,7 @@ def loadResult(
     for step in prepareDensity(densities[content["chosen"]], content, shownAtFirst(content)):
         chosen = step
         yield None
-    kept = {name: volume for name, volume in densities.items() if name != MATCH}
+    kept = {name: volume for name, volume in densities.items() if name != MATCH} | maps
 
     for node in (patient.t1gd, patient.segmentation):
         if node.GetScene() is None:
@@ -208,6 +249,8 @@ def loadResult(
     describeTransforms(nodes, patient)
     takeTable(nodes.matches, table)
     keepDensities(nodes, kept, names["density"], added)
+    for name in maps:
+        Overlay.setUpMapDisplay(nodes.kept(name), name, level)
     showDensity(nodes, chosen)
     if brain is None:
         nodes.brain = stillThere(previous.brain)  # perhaps the mask that was given; a later extraction updates it
@@ -324,19 +367,39 @@ def describeTransforms(nodes: ResultNodes, patient: PatientNodes) -> None:
 
 
 def matchesTable(content: dict[str, Any]) -> dict[str, list[str]]:
-    """The estimates and the ranked matches as columns of texts; a value of several foci stands once for each."""
+    """The estimates and the ranked matches as columns of texts; a value of several foci stands once for each.
+
+    The assimilated density agrees with the segmentation by construction, so its overlap says nothing and is left out.
+    Below the rows of `rowsOf`, which can be shown, stand those of the sensitivity.
+    """
     matches = content["query"]["matches"]
     rows = rowsOf(content)
     fits = [matches[row] if isinstance(row, int) else content["estimates"][row]["fit"] for row in rows]
-    foci = [fociOf(content, row) for row in rows]
+    core, whole = (
+        ["" if row == ASSIMILATED else f"{fit[f'dice_{region}']:.2f}" for row, fit in zip(rows, fits, strict=True)]
+        for region in ("core", "whole")
+    )
+    lengths = [[focus["infiltration_length_patient_mm"] for focus in fociOf(content, row)] for row in rows]
+    others = content.get("sensitivity") or []
     return {
-        _("Match"): [str(row + 1) if isinstance(row, int) else nameOf(row) for row in rows],
-        _("Core"): [f"{fit['dice_core']:.2f}" for fit in fits],
-        _("Whole"): [f"{fit['dice_whole']:.2f}" for fit in fits],
+        _("Match"): [str(row + 1) if isinstance(row, int) else nameOf(row) for row in rows]
+        + [assumptionOf(other["assumption"]) for other in others],
+        _("Core"): core + [""] * len(others),
+        _("Whole"): whole + [""] * len(others),
         _("Length (mm)"): [
-            ", ".join(f"{focus['infiltration_length_patient_mm']:.1f}" for focus in row) for row in foci
+            ", ".join(f"{length:.1f}" for length in row)
+            for row in [*lengths, *(other["infiltration_length_patient_mm"] for other in others)]
         ],
     }
+
+
+def assumptionOf(assumption: str) -> str:
+    """An assumption about the tissue, of a row of the sensitivity, in the panel's words."""
+    return {
+        "grey matter 10 times slower": _("if gray matter slows 10 times"),
+        "grey matter 3 times slower": _("if gray matter slows 3 times"),
+        "white matter in the tumour": _("if all under the tumor is white matter"),
+    }.get(assumption, assumption)
 
 
 def takeTable(tableNode: Any, columns: dict[str, list[str]]) -> None:
@@ -352,20 +415,28 @@ def takeTable(tableNode: Any, columns: dict[str, list[str]]) -> None:
     tableNode.SetLocked(True)
 
 
-def nameOf(estimate: str) -> str:
-    """What the table calls an estimate."""
-    return {"refined": _("refined")}.get(estimate, estimate)
+def nameOf(kept: str) -> str:
+    """What table and nodes call an estimate or a map."""
+    names = {
+        "refined": _("refined"),
+        ASSIMILATED: _("assimilated"),
+        "sd": _("standard deviation"),
+        "p05": _("lower bound (5 %)"),
+        "p95": _("upper bound (95 %)"),
+        "probability": _("probability"),
+    }
+    return names.get(kept, kept)
 
 
 def keptName(densityName: str, estimate: str) -> str:
-    """The name of the volume that keeps an estimate's density."""
+    """The name of the volume that keeps an estimate's density, or a map."""
     return f"{densityName} {nameOf(estimate)}"
 
 
 def makeKept(nodes: ResultNodes, names: dict[str, str], added: list[Any]) -> None:
-    """Make the volumes, still empty, that keep densities of estimates, where they are not there.
+    """Make the volumes, still empty, that keep densities of estimates and maps, where they are not there.
 
-    :param names: their names by estimate.
+    :param names: their names by estimate or map.
     :param added: gets the new ones.
     """
     for estimate, name in names.items():
@@ -377,7 +448,8 @@ def makeKept(nodes: ResultNodes, names: dict[str, str], added: list[Any]) -> Non
 def keepDensities(nodes: ResultNodes, densities: dict[str, Any], densityName: str, added: list[Any]) -> None:
     """Keep the densities of estimates in volumes of their own, so that they come back after a match was shown.
 
-    :param densities: volume node outside the scene by the name of the estimate; what was kept of others goes.
+    :param densities: volume node outside the scene by the name of the estimate, or of a map; what was kept of others
+        goes.
     """
     roles = [nodes.density.GetNthNodeReferenceRole(n) for n in range(nodes.density.GetNumberOfNodeReferenceRoles())]
     for role in roles:

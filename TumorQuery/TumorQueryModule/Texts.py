@@ -1,12 +1,13 @@
 """What the panel says of a result, and of what went wrong."""
 
 import re
+from typing import Any
 
 from slicer.i18n import tr as _
 
 from TumorQueryModule import Dependencies
-from TumorQueryModule.Choices import Foci, Refinement
-from TumorQueryModule.ResultNodes import ResultNodes, estimateOf, fociOf, predictedVolumes
+from TumorQueryModule.Choices import Foci, Overlaid, Refinement
+from TumorQueryModule.ResultNodes import ASSIMILATED, ResultNodes, estimateOf, fociOf, predictedVolumes, uncertaintyOf
 
 
 def summaryOf(result: ResultNodes) -> str:
@@ -21,12 +22,15 @@ def summaryOf(result: ResultNodes) -> str:
             whole=predicted["whole"], seen=observed["whole"]
         ),
     ]
-    lines += [
-        _("Beyond the visible edge the density falls to about a third over {length:.1f} mm of white matter.").format(
-            length=focus["infiltration_length_patient_mm"]
+    uncertainty = uncertaintyOf(content, shown)
+    intervals = [None] * len(fociOf(content, shown)) if uncertainty is None else uncertainty["foci"]
+    lines += [lengthOf(focus, interval) for focus, interval in zip(fociOf(content, shown), intervals, strict=True)]
+    if uncertainty is not None:
+        lines += boundsOf(uncertainty)
+    if content.get("sensitivity"):
+        lines.append(
+            _("The last rows of the table give the length under other assumptions about the tissue; no image decides.")
         )
-        for focus in fociOf(content, shown)
-    ]
     if content["brain"]["source"] == "extracted" and result.brain is not None:
         lines.append(
             _("The brain was extracted. Where it is wrong, correct {name}, and choose it as the brain mask.").format(
@@ -37,10 +41,50 @@ def summaryOf(result: ResultNodes) -> str:
     return "<br>".join(lines)
 
 
+def lengthOf(focus: dict[str, Any], interval: dict[str, Any] | None) -> str:
+    """A sentence on how far a tumor infiltrates, with the interval of it where that is known."""
+    length = focus["infiltration_length_patient_mm"]
+    if interval is None:
+        return _(
+            "Beyond the visible edge the density falls to about a third over {length:.1f} mm of white matter."
+        ).format(length=length)
+    bounds = interval["infiltration_length_patient_mm"]
+    return _(
+        "Beyond the visible edge the density falls to about a third over {length:.1f} mm of white matter, "
+        "90 % between {low:.1f} and {high:.1f} mm."
+    ).format(length=length, low=bounds["p05"], high=bounds["p95"])
+
+
+def boundsOf(uncertainty: dict[str, Any]) -> list[str]:
+    """Sentences on how large the region above the level may be, and on what no interval covers."""
+    volume = uncertainty["volume_above_level_ml"]
+    return [
+        _("Density above {level:g}: {volume:.0f} ml, 90 % between {low:.0f} and {high:.0f} ml").format(
+            level=uncertainty["level"], volume=volume["density"], low=volume["p05"], high=volume["p95"]
+        ),
+        _(
+            "These ranges hold as far as the growth model does: one image does not tell how fast the cells move, and "
+            "that gray matter slows them tenfold is assumed."
+        ),
+    ]
+
+
+def aboutOverlaid(overlaid: Overlaid, level: float) -> str:
+    """What a map that lies over the image says; empty for the density itself."""
+    return {
+        Overlaid.Density: "",
+        Overlaid.Deviation: _("By how much the assimilated density may be off: one standard deviation."),
+        Overlaid.Lower: _("In each voxel the density is more than this with a probability of 95 %."),
+        Overlaid.Upper: _("In each voxel the density is less than this with a probability of 95 %."),
+        Overlaid.Probability: _("How probable a density of more than {level:g} is in each voxel.").format(level=level),
+    }[overlaid]
+
+
 def agreementOf(result: ResultNodes) -> str:
     """A sentence on how well the shown outlines agree with the segmentation.
 
-    Estimates were compared with it on the T1Gd image, matches after the best in the atlas only.
+    Estimates were compared with it on the T1Gd image, matches after the best in the atlas only. Of the assimilated
+    density, which agrees by construction, the sentence is on what it was made from.
     """
     Dependencies.importLibrary()
     from TumorQueryLib.estimates.fit import Fit
@@ -56,6 +100,8 @@ def agreementOf(result: ResultNodes) -> str:
         "fairly": _("The modeled outlines agree fairly with the segmentation"),
         "poorly": _("The modeled outlines agree poorly with the segmentation"),
     }[fit.quality]
+    if shown == ASSIMILATED:
+        sentence += _(" before the correction")
     if not estimate:
         sentence += _(", compared in the atlas")
     if fit.observed_ml[0] > 0:
@@ -75,7 +121,11 @@ def titleOf(shown: str | int, count: int) -> str:
     """
     if isinstance(shown, int):
         return _("Match {rank} of {count}").format(rank=shown + 1, count=count)
-    return {"refined": _("Refined from the best matches")}.get(shown, shown)
+    titles = {
+        "refined": _("Refined from the best matches"),
+        ASSIMILATED: _("Assimilated: corrected to agree with the segmentation"),
+    }
+    return titles.get(shown, shown)
 
 
 def inWordsOfThePanel(sentence: str) -> str:
@@ -113,7 +163,20 @@ def inWordsOfThePanel(sentence: str) -> str:
         ),
         (r"--brain-mask\b", f"'{_('Brain mask')}'"),
         (r"--registration\b", f"'{_('Registration')}'"),
+        (
+            r"The growth model does not describe this tumour: on the segmented outlines it is off by [^)]*\), so its "
+            "infiltration length and its density away from the outlines say little",
+            _(
+                "The growth model does not describe this tumor: its outlines lie far from the segmented ones, so the "
+                "density away from these says little"
+            ),
+        ),
         (r"--refine\b", f"'{_('Refinement')}'"),
+        (r"--density\b", f"'{_('Density')}'"),
+        (r"--tissue\b", f"'{_('Tissue')}'"),
+        (r"--sensitivity\b", f"'{_('Sensitivity')}'"),
+        (r"--uncertainty\b", f"'{_('Uncertainty')}'"),
+        (r"--level\b", f"'{_('Level')}'"),
         (r"--foci\b", f"'{_('Foci')}'"),
         (r"--strategy\b", f"'{_('Query strategy')}'"),
         (r"--database\b", f"'{_('Database file')}'"),

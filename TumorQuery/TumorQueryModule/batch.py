@@ -41,6 +41,13 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--registration", default=Method.registration, choices=("deformable", "affine", "none"))
     parser.add_argument("--refine", default=Method.refine, choices=("none", "atlas", "patient"))
     parser.add_argument("--foci", default=Method.foci, choices=("auto", "1", "2"))
+    parser.add_argument("--tissue", default=Method.tissue, choices=("atlas", "own"))
+    parser.add_argument("--sensitivity", action="store_true", help="refine again under other assumptions of the tissue")
+    parser.add_argument("--density", default=Method.density, choices=("auto", "match", "refined", "assimilated"))
+    parser.add_argument("--uncertainty", action="store_true", help="find how sure the assimilated density is")
+    parser.add_argument(
+        "--level", type=float, default=Method.level, metavar="U", help="density of the bounds (%(default)s)"
+    )
     parser.add_argument("--top", type=int, default=Method.top, metavar="K", help="ranked matches (%(default)s)")
     parser.add_argument("--no-align", action="store_true", help="leave FLAIR and T1 where they lie")
     parser.add_argument("--timeout", type=float, metavar="S", help="seconds for one patient; without it no limit")
@@ -56,6 +63,11 @@ def main(arguments: list[str]) -> int:
             registration=options.registration,
             refine=options.refine,
             foci=options.foci,
+            tissue=options.tissue,
+            sensitivity=options.sensitivity,
+            density=options.density,
+            uncertainty=options.uncertainty,
+            level=options.level,
             top=options.top,
             align=not options.no_align,
         )

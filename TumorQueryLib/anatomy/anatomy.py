@@ -8,8 +8,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from TumorQueryLib.anatomy.atlas import Atlas
+from TumorQueryLib.anatomy.own import OwnTissue
 from TumorQueryLib.anatomy.tissue import Tissue
+from TumorQueryLib.anatomy.tissue_maps import TissueMaps
 from TumorQueryLib.geometry.grid import Grid, Volume, resample
+from TumorQueryLib.geometry.regions import TumorMasks
 from TumorQueryLib.geometry.transforms import SpaceMap
 
 
@@ -29,6 +32,12 @@ class Anatomy:
         Millimetres in the patient for one here, averaged over the tumour.
     tissue_voxels_added : int
         Voxels of the tumour that the maps call CSF or background, made tissue.
+    maps : TissueMaps, optional
+        What `tissue` was made of.
+    own : OwnTissue, optional
+        How the tissue was found in the patient's own image; None where it is the atlas's.
+    warnings : tuple of str
+        What the user should know about the tissue.
     """
 
     name: str
@@ -36,6 +45,9 @@ class Anatomy:
     space: SpaceMap | None = None
     length_scale: float = 1.0
     tissue_voxels_added: int = 0
+    maps: TissueMaps | None = None
+    own: OwnTissue | None = None
+    warnings: tuple[str, ...] = ()
 
     @classmethod
     def of_atlas(cls, atlas: Atlas, space: SpaceMap, tumour: Volume) -> Anatomy:
@@ -48,7 +60,43 @@ class Anatomy:
         tumour : Volume
             Boolean mask in the patient's space; over it the length scale is averaged.
         """
-        return cls("atlas", Tissue.from_atlas(atlas), space, space.length_scale(tumour))
+        maps = TissueMaps.of_atlas(atlas)
+        return cls("atlas", maps.tissue(), space, space.length_scale(tumour), maps=maps)
+
+    @classmethod
+    def of_patient(
+        cls,
+        maps: TissueMaps,
+        core: Volume,
+        whole: Volume,
+        *,
+        own: OwnTissue | None = None,
+        warnings: tuple[str, ...] = (),
+    ) -> tuple[Anatomy, TumorMasks]:
+        """The patient's own anatomy by tissue maps in the patient's space; the patient's tumour is tissue.
+
+        Parameters
+        ----------
+        maps : TissueMaps
+            Carried there from an atlas, found in the patient's image, or given.
+        core, whole : Volume
+            The patient's regions, boolean, each on any grid.
+        own, warnings
+            See the class.
+
+        Returns
+        -------
+        anatomy : Anatomy
+            On the maps' grid. A voxel of the tumour that the maps call CSF or background is white matter, or grey
+            matter where its tissue neighbours mostly are.
+        masks : TumorMasks
+            The patient's regions on that grid.
+        """
+        seen = TumorMasks.on_grid(core, whole, maps.grid)
+        complete, missing = maps.with_tissue_in(seen.whole)
+        added = int(missing.sum())
+        tissue = complete.tissue()
+        return cls("patient", tissue, tissue_voxels_added=added, maps=complete, own=own, warnings=warnings), seen
 
     @property
     def grid(self) -> Grid:

@@ -7,7 +7,8 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
+from scipy import ndimage
 
 from TumorQueryLib.anatomy.atlas import Atlas
 from TumorQueryLib.base.errors import InputError
@@ -20,10 +21,10 @@ TISSUE_THRESHOLD = 0.5
 GREY_TO_WHITE = 0.1
 
 
-def _description() -> dict[str, Any]:
+def _description(grey_to_white: float = GREY_TO_WHITE) -> dict[str, Any]:
     return {
         "tissue": f"white + grey matter >= {TISSUE_THRESHOLD}",
-        "mobility": f"white + {GREY_TO_WHITE} grey matter, maps normalised where their sum exceeds 1",
+        "mobility": f"white + {grey_to_white:.3g} grey matter, maps normalised where their sum exceeds 1",
         "face_mobility": "arithmetic mean of both cells, 0 unless both are tissue",
     }
 
@@ -39,8 +40,8 @@ class Tissue:
     mask : ndarray of bool, shape grid.shape
         Cells that a tumour can enter, [i, j, k].
     mobility : ndarray of float32, shape grid.shape
-        Diffusivity as a share of white matter's: p_WM + p_GM / 10 in [0, 1]; 0 outside
-        `mask`, above 0 inside.
+        Diffusivity as a share of white matter's: p_WM + p_GM / 10 in [0, 1], or another
+        share of p_GM; 0 outside `mask`, above 0 inside.
     description : dict
         How mask and mobility were made, for the record in a database.
 
@@ -85,6 +86,8 @@ class Tissue:
         grey_matter: NDArray[np.floating],
         csf: NDArray[np.floating] | None,
         grid: Grid,
+        *,
+        grey_to_white: float = GREY_TO_WHITE,
     ) -> Tissue:
         """The tissue of probability maps, normalised where their sum exceeds 1.
 
@@ -95,13 +98,21 @@ class Tissue:
         csf : ndarray, shape grid.shape, optional
             Counts in the sum only.
         grid : Grid
+        grey_to_white : float
+            Diffusivity of grey matter as a share of white matter's, above 0 and at most 1; the model's own is 0.1.
 
         Raises
         ------
         InputError
             When a map's shape differs from the grid's, a value is not finite or
-            negative, or no cell is tissue.
+            negative, no cell is tissue, or `grey_to_white` is out of its range.
         """
+        # Written so that NaN fails too.
+        if not 0 < grey_to_white <= 1:
+            raise InputError(
+                "The diffusivity of grey matter is a share of white matter's above 0 and at most 1, "
+                f"not {grey_to_white}."
+            )
         maps = [white_matter, grey_matter] + ([] if csf is None else [csf])
         for values in maps:
             if values.shape != grid.shape:
@@ -111,8 +122,8 @@ class Tissue:
         total = np.maximum(sum(np.asarray(values, np.float32) for values in maps), np.float32(1))
         white, grey = (np.asarray(values, np.float32) / total for values in maps[:2])
         mask = white + grey >= np.float32(TISSUE_THRESHOLD)
-        mobility = np.where(mask, white + np.float32(GREY_TO_WHITE) * grey, np.float32(0))
-        return cls(grid=grid, mask=mask, mobility=np.minimum(mobility, np.float32(1)))
+        mobility = np.where(mask, white + np.float32(grey_to_white) * grey, np.float32(0))
+        return cls(grid, mask, np.minimum(mobility, np.float32(1)), _description(grey_to_white))
 
     @cached_property
     def face_mobility(self) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
@@ -134,6 +145,24 @@ class Tissue:
     def bounds(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """First index and last index + 1 of the tissue along i, j, k."""
         return bounding_box(self.mask)
+
+    @cached_property
+    def _nearest(self) -> NDArray[np.int32]:
+        """Index of the nearest tissue cell to each cell, shape (3, i, j, k)."""
+        return ndimage.distance_transform_edt(
+            ~self.mask, sampling=self.grid.spacing, return_distances=False, return_indices=True
+        )
+
+    def moved_into(self, point: ArrayLike) -> tuple[float, float, float]:
+        """A point (RAS mm) where its cell is tissue, else the centre of the nearest cell that is."""
+        cell = np.rint(self.grid.to_index(point)).astype(int)
+        cell = np.clip(cell, 0, np.array(self.grid.shape) - 1)
+        i, j, k = cell
+        nearest = self._nearest[:, i, j, k]
+        # A point beyond the grid has been brought to its border.
+        stays = np.array_equal(nearest, cell) and self.mask[i, j, k]
+        x, y, z = (float(v) for v in (np.asarray(point) if stays else self.grid.to_ras(nearest)))
+        return x, y, z
 
     def seed_index(self, seed: tuple[float, float, float]) -> NDArray[np.float64]:
         """A seed (RAS mm) as fractional indices of the grid, shape (3,).

@@ -17,7 +17,10 @@ from TumorQueryLib.base.errors import InputError, shown
 REGISTRATIONS = ("none", "affine", "deformable")
 REFINEMENTS = ("none", "atlas", "patient")
 FOCI = ("auto", "1", "2")
+DENSITIES = ("auto", "match", "refined", "assimilated")
+TISSUES = ("atlas", "own")
 DEFAULT_SOLVES = 120
+DEFAULT_LEVEL = 0.05
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,19 @@ class Method:
         Seconds after which the refinement ends with the best so far.
     foci : {"auto", "1", "2"}
         Or the number 1 or 2. Whether two tumours are tried: "auto" where the core has two components of at least 1 ml.
+    density : {"auto", "match", "refined", "assimilated"}
+        Which estimate is shown and written as the density: "assimilated" agrees with the segmentation's outlines,
+        "refined" is the growth model's own (the match, where that agrees better), "match" the database's; "auto" is
+        the assimilated one after a refinement, and the match without.
+    uncertainty : bool
+        Find how sure the assimilated density is: standard deviation, 5 and 95 % bounds, intervals of the parameters.
+    level : float
+        Density, in (0, 1), whose exceedance the uncertainty gives.
+    tissue : {"atlas", "own"}
+        Whose white matter, grey matter and CSF a refinement in the patient's anatomy grows in: the atlas's, carried to
+        the patient, or the patient's own outside the tumour, as the T1 shows it.
+    sensitivity : bool
+        Refine again under other assumptions about the tissue, and give their figures side by side; it fits nothing.
     align : bool
         Move T1 and FLAIR, and what was drawn on them, onto the T1Gd where the patient moved between them.
 
@@ -65,6 +81,11 @@ class Method:
     refine_solves: int = DEFAULT_SOLVES
     refine_seconds: float | None = None
     foci: str = "auto"
+    density: str = "auto"
+    uncertainty: bool = False
+    level: float = DEFAULT_LEVEL
+    tissue: str = "atlas"
+    sensitivity: bool = False
     align: bool = True
 
     def __post_init__(self) -> None:
@@ -78,12 +99,31 @@ class Method:
             raise InputError(f"strategy is the name of a query strategy, not {self.strategy!r}.")
         if _is_number(self.foci, Integral):
             object.__setattr__(self, "foci", str(self.foci))
-        for name, accepted in (("registration", REGISTRATIONS), ("refine", REFINEMENTS), ("foci", FOCI)):
+        for name, accepted in (
+            ("registration", REGISTRATIONS),
+            ("refine", REFINEMENTS),
+            ("foci", FOCI),
+            ("density", DENSITIES),
+            ("tissue", TISSUES),
+        ):
             value = getattr(self, name)
             if value not in accepted:
                 raise InputError(f"There is no {name} {value!r}; choose one of {', '.join(accepted)}.")
-        if not isinstance(self.align, bool):
-            raise InputError(f"align is true or false, not {self.align!r}.")
+        for name in ("align", "uncertainty", "sensitivity"):
+            if not isinstance(getattr(self, name), bool):
+                raise InputError(f"{name} is true or false, not {getattr(self, name)!r}.")
+        if self.density == "refined" and self.refine == "none":
+            raise InputError("There is no refined density without a refinement; choose refine patient or atlas.")
+        if not _is_number(self.level, Real) or not 0 < self.level < 1:
+            raise InputError(f"level is a density between 0 and 1, not {self.level!r}.")
+        object.__setattr__(self, "level", _plain(self.level))
+        if self.sensitivity and self.refine == "none":
+            raise InputError("Sensitivity refines again, and refine is none; choose refine patient or atlas.")
+        if self.tissue == "own" and self.refine != "patient":
+            raise InputError(
+                f"The patient's own tissue is for a refinement in the patient's anatomy, and refine is {self.refine}; "
+                "choose refine patient, or tissue atlas."
+            )
         for name in ("top", "refine_solves"):
             value = getattr(self, name)
             if not _is_number(value, Integral) or value < 1:
@@ -98,6 +138,13 @@ class Method:
             raise InputError(f"strategy_options are values by name, not {self.strategy_options!r}.")
         options = {_option_name(name): _option_value(name, value) for name, value in self.strategy_options.items()}
         object.__setattr__(self, "strategy_options", options)
+
+    @property
+    def shown_density(self) -> str:
+        """`density`, with "auto" decided: "assimilated" or "match"."""
+        if self.density != "auto":
+            return self.density
+        return "match" if self.refine == "none" else "assimilated"
 
     @classmethod
     def from_json(cls, choices: Mapping[str, Any]) -> Method:

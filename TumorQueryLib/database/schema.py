@@ -24,12 +24,12 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from TumorQueryLib.base.errors import DatabaseError, InputError
+from TumorQueryLib.base.errors import DatabaseError, InputError, shown
 from TumorQueryLib.base.files import is_text, parsed_json
 from TumorQueryLib.base.progress import Progress, no_progress
 from TumorQueryLib.database.masks import BLOCK_EDGE, Runs, block_grid_shape
 from TumorQueryLib.geometry.grid import Grid
-from TumorQueryLib.growth.parameters import GrowthParameters
+from TumorQueryLib.growth import SOLVER_VERSIONS, GrowthParameters
 
 SCHEMA = "tumorquery-database"
 SCHEMA_VERSION = 1
@@ -254,6 +254,11 @@ def _check_attributes(path: Path, attributes: Mapping[str, Any]) -> None:
     for name, value in attributes.items():
         if isinstance(value, str) and not is_text(value):
             raise damaged(path, f"its attribute {name} is no text")
+    if attributes["solver_version"] not in SOLVER_VERSIONS:
+        raise DatabaseError(
+            f"{path} was grown by version {shown(attributes['solver_version'])} of the solver, and this software has "
+            f"the versions {' and '.join(SOLVER_VERSIONS)}; update the software, or build the database again."
+        )
     # Names of files in the cache and of models are made of these.
     for name in ("atlas_sha256", "content_sha256"):
         if not re.fullmatch("[0-9a-f]{64}", attributes[name]):

@@ -45,6 +45,8 @@ class TumorDatabase:
     grid : Grid
         The atlas grid, RAS mm.
     atlas_name, atlas_sha256 : str
+    solver_version : str
+        By which `growth.simulate` gives an entry's density back.
     threshold_core, threshold_whole : float
         Densities above which a voxel belongs to core and whole tumour.
     core, whole : RunLengthMasks
@@ -69,6 +71,7 @@ class TumorDatabase:
         self.sha256: str = self.attributes["content_sha256"]
         self.atlas_name: str = self.attributes["atlas_name"]
         self.atlas_sha256: str = self.attributes["atlas_sha256"]
+        self.solver_version: str = self.attributes["solver_version"]
         self.threshold_core: float = self.attributes[f"threshold_{REGIONS['core']}"]
         self.threshold_whole: float = self.attributes[f"threshold_{REGIONS['whole']}"]
         self._parameters = ParameterTable(
@@ -128,7 +131,7 @@ class TumorDatabase:
         return len(self.trajectory)
 
     def parameters(self, entry: int) -> GrowthParameters:
-        """Parameters of one entry; `growth.simulate` gives its density from them."""
+        """Parameters of one entry; `growth.simulate` gives its density, by the file's `solver_version`."""
         return self._parameters.parameters(entry)
 
     def load_atlas(self, atlas: Atlas | str | os.PathLike[str] | None = None) -> Atlas:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from TumorQueryLib.anatomy.anatomy import Anatomy
 from TumorQueryLib.base.errors import InputError
 from TumorQueryLib.estimates.fit import Fit
+from TumorQueryLib.estimates.outlines import outline_residuals
 from TumorQueryLib.geometry.grid import Volume
 from TumorQueryLib.geometry.regions import TumorMasks
 from TumorQueryLib.growth import GrowthParameters
@@ -20,7 +22,7 @@ class Estimate:
     Parameters
     ----------
     name : str
-        "match" or "refined".
+        "match", "refined" or "assimilated".
     anatomy : Anatomy
         Where it grew.
     parameters : tuple of GrowthParameters
@@ -33,6 +35,8 @@ class Estimate:
         Of `in_patient`, on the T1Gd image's grid: what a user would count.
     fit_in_anatomy : Fit
         Of `density`, on the anatomy's grid: what the search saw.
+    residual_rms : float
+        What the density leaves unexplained on the segmentation's outlines, in log-odds (`outlines.py`).
 
     Raises
     ------
@@ -47,6 +51,7 @@ class Estimate:
     in_patient: Volume
     fit: Fit
     fit_in_anatomy: Fit
+    residual_rms: float
 
     def __post_init__(self) -> None:
         if not self.density.grid.matches(self.anatomy.grid):
@@ -89,6 +94,7 @@ class Estimate:
             in_patient=in_patient,
             fit=Fit.of(in_patient, observed, thresholds),
             fit_in_anatomy=Fit.of(density, observed_in_anatomy, thresholds),
+            residual_rms=outline_residuals(density, anatomy.tissue, observed_in_anatomy, thresholds).rms,
         )
 
     @property
@@ -103,8 +109,15 @@ class Estimate:
             "parameters": [describe_parameters(parameters, self.anatomy) for parameters in self.parameters],
             "fit": self.fit.as_json(),
             "fit_in_anatomy": self.fit_in_anatomy.as_json(),
+            "residual_rms": self.residual_rms,
             "density": density_file,
         }
+
+
+def best_model(estimates: Mapping[str, Estimate]) -> Estimate:
+    """The grown tumour that agrees best with the segmentation on the T1Gd image's grid: refined, else match."""
+    match = estimates["match"]
+    return match.or_better(estimates["refined"]) if "refined" in estimates else match
 
 
 def describe_parameters(parameters: GrowthParameters, anatomy: Anatomy) -> dict[str, Any]:

@@ -15,6 +15,8 @@ def estimate_of_match(
     query: TumorMasks,
     observed: TumorMasks,
     thresholds: tuple[float, float],
+    *,
+    solver_version: str,
 ) -> Estimate:
     """The estimate "match" of an entry's parameters.
 
@@ -30,6 +32,8 @@ def estimate_of_match(
         The patient's regions on the T1Gd image's grid.
     thresholds : tuple of float
         The database's, of core and whole tumour.
+    solver_version : str
+        The database's, so that the density is the entry's own.
     """
-    density = Volume(simulate(parameters, anatomy.tissue), anatomy.grid)
+    density = Volume(simulate(parameters, anatomy.tissue, solver_version=solver_version), anatomy.grid)
     return Estimate.of("match", anatomy, (parameters,), density, observed, query, thresholds)

@@ -27,6 +27,7 @@ from TumorQueryLib.geometry.regions import TumorMasks
 from TumorQueryLib.growth import GrowthParameters, simulate
 
 STARTS = 5  # matches from different trajectories that are solved before the search
+START_KINDS = ("all", "matches", "centre")
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,6 +68,7 @@ def refine(
     solves: int = DEFAULT_SOLVES,
     seconds: float | None = None,
     foci: str = "auto",
+    starts: str = "all",
     random_seed: int = 0,
     progress: Progress = no_progress,
 ) -> Refinement:
@@ -91,6 +93,8 @@ def refine(
     foci : {"auto", "1", "2"}
         With "2", a tumour whose core has several components is also fitted by two tumours, and the better answer is
         returned; "auto" does so where two components of the core have at least 1 ml.
+    starts : {"all", "matches", "centre"}
+        From what the search of one tumour starts: the matches, the centre of the core, or both.
     random_seed : int
     progress : Progress
         Raises `Cancelled` to stop.
@@ -105,14 +109,15 @@ def refine(
     InputError
         When there is no match, the whole tumour is empty, or an option is not one of those above.
     """
-    _check_call(ranked, anatomy, target, solves, foci)
+    _check_call(ranked, anatomy, target, solves, foci, starts)
     deadline = math.inf if seconds is None else time.monotonic() + seconds
     sides = None if foci == "1" else halves(target, SMALLEST_FOCUS_ML if foci == "auto" else 0.0)
     # The halves of two foci together cost what the whole does.
     share = 1.0 if sides is None else 0.5
     search = Search(anatomy.tissue, target, thresholds, deadline, random_seed, progress=part(progress, 0.0, share))
-    starts = _starts_from(ranked, match.anatomy, anatomy) + centre_starts(target)
-    parameters = [_best_of(search, starts, solves, ranked[0].proliferation)]
+    first = [] if starts == "centre" else _starts_from(ranked, match.anatomy, anatomy)
+    first += [] if starts == "matches" else centre_starts(target)
+    parameters = [_best_of(search, first, solves, ranked[0].proliferation)]
     density = simulate(parameters[0], anatomy.tissue)
     two_foci = "not tried" if halves(target, 0.0) is not None else "impossible"
     if sides is not None and search.stopped != "time":
@@ -134,12 +139,14 @@ def refine(
 
 
 def _check_call(
-    ranked: Sequence[GrowthParameters], anatomy: Anatomy, target: TumorMasks, solves: int, foci: str
+    ranked: Sequence[GrowthParameters], anatomy: Anatomy, target: TumorMasks, solves: int, foci: str, starts: str
 ) -> None:
     if not ranked:
         raise InputError("There is no match from which to refine; query the database first.")
     if foci not in FOCI:
         raise InputError(f"A tumour is refined with 1 or 2 foci, or auto; not {foci!r}.")
+    if starts not in START_KINDS:
+        raise InputError(f"A search starts from one of {', '.join(START_KINDS)}; not {starts!r}.")
     if solves < 1:
         raise InputError(f"A refinement needs a budget of at least one solve, not {solves}.")
     if not target.whole.any():

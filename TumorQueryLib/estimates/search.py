@@ -16,7 +16,6 @@ from threading import Event
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 from scipy.optimize import minimize
 
 from TumorQueryLib.anatomy.tissue import Tissue
@@ -88,10 +87,6 @@ class Search:
         self.progress = progress
         self.path: list[Solve] = []
         self.stopped = "budget"
-        # A seed that leaves the tissue is moved to the nearest cell of it.
-        self._nearest = ndimage.distance_transform_edt(
-            ~tissue.mask, sampling=tissue.grid.spacing, return_distances=False, return_indices=True
-        )
 
     def run(self, starts: Sequence[Start], solves: int) -> Solve:
         """The best solve within a budget; `stopped` says why the search ended."""
@@ -153,22 +148,13 @@ class Search:
     ) -> tuple[float, float, tuple[float, float, float], float]:
         """Dice sum at the best moment of a trajectory, its rho T, and where it really started."""
         length = min(max(length, SHORTEST_LENGTH), LONGEST_LENGTH)
-        placed = self._in_tissue(seed)
+        placed = self.tissue.moved_into(seed)
         try:
             score, rho_t = best_moment(placed, length, self.tissue, self.target, self.thresholds, halt)
         except InputError:
             # Tissue too small to start a tumour in.
             score, rho_t = 0.0, 0.0
         return score, rho_t, placed, length
-
-    def _in_tissue(self, seed: NDArray[np.float64]) -> tuple[float, float, float]:
-        cell = np.rint(self.tissue.grid.to_index(seed)).astype(int)
-        cell = np.clip(cell, 0, np.array(self.tissue.grid.shape) - 1)
-        i, j, k = cell
-        nearest = self._nearest[:, i, j, k]
-        inside = np.array_equal(nearest, cell) and self.tissue.mask[i, j, k]
-        place = np.asarray(seed) if inside else self.tissue.grid.to_ras(nearest)
-        return as_point(place)
 
 
 class _Chain:

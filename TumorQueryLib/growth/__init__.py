@@ -6,6 +6,7 @@ from TumorQueryLib.growth.parameters import GrowthParameters
 from TumorQueryLib.growth.solver import (
     INITIAL_CONDITION,
     SOLVER_VERSION,
+    SOLVER_VERSIONS,
     Moment,
     grow_trajectory,
     simulate,
@@ -15,6 +16,7 @@ from TumorQueryLib.growth.solver import (
 __all__ = [
     "INITIAL_CONDITION",
     "SOLVER_VERSION",
+    "SOLVER_VERSIONS",
     "GrowthParameters",
     "Moment",
     "grow_trajectory",

@@ -26,12 +26,12 @@ from numpy.typing import NDArray
 
 from TumorQueryLib.anatomy.atlas import Atlas
 from TumorQueryLib.anatomy.tissue import Tissue
-from TumorQueryLib.base.errors import InputError
+from TumorQueryLib.base.errors import InputError, shown
 from TumorQueryLib.growth import kernels
 from TumorQueryLib.growth.parameters import GrowthParameters, checked_seed
 
-#: Changes whenever the solver's numbers do.
-SOLVER_VERSION = "1"
+#: Changes whenever the solver's numbers do; those of the versions before can be had again.
+SOLVER_VERSION = "2"
 
 #: The starting field: a Gaussian of this standard deviation and mass (integral of u).
 #: 2 mm is resolved at 1.5 mm spacing; 18.7 mm^3 is what the paper's solver starts from,
@@ -40,11 +40,14 @@ INITIAL_CONDITION: dict[str, Any] = {"shape": "gaussian", "width_mm": 2.0, "mass
 
 #: Longest step in units of 1/rho.
 LONGEST_STEP = 0.8
-#: Longest way, in cells, of the front (whose speed is 2 L) in a step. With both limits the regions
-#: above 0.2 and 0.6 agree with those of much shorter steps to a Dice of 0.99 and better.
+#: Longest way, in cells, of the front (whose speed is 2 L) in a step.
 LONGEST_WAY = 1.5
-#: Largest D t / spacing^2 of a step without proliferation.
+#: Largest D t / spacing^2 of a step. Of larger ones the axes' diffusion, one after the other, errs at the tissue's
+#: borders, the more the flatter the tumour. With all limits the regions above 0.2 and 0.6 agree with those of much
+#: shorter steps to a Dice of 0.99 and better, up to a length of 12 mm.
 LARGEST_DIFFUSION_NUMBER = 1.0
+#: The versions whose steps can be taken, each with its largest diffusion number where a tumour proliferates.
+SOLVER_VERSIONS = {"1": math.inf, SOLVER_VERSION: LARGEST_DIFFUSION_NUMBER}
 #: The box opens on a side where its outer layer exceeds this density; without proliferation
 #: densities fall, so there it opens at a much lower one.
 BOX_THRESHOLD = 1e-5
@@ -113,6 +116,7 @@ def simulate(
     initial: NDArray[np.floating] | None = None,
     *,
     step_share: float = 1.0,
+    solver_version: str = SOLVER_VERSION,
 ) -> NDArray[np.float32]:
     """Density of a tumour at the end of its duration.
 
@@ -125,6 +129,8 @@ def simulate(
         not used); cut to tissue.
     step_share : float
         Steps of this share of the usual length, to measure the error that the usual ones have.
+    solver_version : str
+        By which the steps are taken; an entry of a database is its own to the bit with the database's.
 
     Returns
     -------
@@ -134,8 +140,9 @@ def simulate(
     Raises
     ------
     InputError
-        When the seed lies outside the tissue or the grid, or `initial` is not a density.
+        When the seed lies outside the tissue or the grid, `initial` is not a density, or the version is unknown.
     """
+    _check_version(solver_version)
     tissue = anatomy if isinstance(anatomy, Tissue) else Tissue.from_atlas(anatomy)
     if parameters.proliferation == 0:
         return _diffuse_only(parameters, tissue, initial, step_share)
@@ -146,6 +153,7 @@ def simulate(
         rho_t=[parameters.rho_t],
         initial=initial,
         step_share=step_share,
+        solver_version=solver_version,
     )
     return next(moments).on_grid(tissue.grid.shape)
 
@@ -161,6 +169,7 @@ def grow_trajectory(
     stop_volume_ml: float | None = None,
     initial: NDArray[np.floating] | None = None,
     step_share: float = 1.0,
+    solver_version: str = SOLVER_VERSION,
 ) -> Iterator[Moment]:
     """Grow one tumour and yield it at the moments asked for, all from one solve.
 
@@ -184,6 +193,8 @@ def grow_trajectory(
         Density to start from instead of the Gaussian at the seed; cut to tissue.
     step_share : float
         Steps of this share of the usual length, to measure the error that the usual ones have.
+    solver_version : str
+        By which the steps are taken.
 
     Yields
     ------
@@ -194,9 +205,10 @@ def grow_trajectory(
     Raises
     ------
     InputError
-        When the seed lies outside the tissue, a number is out of its range, or not exactly one
-        of `rho_t` and `every_step` is given.
+        When the seed lies outside the tissue, a number is out of its range, the version is unknown, or
+        not exactly one of `rho_t` and `every_step` is given.
     """
+    _check_version(solver_version)
     if (rho_t is None) != bool(every_step):
         raise InputError("A trajectory is asked for by exactly one of rho_t and every_step.")
     if not (math.isfinite(infiltration_length) and infiltration_length > 0):
@@ -207,13 +219,33 @@ def grow_trajectory(
     seed = checked_seed(seed)
     start = _gaussian(seed, tissue) if initial is None else _cut_to_tissue(initial, tissue)
     # Seven digits, so that the length regained from a stored D and rho gives the same steps.
-    solution = _Solution(tissue, *start, float(f"{infiltration_length:.7g}"), threshold, step_share)
+    length = float(f"{infiltration_length:.7g}")
+    dtau = step_share * time_step(length, tissue.grid.spacing, solver_version)
+    solution = _Solution(tissue, *start, length, threshold, dtau)
     return _step_ends(solution, stop_volume_ml) if every_step else _moments_at_times(solution, times)
 
 
-def time_step(infiltration_length: float, grid_spacing: NDArray[np.float64]) -> float:
+def time_step(
+    infiltration_length: float, grid_spacing: NDArray[np.float64], solver_version: str = SOLVER_VERSION
+) -> float:
     """Length of a step in units of 1/rho, for an infiltration length (mm) and spacings (mm)."""
-    return min(LONGEST_STEP, LONGEST_WAY * float(grid_spacing.min()) / (2 * infiltration_length))
+    spacing = float(grid_spacing.min())
+    step = min(LONGEST_STEP, LONGEST_WAY * spacing / (2 * infiltration_length))
+    return min(step, SOLVER_VERSIONS[solver_version] * (spacing / infiltration_length) ** 2)
+
+
+def _check_version(version: str) -> None:
+    """Refuse a version of the solver whose numbers are not known here.
+
+    Raises
+    ------
+    InputError
+    """
+    if version not in SOLVER_VERSIONS:
+        raise InputError(
+            f"The solver of the growth model has the versions {' and '.join(SOLVER_VERSIONS)}, not {shown(version)}; "
+            "update the software for a later one."
+        )
 
 
 def starting_field(seed: Sequence[float], tissue: Tissue) -> NDArray[np.float32]:
@@ -325,12 +357,12 @@ class _Solution:
         density: NDArray[np.float32],
         infiltration_length: float,
         threshold: float,
-        step_share: float,
+        dtau: float,
     ) -> None:
         self._length = infiltration_length
         self._threshold = threshold
         self._tissue = tissue
-        self.dtau = step_share * time_step(infiltration_length, tissue.grid.spacing)
+        self.dtau = dtau
         self.steps = 0
         #: The last step changed nothing, so no further one will.
         self.steady = False

@@ -17,6 +17,7 @@ from TumorQueryLib.base.errors import InputError, OutputError, shown
 from TumorQueryLib.base.files import parsed_json, write_json
 from TumorQueryLib.base.progress import Progress, no_progress
 from TumorQueryLib.database.checks import can_be_grown
+from TumorQueryLib.estimates.draws import DensityDraws
 from TumorQueryLib.geometry.grid import Volume, image_from_volume
 from TumorQueryLib.geometry.transforms import SpaceMap
 from TumorQueryLib.growth import GrowthParameters
@@ -28,6 +29,7 @@ from TumorQueryLib.strategies import Match
 
 if TYPE_CHECKING:
     from TumorQueryLib.estimates.refine import Refinement
+    from TumorQueryLib.estimates.uncertainty import Uncertainty
     from TumorQueryLib.results.result import Result
 
 RESULT_VERSION = 2
@@ -40,6 +42,13 @@ OUTPUTS = {
     "atlas_to_patient": "atlas_to_patient.h5",
 }
 BRAIN_OUTPUTS = {"brain": "brain.nrrd"}
+UNCERTAINTY_OUTPUTS = {
+    "density_sd": "density_sd.nrrd",
+    "density_p05": "density_p05.nrrd",
+    "density_p95": "density_p95.nrrd",
+    "density_probability": "density_probability.nrrd",
+    "density_draws": "density_draws.npz",
+}
 REFINEMENT_OUTPUTS = {"refinement_table": "refinement.csv", "refinement_plot": "refinement.png"}
 
 
@@ -47,7 +56,8 @@ def outputs_of(result: Result) -> dict[str, str]:
     """File names of a result by what they hold: `density` is the chosen estimate's, `density_NAME` another's."""
     others = {f"density_{name}": f"density_{name}.nrrd" for name in result.estimates if name != result.chosen}
     brain = BRAIN_OUTPUTS if result.brain.source == "extracted" else {}
-    return OUTPUTS | others | brain | ({} if result.refinement is None else REFINEMENT_OUTPUTS)
+    uncertainty = {} if result.uncertainty is None else UNCERTAINTY_OUTPUTS
+    return OUTPUTS | others | brain | uncertainty | ({} if result.refinement is None else REFINEMENT_OUTPUTS)
 
 
 def write_result(result: Result, folder: str | os.PathLike, *, progress: Progress = no_progress) -> Path:
@@ -73,6 +83,8 @@ def write_result_files(result: Result, folder: Path, *, progress: Progress = no_
     write_volume(result.whole, folder / outputs["whole"])
     if "brain" in outputs:
         write_volume(result.brain.on(result.patient.t1gd.grid, result.patient.whole), folder / outputs["brain"])
+    if result.uncertainty is not None:
+        write_uncertainty(result.uncertainty, folder)
     if result.refinement is not None:
         write_path(result.refinement, result.estimates["refined"].anatomy.name, folder)
     progress(0.3, "Writing the transforms")
@@ -81,9 +93,20 @@ def write_result_files(result: Result, folder: Path, *, progress: Progress = no_
     write_report(result, folder / outputs["report"])
     progress(0.9, "Writing the results")
     # So that a file that was damaged or exchanged since is noticed where it is read again.
-    sums = {name: _sha256(folder / name) for name in sorted(outputs.values()) if name.endswith((".nrrd", ".h5"))}
+    sums = {
+        name: _sha256(folder / name) for name in sorted(outputs.values()) if name.endswith((".nrrd", ".h5", ".npz"))
+    }
     write_json(result.to_json() | {"sha256": sums}, folder / RESULT_FILE)
     progress(1.0, "Done")
+
+
+def write_uncertainty(uncertainty: Uncertainty, folder: Path) -> None:
+    """Write standard deviation, 5 and 95 % bounds, probability and joint draws into an existing folder."""
+    lower, upper = uncertainty.band(0.9)
+    maps = {"sd": uncertainty.sd, "p05": lower, "p95": upper, "probability": uncertainty.probability}
+    for name, volume in maps.items():
+        write_volume(volume, folder / UNCERTAINTY_OUTPUTS[f"density_{name}"])
+    uncertainty.draw().save(folder / UNCERTAINTY_OUTPUTS["density_draws"])
 
 
 def _sha256(path: Path) -> str:
@@ -203,6 +226,39 @@ class SavedResult:
             raise InputError(f"The result has no estimate {estimate!r}; it has {', '.join(estimates)}.")
         return self._volume(estimates[estimate]["density"])
 
+    def uncertainty_map(self, name: str) -> Volume:
+        """A map of the uncertainty on the T1Gd image's grid, float32 in [0, 1].
+
+        Parameters
+        ----------
+        name : {"sd", "p05", "p95", "probability"}
+
+        Raises
+        ------
+        InputError
+            When the run was made without uncertainty, there is no such map, or its file is missing or damaged.
+        """
+        self._needs_uncertainty()
+        if f"density_{name}.nrrd" not in UNCERTAINTY_OUTPUTS.values():
+            raise InputError(f"There is no map {name!r} of the uncertainty; there are sd, p05, p95 and probability.")
+        return self._volume(f"density_{name}.nrrd")
+
+    @cached_property
+    def draws(self) -> DensityDraws:
+        """Joint draws of the density, on a grid of the model's anatomy.
+
+        Raises
+        ------
+        InputError
+            When the run was made without uncertainty, or the file is missing or damaged.
+        """
+        self._needs_uncertainty()
+        return DensityDraws.load(self._unaltered(UNCERTAINTY_OUTPUTS["density_draws"]))
+
+    def _needs_uncertainty(self) -> None:
+        if self.content["uncertainty"] is None:
+            raise InputError(f"The result in {self.folder} was made without uncertainty; run it with --uncertainty.")
+
     @cached_property
     def core(self) -> Volume:
         """Where the density exceeds the core's threshold, boolean, on the T1Gd image's grid."""
@@ -296,6 +352,7 @@ def _what_it_reads(result: SavedResult) -> None:
     made_in = content["database"]
     texts = [content["sha256"][name] for name in volumes + transforms]
     texts += [made_in["atlas"], made_in["atlas_sha256"], content["outputs"]["report"], *content["warnings"]]
+    texts.append(made_in.get("solver_version", ""))
     if not all(isinstance(text, str) for text in texts):
         raise TypeError("what should be text is none")
     for match, parameters in zip(result.matches, result.matched_parameters):

@@ -8,7 +8,7 @@ axial slice and on the left of a sagittal one.
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from TumorQueryLib.estimates.uncertainty import UNDETERMINED
 from TumorQueryLib.geometry.grid import Grid, Volume, resample, resample_mask
 
 if TYPE_CHECKING:
@@ -23,7 +24,12 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from matplotlib.gridspec import SubplotSpec
 
+    from TumorQueryLib.estimates.estimate import Estimate
+    from TumorQueryLib.estimates.uncertainty import Uncertainty
     from TumorQueryLib.results.result import Result
+
+#: What lies over an image.
+Overlay = Literal["none", "density", "sd"]
 
 DISPLAY_SPACING = 1.0
 MARGIN = 4.0
@@ -35,10 +41,19 @@ TEXT = "#e5e7eb"
 WARNING_TEXT = LETTERS = "#fde047"
 
 FIGURE_WIDTH, FIGURE_HEIGHT = 17.0, 12.6  # inches, without warnings
+#: Inches of the planes' two rows, and of the row of the standard deviation; the page grows with them.
+PLANES_HEIGHT, UNCERTAINTY_ROW = 7.2, 3.9
+#: Of the planes' height, the part of the text beside them, without and with the row of the standard deviation.
+TEXT_SHARES = 0.778, 0.738
+TEXT_LINE = 0.216  # inches
+#: Isolines of the 5 and the 95 % bound at the level that was asked for.
+BOUND_COLOUR = "#f472b6"
+BOUND_STYLES: dict[str, Literal["-", ":"]] = {"5 %": ":", "95 %": "-"}
 #: Warnings stand below the pictures in columns; the page grows with them.
 WARNING_COLUMNS = 2
 WARNING_CHARACTERS = 98  # of a line
 WARNING_LINE = 0.165  # inches
+NOTE_CHARACTERS = 190  # of a line across the page
 MOST_WARNINGS = 20
 
 #: The array axis that each plane is cut across.
@@ -79,6 +94,20 @@ def display_grid(image: Volume) -> Grid:
 
 
 @dataclass(frozen=True, eq=False)
+class Bounds:
+    """How sure the density is: 5 and 95 % bound by name, and standard deviation, on the scene's grid."""
+
+    level: float
+    bounds: dict[str, NDArray[np.float32]]
+    sd: NDArray[np.float32]
+
+    @property
+    def largest_sd(self) -> float:
+        """End of the colour bar: the largest standard deviation, rounded up to a twentieth."""
+        return max(1.0, np.ceil(round(20 * float(self.sd.max()), 3))) / 20
+
+
+@dataclass(frozen=True, eq=False)
 class Scene:
     """What is drawn, all of it on one display grid; arrays are indexed [i, j, k], isolines are at `thresholds`."""
 
@@ -88,6 +117,7 @@ class Scene:
     density: NDArray[np.float32]
     observed: dict[str, NDArray[np.bool_]]
     thresholds: dict[str, float]
+    uncertainty: Bounds | None = None
 
     @property
     def centre(self) -> tuple[int, int, int]:
@@ -122,7 +152,14 @@ def scene_of(result: Result) -> Scene:
             "whole": resample_mask(patient.whole, grid).array,
         },
         thresholds=dict(zip(("core", "whole"), result.database.thresholds)),
+        uncertainty=None if result.uncertainty is None else bounds_of(result.uncertainty, grid),
     )
+
+
+def bounds_of(uncertainty: Uncertainty, grid: Grid) -> Bounds:
+    """Put the bounds of a density on a display grid."""
+    lower, upper = (resample(bound, grid).array for bound in uncertainty.band(0.9))
+    return Bounds(uncertainty.level, {"5 %": lower, "95 %": upper}, resample(uncertainty.sd, grid).array)
 
 
 def grey_window(image: NDArray[np.float32]) -> tuple[float, float]:
@@ -147,26 +184,32 @@ def draw_report(result: Result) -> Figure:
 
     scene = scene_of(result)
     warnings = warning_columns(result.warnings)
-    strip = WARNING_LINE * max(len(column) for column in warnings)
-    height = FIGURE_HEIGHT + strip
+    note = [] if scene.uncertainty is None else [*textwrap.wrap(UNDETERMINED, NOTE_CHARACTERS), ""]
+    strip = WARNING_LINE * (len(note) + max(len(column) for column in warnings))
+    text = figures_of(result)
+    rows, share = (0.0, TEXT_SHARES[0]) if scene.uncertainty is None else (UNCERTAINTY_ROW, TEXT_SHARES[1])
+    planes_height = max(PLANES_HEIGHT + rows, TEXT_LINE * len(text) / share)
+    height = FIGURE_HEIGHT - PLANES_HEIGHT + planes_height + strip
     figure = Figure(figsize=(FIGURE_WIDTH, height), dpi=100, facecolor="black")
     FigureCanvasAgg(figure)
     draw_heading(figure, 1 - 0.4 / height)
-    rows = figure.add_gridspec(
+    parts = figure.add_gridspec(
         2,
         1,
-        height_ratios=(1.0, 0.52),
+        height_ratios=(planes_height / PLANES_HEIGHT, 0.52),
         left=0.01,
         right=0.99,
         top=1 - 0.8 / height,
         bottom=(strip + 0.35) / height,
         hspace=0.09,
     )
-    columns = rows[0].subgridspec(1, 2, width_ratios=(1.0, 0.36), wspace=0.04)
+    columns = parts[0].subgridspec(1, 2, width_ratios=(1.0, 0.36), wspace=0.04)
     draw_planes(figure, columns[0], scene)
-    draw_figures(figure, columns[1], result)
-    draw_lightbox(figure, rows[1], scene)
-    draw_warnings(figure, warnings, (strip + 0.15) / height)
+    draw_figures(figure, columns[1], text, scene)
+    draw_lightbox(figure, parts[1], scene)
+    small: dict[str, Any] = {"fontsize": 10, "family": "monospace", "va": "top", "linespacing": 1.15}
+    figure.text(0.01, (strip + 0.15) / height, "\n".join(note), color=TEXT, **small)
+    draw_warnings(figure, warnings, (strip + 0.15 - WARNING_LINE * len(note)) / height)
     return figure
 
 
@@ -180,23 +223,27 @@ def draw_heading(figure: Figure, y: float) -> None:
 
 
 def draw_planes(figure: Figure, place: SubplotSpec, scene: Scene) -> None:
-    """The three planes through the tumour, a row for each image."""
-    planes = place.subgridspec(len(scene.images), 3, wspace=0.02, hspace=0.08)
-    for row, name in enumerate(scene.images):
+    """The three planes through the tumour, a row for each image, and one for the density's standard deviation."""
+    rows: list[tuple[str, str, Overlay]] = [(name, name, "density") for name in scene.images]
+    if scene.uncertainty is not None:
+        rows.append(("Standard deviation", "T1Gd", "sd"))
+    planes = place.subgridspec(len(rows), 3, wspace=0.02, hspace=0.08)
+    for row, (title, name, overlay) in enumerate(rows):
         for column, plane in enumerate(ORIENTATION_LETTERS):
             axes = figure.add_subplot(planes[row, column])
-            draw_plane(axes, scene, name, plane, scene.centre[NORMAL_AXIS[plane]])
-            axes.set_title(f"{name}, {plane}", color=TEXT, fontsize=11, pad=3)
+            draw_plane(axes, scene, name, plane, scene.centre[NORMAL_AXIS[plane]], overlay=overlay)
+            axes.set_title(f"{title}, {plane}", color=TEXT, fontsize=11, pad=3)
 
 
 def draw_lightbox(figure: Figure, place: SubplotSpec, scene: Scene) -> None:
     """Axial slices through the tumour, without the density and with it."""
     lightbox = place.subgridspec(2, LIGHTBOX_SLICES, wspace=0.02, hspace=0.02)
     for column, index in enumerate(lightbox_indices(scene)):
-        for row, overlaid in enumerate((False, True)):
+        overlays: tuple[Overlay, ...] = ("none", "density")
+        for row, overlay in enumerate(overlays):
             axes = figure.add_subplot(lightbox[row, column])
-            draw_plane(axes, scene, "T1Gd", "axial", index, density=overlaid, letters="" if column else "RL")
-            if not overlaid:
+            draw_plane(axes, scene, "T1Gd", "axial", index, overlay=overlay, letters="" if column else "RL")
+            if overlay == "none":
                 z = scene.grid.to_ras((0, 0, index))[2]
                 axes.set_title(f"S {z:.0f} mm" if z >= 0 else f"I {-z:.0f} mm", color=TEXT, fontsize=9, pad=2)
 
@@ -219,9 +266,16 @@ def lightbox_indices(scene: Scene) -> list[int]:
 
 
 def draw_plane(
-    axes: Axes, scene: Scene, name: str, plane: str, index: int, *, density: bool = True, letters: str | None = None
+    axes: Axes,
+    scene: Scene,
+    name: str,
+    plane: str,
+    index: int,
+    *,
+    overlay: Overlay = "density",
+    letters: str | None = None,
 ) -> None:
-    """Draw one slice: the image, the density over it, isolines and outlines, orientation and scale.
+    """Draw one slice: the image, the density or its standard deviation over it, lines, orientation and scale.
 
     `letters` stand at the left, right, top and bottom, as many as there are; with none there is no scale bar either.
     """
@@ -230,13 +284,21 @@ def draw_plane(
     axes.set_axis_off()
     background = plane_of(scene.images[name], plane, index)
     axes.imshow(background, cmap="gray", vmin=low, vmax=high, interpolation="bilinear")
-    if density:
+    if overlay == "density":
         values = plane_of(scene.density, plane, index)
         axes.imshow(density_colours(values), interpolation="nearest")
         for region, level in scene.thresholds.items():
             outline(axes, values, level, "white", ISOLINE_STYLES[region])
+    elif overlay == "sd" and scene.uncertainty is not None:
+        values = plane_of(scene.uncertainty.sd, plane, index)
+        axes.imshow(sd_colours(values / scene.uncertainty.largest_sd), interpolation="nearest")
     for region, colour in OBSERVED_COLOURS.items():
         outline(axes, plane_of(scene.observed[region], plane, index).astype(np.float32), 0.5, colour, "-")
+    if overlay != "none" and scene.uncertainty is not None:
+        # Over the segmentation's outline, which the 5 % bound of a low level comes close to.
+        for bound, volume in scene.uncertainty.bounds.items():
+            values = plane_of(volume, plane, index)
+            outline(axes, values, scene.uncertainty.level, BOUND_COLOUR, BOUND_STYLES[bound])
     rows, columns = background.shape
     # A margin of one slice thickness, so that contours at the border are not cut.
     axes.set_xlim(-0.5, columns - 0.5)
@@ -271,80 +333,113 @@ def density_colours(values: NDArray[np.float32]) -> NDArray[np.float64]:
     return colours
 
 
+def sd_colours(shares: NDArray[np.floating]) -> NDArray[np.float64]:
+    """RGBA of a standard deviation as a share of the largest: transparent where it is 0."""
+    import matplotlib
+
+    colours = matplotlib.colormaps["viridis"](0.1 + 0.9 * np.clip(shares, 0, 1))
+    colours[..., 3] = 0.75 * np.clip(shares / 0.2, 0, 1)
+    return colours
+
+
 def outline(axes: Axes, values: NDArray, level: float, colour: str, style: str) -> None:
     """A contour line, where the level is reached in this slice."""
     if values.min() < level < values.max():
         axes.contour(values, levels=[level], colors=[colour], linestyles=[style], linewidths=1.3)
 
 
-def draw_figures(figure: Figure, place: SubplotSpec, result: Result) -> None:
-    """The estimate in figures and the legend, right of the planes."""
-    from matplotlib.colors import ListedColormap
-    from matplotlib.lines import Line2D
-
-    parts = place.subgridspec(3, 1, height_ratios=(1.0, 0.14, 0.05), hspace=0.12)
+def draw_figures(figure: Figure, place: SubplotSpec, text: Sequence[str], scene: Scene) -> None:
+    """The estimate in figures, the legend and the colour bars, right of the planes."""
+    shown = scene.uncertainty
+    ratios, gap = ((1.0, 0.14, 0.05), 0.12) if shown is None else ((1.0, 0.09, 0.036, 0.036), 0.22)
+    parts = place.subgridspec(len(ratios), 1, height_ratios=ratios, hspace=gap)
     axes = figure.add_subplot(parts[0])
     axes.set_axis_off()
-    axes.text(
-        0,
-        1.0,
-        "\n".join(figures_of(result)),
-        color=TEXT,
-        fontsize=11.5,
-        family="monospace",
-        va="top",
-        linespacing=1.35,
-    )
-    legend = figure.add_subplot(parts[1])
-    legend.set_axis_off()
-    handles = [
-        Line2D([], [], color=OBSERVED_COLOURS["core"], label="segmented core"),
-        Line2D([], [], color=OBSERVED_COLOURS["whole"], label="segmented whole tumour"),
-        *[
+    style: dict[str, Any] = {"color": TEXT, "fontsize": 11.5, "family": "monospace"}
+    axes.text(0, 1.0, "\n".join(text), va="top", linespacing=1.35, **style)
+    draw_legend(figure.add_subplot(parts[1]), scene)
+    draw_bar(figure.add_subplot(parts[2]), density_colours, 1.0, "tumour cell density (fraction)")
+    if shown is not None:
+        draw_bar(figure.add_subplot(parts[3]), sd_colours, shown.largest_sd, "standard deviation of the density")
+
+
+def draw_legend(axes: Axes, scene: Scene) -> None:
+    """What the lines in the pictures are."""
+    from matplotlib.lines import Line2D
+
+    axes.set_axis_off()
+    names = {"core": "segmented core", "whole": "segmented whole tumour"}
+    columns = [
+        [Line2D([], [], color=OBSERVED_COLOURS[region], label=name) for region, name in names.items()],
+        [
             Line2D([], [], color="white", linestyle=ISOLINE_STYLES[region], label=f"density {level:g}")
-            for region, level in zip(("core", "whole"), result.database.thresholds)
+            for region, level in scene.thresholds.items()
         ],
     ]
-    legend.legend(handles=handles, loc="center left", ncols=2, frameon=False, labelcolor=TEXT, fontsize=10.5)
-    bar = figure.add_subplot(parts[2])
-    ramp = density_colours(np.linspace(0, 1, 256, dtype=np.float32))
-    # Over the grey of white matter, as the overlay is.
+    bounds = scene.uncertainty
+    if bounds is not None:
+        for column, (bound, line) in zip(columns, BOUND_STYLES.items()):
+            column.append(Line2D([], [], color=BOUND_COLOUR, linestyle=line, label=f"{bound} bound {bounds.level:g}"))
+    style: dict[str, Any] = {"loc": "center left", "ncols": 2, "frameon": False, "labelcolor": TEXT}
+    axes.legend(handles=[*columns[0], *columns[1]], fontsize=10.5, columnspacing=1.0, handlelength=1.6, **style)
+
+
+def draw_bar(axes: Axes, colours: Callable[[NDArray], NDArray], end: float, title: str) -> None:
+    """A colour bar from 0 to `end`, of colours over the grey of white matter, as the overlay is."""
+    from matplotlib.colors import ListedColormap
+
+    ramp = colours(np.linspace(0, 1, 256, dtype=np.float32))
     opaque = ramp[:, :3] * ramp[:, 3:] + 0.35 * (1 - ramp[:, 3:])
-    bar.imshow(np.linspace(0, 1, 256)[None], aspect="auto", extent=(0, 1, 0, 1), cmap=ListedColormap(opaque))
-    bar.set_yticks([])
-    bar.set_xticks([0, 0.2, 0.4, 0.6, 0.8, 1])
-    bar.tick_params(colors=TEXT, labelsize=10)
-    bar.set_title("tumour cell density (fraction)", color=TEXT, fontsize=10.5, pad=3)
+    axes.imshow(np.linspace(0, 1, 256)[None], aspect="auto", extent=(0, end, 0, 1), cmap=ListedColormap(opaque))
+    axes.set_yticks([])
+    axes.set_xticks(np.linspace(0, end, 6))
+    axes.xaxis.set_major_formatter("{x:.2g}")
+    axes.tick_params(colors=TEXT, labelsize=10)
+    axes.set_title(title, color=TEXT, fontsize=10.5, pad=3)
 
 
 def figures_of(result: Result) -> list[str]:
-    """The lines of text beside the pictures: the figures of the estimate that they show."""
-    estimate, best = result.estimate, result.matches[0]
+    """The lines of text beside the pictures: the figures of the estimate that they show.
+
+    An assimilated density agrees with the segmentation by construction, so that Dice, volumes and parameters are those
+    of the model that it was made from, and said to be.
+    """
+    estimate, best = result.model, result.matches[0]
     fit, match = estimate.fit, result.estimates["match"]
     place = "the patient's anatomy" if estimate.anatomy.name == "patient" else "the atlas"
-    lengths = ", ".join(f"{length:.2f}" for length in estimate.infiltration_lengths_mm)
-    ages = ", ".join(f"{parameters.rho_t:.1f}" for parameters in estimate.parameters)
-    lines = [
-        f"Density shown     {estimate.name}, grown in",
-        f"                  {place}",
-        "Agreement with the segmentation",
+    if result.estimate is estimate:
+        lines = [
+            f"Density shown     {estimate.name}, grown in",
+            f"                  {place}",
+            "Agreement with the segmentation",
+        ]
+    else:
+        lines = [
+            "Density shown     assimilated",
+            f"Its model         {estimate.name}, grown in",
+            f"                  {place}",
+            "The model's agreement with the segmentation",
+        ]
+    lines += [
         f"  Dice core       {fit.dice_core:.3f}",
         f"  Dice whole      {fit.dice_whole:.3f}",
         f"  sum             {fit.dice_sum:.3f} of 2",
     ]
-    if result.chosen != "match":
+    if estimate is not match:
         lines.append(f"  (best match     {match.fit.dice_sum:.3f})")
+    if result.estimate is not estimate:
+        lines.append(f"  residual rms    {estimate.residual_rms:.2f} log-odds")
+    predicted = "predicted" if result.estimate is estimate else "    model"
     lines += [
         f"  The modelled outlines agree {fit.quality}",
         "  with the segmentation.",
         "",
-        "Volume, ml        segmented  predicted",
+        f"Volume, ml        segmented  {predicted}",
         f"  core            {fit.observed_ml[0]:9.1f}  {fit.predicted_ml[0]:9.1f}",
         f"  whole           {fit.observed_ml[1]:9.1f}  {fit.predicted_ml[1]:9.1f}",
         "",
-        "Infiltration length sqrt(D/rho)",
-        f"  in the patient  {lengths} mm",
-        f"rho T             {ages}",
+        *parameter_lines(estimate, result.uncertainty),
+        *sensitivity_lines(result),
         "",
         f"Best match        entry {best.entry}",
         f"  Dice in atlas   {best.dice_core:.3f} + {best.dice_whole:.3f}",
@@ -355,6 +450,45 @@ def figures_of(result: Result) -> list[str]:
     ]
     if result.warnings:
         lines += ["", f"{len(result.warnings)} warning{'s' if len(result.warnings) > 1 else ''}, see below"]
+    return lines
+
+
+def parameter_lines(estimate: Estimate, uncertainty: Uncertainty | None) -> list[str]:
+    """What a tumour's parameters are, and between which values they lie where that is known."""
+    lines = []
+    if uncertainty is None or uncertainty.model != estimate.name:
+        lengths = ", ".join(f"{length:.2f}" for length in estimate.infiltration_lengths_mm)
+        ages = ", ".join(f"{parameters.rho_t:.1f}" for parameters in estimate.parameters)
+        lines += ["Infiltration length sqrt(D/rho)", f"  in the patient  {lengths} mm", f"rho T             {ages}"]
+    if uncertainty is None:
+        return lines
+    if lines:
+        lines += ["", f"The estimate {uncertainty.model}, which was varied:"]
+    between = "90 % between {0:.1f} and {1:.1f}".format
+    scale = uncertainty.anatomy.length_scale
+    lines.append("Infiltration length sqrt(D/rho), patient")
+    for focus, spread in enumerate(uncertainty.spreads):
+        length = spread.parameters.infiltration_length * scale
+        lines.append(f"  {length:.1f} mm, {between(*uncertainty.length_interval(focus=focus))}")
+    lines.append("rho T")
+    for focus, spread in enumerate(uncertainty.spreads):
+        lines.append(f"  {spread.parameters.rho_t:.1f}, {between(*uncertainty.rho_t_interval(focus=focus))}")
+    low, high = uncertainty.volume_interval
+    return [
+        *lines,
+        f"Volume above a density of {uncertainty.level:g}",
+        f"  {uncertainty.volume_ml:.0f} ml, 90 % between {low:.0f} and {high:.0f}",
+    ]
+
+
+def sensitivity_lines(result: Result) -> list[str]:
+    """The figures of the refined tumour under other assumptions; none where they were not asked for."""
+    if not result.sensitivity:
+        return []
+    lines = ["", f"No fit: length (mm), ml above {result.sensitivity[0].level:g}, with"]
+    for row in result.sensitivity:
+        lengths = "/".join(f"{length:.1f}" for length in row.infiltration_lengths_mm)
+        lines.append(f"  {row.assumption:<28}{lengths} {row.above_level_ml:5.0f}")
     return lines
 
 

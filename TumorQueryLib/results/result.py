@@ -14,8 +14,10 @@ from TumorQueryLib.base.method import Method
 from TumorQueryLib.base.progress import Progress, no_progress
 from TumorQueryLib.base.version import __version__
 from TumorQueryLib.database import TumorDatabase
-from TumorQueryLib.estimates.estimate import Estimate, describe_parameters
+from TumorQueryLib.estimates.estimate import Estimate, best_model, describe_parameters
 from TumorQueryLib.estimates.refine import Refinement
+from TumorQueryLib.estimates.sensitivity import SensitivityRow
+from TumorQueryLib.estimates.uncertainty import Uncertainty
 from TumorQueryLib.geometry.grid import Volume
 from TumorQueryLib.geometry.regions import TumorMasks, threshold_density
 from TumorQueryLib.growth import GrowthParameters
@@ -38,6 +40,8 @@ class DatabaseIdentity:
         The atlas that its tumours grew in.
     threshold_core, threshold_whole : float
         Densities above which a voxel belongs to core and whole tumour.
+    solver_version : str
+        By which its tumours grew.
     """
 
     sha256: str
@@ -46,6 +50,7 @@ class DatabaseIdentity:
     atlas_sha256: str
     threshold_core: float
     threshold_whole: float
+    solver_version: str
 
     @classmethod
     def of(cls, database: TumorDatabase) -> DatabaseIdentity:
@@ -57,6 +62,7 @@ class DatabaseIdentity:
             atlas_sha256=database.atlas_sha256,
             threshold_core=database.threshold_core,
             threshold_whole=database.threshold_whole,
+            solver_version=database.solver_version,
         )
 
     @property
@@ -86,11 +92,15 @@ class Result:
     matched_parameters : tuple of GrowthParameters
         Of the matches, in the atlas.
     estimates : dict of str to Estimate
-        "match", and "refined" where a refinement was asked for.
+        "match"; "refined" where a refinement was asked for; "assimilated" where that density was, or its uncertainty.
     chosen : str
         Name of the estimate that is shown, written and planned on.
     refinement : Refinement, optional
         How the search for "refined" went.
+    uncertainty : Uncertainty, optional
+        Of the estimate "assimilated".
+    sensitivity : tuple of SensitivityRow
+        The refined tumour's figures under other assumptions about the tissue; empty where that was not asked for.
     timings : dict of str to float
         Seconds of each step.
     warnings : tuple of str
@@ -108,6 +118,8 @@ class Result:
     estimates: dict[str, Estimate]
     chosen: str
     refinement: Refinement | None
+    uncertainty: Uncertainty | None
+    sensitivity: tuple[SensitivityRow, ...]
     timings: dict[str, float]
     warnings: tuple[str, ...]
 
@@ -115,6 +127,15 @@ class Result:
     def estimate(self) -> Estimate:
         """The chosen estimate."""
         return self.estimates[self.chosen]
+
+    @property
+    def model(self) -> Estimate:
+        """The grown tumour behind the chosen density: itself, or what it was assimilated from.
+
+        It has parameters, and how well the model agrees with the segmentation is its fit: an assimilated density
+        agrees by construction.
+        """
+        return self.estimate if self.estimate.parameters else best_model(self.estimates)
 
     @property
     def density(self) -> Volume:
@@ -169,18 +190,24 @@ class Result:
                 for name, estimate in self.estimates.items()
             },
             "chosen": self.chosen,
+            "model": self.model.name,
             "refinement": self._describe_refinement(),
             "alignment": None
             if self.alignment is None
             else {role: found.as_json() for role, found in self.alignment.items()},
-            "tissue": None,
-            "sensitivity": None,
-            "uncertainty": None,
+            "tissue": self._describe_tissue(),
+            "sensitivity": [row.as_json() for row in self.sensitivity] or None,
+            "uncertainty": None if self.uncertainty is None else self.uncertainty.as_json(),
             "plan": None,
             "timings_s": {name: round(seconds, 4) for name, seconds in self.timings.items()},
             "outputs": outputs,
             "warnings": list(self.warnings),
         }
+
+    def _describe_tissue(self) -> dict[str, Any] | None:
+        """The patient's own tissue; None where the tumour grew in the atlas's."""
+        refined = self.estimates.get("refined")
+        return None if refined is None or refined.anatomy.own is None else refined.anatomy.own.as_json()
 
     def _describe_refinement(self) -> dict[str, Any] | None:
         if self.refinement is None:

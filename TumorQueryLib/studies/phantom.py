@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -41,6 +42,7 @@ PUSH = 0.25
 LATTICE = 3.0  # mm; of the displacements
 BORDER = 6  # voxels of the lattice over which they fall to zero
 READER_REACH = 6.0  # mm; sigma of the Gaussian over which a reader's error varies
+NEAR = 20.0  # mm around the whole tumour, where errors are counted
 COARSE = 4.0  # mm; of bias fields and of displacements that need no inverse
 
 
@@ -70,6 +72,17 @@ class Phantom:
     brain: NDArray[np.bool_]
     truth: SpaceMap
     thresholds: tuple[float, float]
+
+    @cached_property
+    def near(self) -> NDArray[np.bool_]:
+        """The brain within `NEAR` of the true whole tumour, the tumour included; on the images' grid."""
+        whole = self.patient.whole.array
+        return (ndimage.distance_transform_edt(~whole, sampling=self.density.grid.spacing) <= NEAR) & self.brain
+
+    @property
+    def infiltration_length(self) -> float:
+        """sqrt(D/rho) in the patient's millimetres."""
+        return self.parameters.infiltration_length * self.truth.length_scale(self.patient.whole)
 
 
 @dataclass(frozen=True, eq=False)
@@ -187,12 +200,16 @@ def misdrawn(masks: TumorMasks, deviation: float, brain: NDArray[np.bool_], rand
     """
     random = np.random.default_rng([random_seed, 78])
     spacing = tuple(masks.grid.spacing)
+    # The outline lies between two voxels' centres, half a voxel from either.
+    half = float(masks.grid.spacing.mean()) / 2
     drawn = []
     for mask in (masks.core, masks.whole):
         noise = _smooth(random, masks.grid, READER_REACH)
-        outward = ndimage.distance_transform_edt(~mask, sampling=spacing)
-        inward = ndimage.distance_transform_edt(mask, sampling=spacing)
-        drawn.append((outward - inward < deviation * noise / noise.std()) & brain if mask.any() else mask)
+        outward = ndimage.distance_transform_edt(~mask, sampling=spacing) - half
+        inward = ndimage.distance_transform_edt(mask, sampling=spacing) - half
+        # A mask's distances come in steps of a voxel, between which a small error would have no effect.
+        beyond = ndimage.gaussian_filter(np.where(mask, -inward, outward), 1.0)
+        drawn.append((beyond < deviation * noise / noise.std()) & brain if mask.any() else mask)
     return TumorMasks(drawn[0], drawn[1] | drawn[0], masks.grid)
 
 

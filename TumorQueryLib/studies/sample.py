@@ -126,7 +126,7 @@ def compare_with_truth(result: Result) -> list[str]:
     shown = density.array[tuple(slice(a, b) for a, b in zip(first.tolist(), last.tolist()))]
     brain = read_volume(sample_files()["t1gd"]).array > 0
     figures = density_agreement(shown, truth.density.array, brain)
-    estimate = result.estimate
+    estimate = result.model
     parameters = estimate.parameters[0]
     seed = estimate.anatomy.point_in_patient(parameters.seed)
     dices = ", ".join(f"{figures[f'dice_{level}']:.3f} above {level}" for level in LEVELS)

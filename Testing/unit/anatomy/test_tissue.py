@@ -92,3 +92,27 @@ def test_a_seed_outside_the_tissue_names_the_nearest_tissue():
         tissue.seed_index((3.0, 3.0, 4.5))
     with pytest.raises(InputError, match=r"outside the grid; the nearest tissue is at \(3\.0, 3\.0, 3\.0\)"):
         tissue.seed_index((3.0, 3.0, -400.0))
+
+
+def test_the_share_of_grey_matter_is_free_and_described():
+    white, grey = filled(0.5), filled(0.3)
+    usual, slow = (
+        Tissue.from_maps(white, grey, None, GRID),
+        Tissue.from_maps(white, grey, None, GRID, grey_to_white=1 / 3),
+    )
+    np.testing.assert_allclose(usual.mobility, 0.53, rtol=1e-6)
+    np.testing.assert_allclose(slow.mobility, 0.6, rtol=1e-6)
+    # What databases hold: not to change by a letter.
+    assert usual.description == {
+        "tissue": "white + grey matter >= 0.5",
+        "mobility": "white + 0.1 grey matter, maps normalised where their sum exceeds 1",
+        "face_mobility": "arithmetic mean of both cells, 0 unless both are tissue",
+    }
+    assert slow.description["mobility"].startswith("white + 0.333 grey matter")
+    assert Tissue(GRID, usual.mask, usual.mobility).description == usual.description
+
+
+@pytest.mark.parametrize("share", [0.0, -0.1, 1.1, float("nan")])
+def test_a_share_of_grey_matter_that_is_none_is_refused(share):
+    with pytest.raises(InputError, match="above 0 and at most 1, not"):
+        Tissue.from_maps(filled(1), filled(0), None, GRID, grey_to_white=share)

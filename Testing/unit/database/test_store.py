@@ -17,7 +17,7 @@ from TumorQueryLib.database.schema import ATTRIBUTES, TABLES, content_digest, wr
 from TumorQueryLib.database.structure import find_tables
 from TumorQueryLib.geometry.grid import Grid, Volume, image_from_volume
 from TumorQueryLib.geometry.regions import TumorMasks
-from TumorQueryLib.growth import simulate
+from TumorQueryLib.growth import SOLVER_VERSION, simulate
 from TumorQueryLib.strategies import create_strategy
 
 GRID = Grid.isotropic(24, 1.5, (0, 0, 0))
@@ -69,7 +69,7 @@ def test_the_solver_gives_every_stored_entry_again(grown):
         with TumorDatabase.open(path) as database:
             database.check_atlas(brain)
             for entry in range(0, len(database), 5):
-                density = simulate(database.parameters(entry), brain)
+                density = simulate(database.parameters(entry), brain, solver_version=database.solver_version)
                 assert np.array_equal(density > 0.6, database.core.decode(entry))
                 assert np.array_equal(density > 0.2, database.whole.decode(entry))
 
@@ -100,6 +100,7 @@ def test_description_says_what_is_held(grown):
     assert json.loads(json.dumps(described)) == described
     assert (described["entries"], described["trajectories"]) == (24, 12)
     assert described["verified"]
+    assert described["solver_version"] == SOLVER_VERSION
     assert described["atlas_name"] == brain.name
     assert brain.licence in described["licence"]
     assert described["attribution"] == brain.attribution
@@ -338,6 +339,11 @@ def test_parameters_that_no_tumour_has_are_refused(path, tmp_path, name, entry, 
         ("grid_shape", [-24, 24, 24], "positive"),
         ("grid_affine", (1e9 * np.eye(4) * [[1], [1], [1], [1e-9]]), "size and place"),
         ("atlas_name", "../../elsewhere", "no name"),
+        (
+            "solver_version",
+            "3",
+            "grown by version '3' .* this software has the versions 1 and 2; update",
+        ),
         ("content_sha256", "../" * 21 + "x", "SHA-256"),
         ("prior", "[" * 10**4, "nested"),
         ("prior", '{"a": NaN}', "finite"),

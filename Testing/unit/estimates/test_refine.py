@@ -70,6 +70,14 @@ def test_search_descends_from_two_places(refinement, case):
     assert second.seed == max(elsewhere, key=lambda solve: solve.score).seed
 
 
+def test_matches_or_the_centre_can_be_left_out_of_the_starts(refinement, case):
+    of_both = [(solve.seed, solve.infiltration_length) for solve in refinement.path]
+    trajectories = min(STARTS, len({(p.seed, p.infiltration_length) for p in case.ranked}))
+    for starts, first in (("matches", of_both[:trajectories]), ("centre", of_both[trajectories : trajectories + 3])):
+        path = refined_in_atlas(case, solves=len(first), starts=starts).path
+        assert [(solve.seed, solve.infiltration_length) for solve in path] == first
+
+
 def test_the_moment_is_the_best_of_exactly_solved_ones(refinement, case, tissue):
     best = max(refinement.path, key=lambda solve: solve.score)
     exact = best_exact_moment(best.seed, best.infiltration_length, best.rho_t, tissue, case.masks, THRESHOLDS)
@@ -208,6 +216,7 @@ def test_bad_calls_are_refused_in_words(case):
     for ranked, target, options, words in (
         ([], case.masks, {}, "no match"),
         (case.ranked, case.masks, {"foci": "3"}, "1 or 2 foci"),
+        (case.ranked, case.masks, {"starts": "atlas"}, "all, matches, centre"),
         (case.ranked, case.masks, {"solves": 0}, "at least one solve"),
         (case.ranked, empty, {}, "empty on the grid of the atlas"),
     ):

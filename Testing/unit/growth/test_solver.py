@@ -179,12 +179,61 @@ def test_second_order_in_time(tissue, length):
         assert coarse / fine > 3.7
 
 
+@pytest.mark.parametrize("length", [2.0, 4.0, 8.0, 12.0])
+def test_nearly_second_order_in_awkward_tissue(length):
+    tissue = folded(Grid((26, 24, 22), np.diag([1.5, 1.5, 1.5, 1.0])))
+    points = tissue.grid.to_ras(np.moveaxis(np.indices(tissue.grid.shape), 0, -1)) - tissue.grid.centre
+    initial = 0.8 * np.exp(-(points**2).sum(axis=-1) / 60)
+    rho_t = 8 * solver.time_step(length, tissue.grid.spacing)
+    parameters = GrowthParameters.from_identifiable((0, 0, 0), length, rho_t, 0.1)
+    exact = reference.simulate(parameters, tissue, initial, longest_step=rho_t / 256)
+    errors = [np.abs(simulate(parameters, tissue, initial, step_share=s) - exact).mean() for s in (1, 1 / 2, 1 / 4)]
+    # The axes' diffusion does not commute at borders of tissue; where it does, the error falls fourfold.
+    for coarse, fine in pairwise(errors):
+        assert coarse / fine > 3
+
+
+def agreement(parameters, brain, **options):
+    """The lesser Dice of the regions above 0.2 and 0.6, of those there are, with those of a quarter of the step."""
+    density, exact = simulate(parameters, brain, **options), simulate(parameters, brain, step_share=0.25, **options)
+    return min(dice(density > level, exact > level) for level in (0.2, 0.6) if (exact > level).any())
+
+
 def test_steps_are_short_enough_in_a_brain(brain, brain_seeds):
     for seed, length, rho_t in zip(brain_seeds, (1.0, 2.0, 4.0), (18.0, 11.0, 9.5)):
-        parameters = GrowthParameters.from_identifiable(seed, length, rho_t, 0.1)
-        density, exact = simulate(parameters, brain), simulate(parameters, brain, step_share=0.25)
-        assert dice(density > 0.2, exact > 0.2) >= 0.99
-        assert dice(density > 0.6, exact > 0.6) >= 0.99
+        assert agreement(GrowthParameters.from_identifiable(seed, length, rho_t, 0.1), brain) >= 0.99
+
+
+@pytest.mark.slow
+def test_steps_are_short_enough_for_a_long_length(brain, brain_seeds):
+    """Where a core has come up and the density is flat, so that errors of the density move its outline most."""
+    *_, last = grow_trajectory(brain_seeds[2], 8.0, brain, every_step=True, threshold=0.6, stop_volume_ml=5)
+    parameters = GrowthParameters.from_identifiable(brain_seeds[2], 8.0, last.rho_t, 0.1)
+    assert agreement(parameters, brain) >= 0.99
+    assert agreement(parameters, brain, solver_version="1") < 0.99
+
+
+@pytest.mark.parametrize("length", [1.3, 3.0, 8.0])
+def test_the_first_versions_steps_can_be_taken_again(length):
+    grid = Grid((26, 24, 22), np.diag([1.5, 1.5, 1.5, 1.0]))
+    tissue = folded(grid)
+    parameters = GrowthParameters.from_identifiable(tuple(grid.centre), length, 5.0, 0.1)
+    first = simulate(parameters, tissue, solver_version="1")
+    twin = reference.simulate(parameters, tissue, longest_step=min(0.8, 0.75 * 1.5 / length))
+    assert largest_difference(first, twin) < 5e-4
+    same_steps = length <= 1.5 * 4 / 3
+    assert np.array_equal(first, simulate(parameters, tissue)) == same_steps
+    moment = next(grow_trajectory(grid.centre, length, tissue, rho_t=[5.0], solver_version="1"))
+    np.testing.assert_array_equal(moment.on_grid(grid.shape), first)
+
+
+def test_an_unknown_version_of_the_solver_is_refused():
+    tissue = homogeneous((12, 12, 12), 1.5)
+    for proliferation in (0.0, 0.1):
+        with pytest.raises(InputError, match="has the versions 1 and 2, not '3'; update the software"):
+            simulate(GrowthParameters((0, 0, 0), 0.1, proliferation, 10), tissue, solver_version="3")
+    with pytest.raises(InputError, match="versions 1 and 2"):
+        grow_trajectory((0, 0, 0), 2.0, tissue, every_step=True, solver_version="0")
 
 
 def test_first_order_or_better_in_space():

@@ -5,14 +5,17 @@ import itertools
 import numpy as np
 import pytest
 from awkward_grids import AWKWARD_AFFINES, centred_grid
-from made_up_results import made_up_result
+from made_up_results import assimilated_result, made_up_result
 from matplotlib.colors import to_hex, to_rgba
 from matplotlib.contour import QuadContourSet
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
+from scipy.special import expit, logit
 
+from TumorQueryLib.estimates.sensitivity import SensitivityRow
 from TumorQueryLib.geometry.grid import Grid, Volume
 from TumorQueryLib.results.report import (
+    BOUND_COLOUR,
     OBSERVED_COLOURS,
     display_grid,
     draw_report,
@@ -184,6 +187,47 @@ def test_letters_say_where_the_picture_puts_the_sides(drawn):
         assert spots[bottom][1] < 0.1 < 0.9 < spots[top][1]
 
 
+@pytest.mark.parametrize("level", [0.05, 0.3])
+def test_bounds_and_standard_deviation_are_drawn_where_they_are_known(synthetic_patient, level):
+    result = assimilated_result(synthetic_patient(), level=level)
+    figure, scene = draw_report(result), scene_of(result)
+    isolines = {(0.6, to_rgba("white"), False), (0.2, to_rgba("white"), True)}
+    outlines = {(0.5, to_rgba(colour), False) for colour in OBSERVED_COLOURS.values()}
+    bounds = {(level, to_rgba(BOUND_COLOUR), dashed) for dashed in (False, True)}
+    drawn = slices(figure)
+    for axes in drawn[:6]:
+        assert contours(axes) == isolines | outlines | bounds, axes.get_title()
+    for axes in drawn[6:9]:
+        assert axes.get_title().startswith("Standard deviation, ")
+        assert contours(axes) == outlines | bounds
+    assert contours(drawn[9 + 6]) == outlines
+    assert contours(drawn[9 + 7]) == isolines | outlines | bounds
+    # A log-odds' deviation of 1: the 5 % bound passes the level where the density's log-odds are 1.645 above it.
+    for dashed, above in ((True, 1.645), (False, -1.645)):
+        inside = plane_of(scene.density, "axial", scene.centre[2]) > expit(logit(level) + above)
+        [line] = [
+            one
+            for one in drawn[0].collections
+            if to_hex(one.get_edgecolor()[0]) == BOUND_COLOUR and (one.get_linestyle()[0][1] is not None) == dashed
+        ]
+        points, (rows, columns) = line.get_paths()[0].vertices, np.nonzero(inside)
+        for places, cells in ((points[:, 0], columns), (points[:, 1], rows)):
+            assert places.min() == pytest.approx(cells.min() - 0.5, abs=1.6)
+            assert places.max() == pytest.approx(cells.max() + 0.5, abs=1.6)
+    said = [text.get_text() for axes in figure.axes if axes.get_legend() for text in axes.get_legend().get_texts()]
+    assert {f"5 % bound {level:g}", f"95 % bound {level:g}"} < set(said)
+    [bar] = [axes for axes in figure.axes if axes.get_title() == "standard deviation of the density"]
+    assert scene.uncertainty.sd.max() <= bar.get_xlim()[1] < scene.uncertainty.sd.max() + 0.05
+    assert scene.uncertainty.sd.max() == pytest.approx(0.21, abs=0.02)  # of expit(N(0, 1))
+
+
+def test_what_is_not_known_is_not_drawn(synthetic_patient):
+    figure = draw_report(assimilated_result(synthetic_patient(), uncertainty=False))
+    assert len(slices(figure)) == 6 + 16
+    assert not any("bound" in text.get_text() for text in figure.findobj(Text))
+    assert figure.get_size_inches() == pytest.approx((17.0, 12.6), abs=0.5)
+
+
 def texts_of(figure):
     """Every text that is drawn, with its box in pixels."""
     figure.canvas.draw()
@@ -212,6 +256,33 @@ WARNING = (
 @pytest.mark.parametrize("count", [0, 1, 10, 40])
 def test_no_text_lies_over_another_or_over_a_picture(synthetic_patient, count):
     figure = draw_report(made_up_result(synthetic_patient(), warnings=[f"{n}: {WARNING}" for n in range(count)]))
+    check_texts(figure, count)
+
+
+def sensitivity_rows():
+    return tuple(
+        SensitivityRow(words, (10.25, 3.5), (123.4, 5.6), 12.3, 45.6, 1234.5, 0.123, 1.5)
+        for words in ("grey matter 10 times slower", "white matter in the tumour")
+    )
+
+
+@pytest.mark.parametrize(("chosen", "uncertainty"), [("assimilated", True), ("match", True), ("assimilated", False)])
+def test_no_text_of_the_bounds_lies_over_another(synthetic_patient, chosen, uncertainty):
+    """With two foci, bounds and sensitivity, which make the text as long as it may be; the page grows with it."""
+    result = assimilated_result(
+        synthetic_patient(),
+        chosen=chosen,
+        uncertainty=uncertainty,
+        level=0.123,
+        foci=2,
+        warnings=[f"{n}: {WARNING}" for n in range(3)],
+        sensitivity=sensitivity_rows(),
+    )
+    check_texts(draw_report(result), 3)
+
+
+def check_texts(figure, count):
+    """Every text, and so many warnings, stand whole on the page and over nothing else."""
     texts = texts_of(figure)
     width, height = figure.canvas.get_width_height()
     said = "\n".join(text.get_text() for text, _ in texts)
@@ -252,8 +323,59 @@ def test_the_text_is_about_the_chosen_estimate(synthetic_patient):
         assert ("(best match     " in text) == (chosen == "refined")
 
 
+def test_sensitivity_stands_in_the_text_as_what_it_is(synthetic_patient):
+    rows = (
+        SensitivityRow("grey matter 10 times slower", (3.97,), (12.0,), 5.0, 20.0, 250.4, 0.05, 1.6),
+        SensitivityRow("white matter in the tumour", (1.41, 2.0), (14.0, 9.0), 5.0, 20.0, 190.0, 0.05, 1.62),
+    )
+    text = figures_of(made_up_result(synthetic_patient(), sensitivity=rows))
+    assert "No fit: length (mm), ml above 0.05, with" in text
+    assert "  grey matter 10 times slower 4.0   250" in text
+    assert "  white matter in the tumour  1.4/2.0   190" in text
+    assert not any("No fit" in line for line in figures_of(made_up_result(synthetic_patient())))
+
+
 def test_the_text_says_how_many_warnings_there_are(synthetic_patient):
     patient = synthetic_patient()
     assert "warning" not in "\n".join(figures_of(made_up_result(patient)))
     assert "1 warning, see below" in figures_of(made_up_result(patient, warnings=["Mind the gap."]))
     assert "2 warnings, see below" in figures_of(made_up_result(patient, warnings=["Mind the gap.", "And the step."]))
+
+
+def test_of_an_assimilated_density_the_text_gives_the_models_figures(synthetic_patient):
+    patient = synthetic_patient()
+    result = assimilated_result(patient, uncertainty=False)
+    model = result.estimates["refined"]
+    found, seen = model.in_patient.array > 0.2, patient.whole.array
+    text = "\n".join(figures_of(result))
+    assert "Density shown     assimilated\nIts model         refined, grown in" in text
+    assert "The model's agreement with the segmentation" in text
+    assert f"Dice whole      {2 * (found & seen).sum() / (found.sum() + seen.sum()):.3f}" in text
+    assert f"{found.sum() * patient.t1gd.grid.voxel_volume_ml:.1f}" in text
+    assert f"residual rms    {model.residual_rms:.2f} log-odds" in text
+    assert "segmented      model" in text
+    assert "90 %" not in text
+
+
+def test_the_text_says_between_which_values_the_parameters_lie(synthetic_patient):
+    """Standard deviations of .2 of the logarithm of lengths of 3 and 2 mm, and of .1 of that of rho T of 24 and 15."""
+    result = assimilated_result(synthetic_patient(), foci=2)
+    lines = figures_of(result)
+    first = lines.index("Infiltration length sqrt(D/rho), patient")
+    assert lines[first + 1 : first + 7] == [
+        "  3.0 mm, 90 % between 2.2 and 4.2",
+        "  2.0 mm, 90 % between 1.4 and 2.8",
+        "rho T",
+        "  24.0, 90 % between 20.4 and 28.3",
+        "  15.0, 90 % between 12.7 and 17.7",
+        "Volume above a density of 0.05",
+    ]
+    volume = np.count_nonzero(result.density.array > 0.05) * result.density.grid.voxel_volume_ml
+    low, high = result.uncertainty.volume_interval
+    assert lines[first + 7] == f"  {volume:.0f} ml, 90 % between {low:.0f} and {high:.0f}"
+
+
+def test_intervals_are_said_to_be_those_of_the_model_that_was_varied(synthetic_patient):
+    lines = figures_of(assimilated_result(synthetic_patient(), chosen="match"))
+    assert "  in the patient  2.00 mm" in lines
+    assert lines[lines.index("The estimate refined, which was varied:") + 2] == "  3.0 mm, 90 % between 2.2 and 4.2"

@@ -1,13 +1,19 @@
 """Whoever shows a figure shows the chosen estimate's: report, summary, command line, demo, result.json."""
 
+import json
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from made_up_results import MATCHED, REFINED, made_up_result
 
 from TumorQueryLib.anatomy.anatomy import Anatomy
+from TumorQueryLib.anatomy.own import OwnTissue
+from TumorQueryLib.anatomy.tissue_maps import TissueMaps
 from TumorQueryLib.base.errors import InputError
 from TumorQueryLib.cli import print_summary
 from TumorQueryLib.cohort import SUMMARY_COLUMNS, summary_row
+from TumorQueryLib.estimates.sensitivity import SensitivityRow
 from TumorQueryLib.geometry.grid import Volume
 from TumorQueryLib.inputs.patient import Patient
 from TumorQueryLib.studies.sample import compare_with_truth, load_truth, sample_files
@@ -64,6 +70,28 @@ def test_result_json_names_the_chosen_estimate(result):
     assert content["warnings"] == ["Mind the gap.", "And the step."]
     for asked_for in ("alignment", "tissue", "sensitivity", "uncertainty", "plan"):
         assert content[asked_for] is None
+
+
+def test_own_tissue_and_sensitivity_are_described_where_they_were_asked_for(synthetic_patient):
+    usual = made_up_result(synthetic_patient())
+    grid = usual.estimate.anatomy.grid
+    maps = TissueMaps(*(np.zeros(grid.shape, np.float32) for _ in range(3)), grid)
+    own = OwnTissue(maps, "t1", (300.0, 220.5, 90.25), (500.04, 600.0, 250.0), (0.8, 0.7, 0.5))
+    refined = usual.estimates["refined"]
+    refined = replace(refined, anatomy=replace(refined.anatomy, own=own))
+    row = SensitivityRow("grey matter 3 times slower", (2.5,), (13.0,), 5.0, 20.0, 40.0, 0.05, 1.5)
+    content = replace(usual, estimates=usual.estimates | {"refined": refined}, sensitivity=(row,)).to_json()
+    assert content["tissue"] == {
+        "source": "own",
+        "image": "t1",
+        "class_means": {"white_matter": 300.0, "grey_matter": 220.5, "csf": 90.25},
+        "volumes_ml": {"white_matter": 500.0, "grey_matter": 600.0, "csf": 250.0},
+        "overlap_with_atlas": {"white_matter": 0.8, "grey_matter": 0.7, "csf": 0.5},
+    }
+    (described,) = content["sensitivity"]
+    assert described["assumption"] == "grey matter 3 times slower"
+    assert described["volumes_ml"] == {"core": 5.0, "whole": 20.0, "above_level": 40.0}
+    json.dumps(content)
 
 
 def test_the_summary_of_a_cohort_is_the_chosen_estimates(result):

@@ -6,44 +6,18 @@ import numpy as np
 import pytest
 from scipy.spatial import KDTree
 
-from TumorQueryLib.anatomy.atlas import Atlas
 from TumorQueryLib.base.errors import InputError
-from TumorQueryLib.base.method import Method
-from TumorQueryLib.database import TumorDatabase
-from TumorQueryLib.geometry.grid import Volume
-from TumorQueryLib.geometry.transforms import SpaceMap, identity_transform
-from TumorQueryLib.growth import GrowthParameters
-from TumorQueryLib.inputs.patient import Patient
-from TumorQueryLib.registration import register
-from TumorQueryLib.strategies import create_strategy
-from TumorQueryLib.studies.cross_anatomy import experiment
 from TumorQueryLib.studies.cross_anatomy.errors import density_errors
-from TumorQueryLib.studies.cross_anatomy.experiment import VARIANTS, Setting, measure_case, run_cross_anatomy
+from TumorQueryLib.studies.cross_anatomy.experiment import CrossAnatomy, measure_tumour, run_cross_anatomy
 from TumorQueryLib.studies.cross_anatomy.tables import as_markdown, draw, summarise, write_rows
-from TumorQueryLib.studies.phantom import Phantom, synthetic_volumes
 
 LEVELS = (0.05, 0.2, 0.4, 0.6, 0.8)
-
-
-@pytest.fixture(scope="module")
-def ball():
-    """A phantom whose density falls from 1 at its centre by 0.04 a mm, and every voxel's distance from there."""
-    volumes = synthetic_volumes(core_radius=10.0, whole_radius=20.0)
-    grid = volumes["t1gd"].grid
-    points = grid.to_ras(np.moveaxis(np.indices(grid.shape), 0, -1))
-    distance = np.linalg.norm(points - (20.0, 10.0, 5.0), axis=-1)
-    brain = volumes["t1gd"].array > 0
-    density = np.where(brain, np.clip(1 - 0.04 * distance, 0, 1), 0).astype(np.float32)
-    space = SpaceMap(identity_transform(), identity_transform())
-    parameters = GrowthParameters((20.0, 10.0, 5.0), 0.1, 0.01, 100.0)
-    phantom = Phantom(Patient(**volumes), parameters, Volume(density, grid), brain, space, (0.6, 0.2))
-    return phantom, distance
 
 
 def test_the_true_density_has_no_error(ball):
     phantom, _ = ball
     errors = density_errors(phantom.density.array, phantom)
-    assert errors["mae_brain"] == errors["mae_near"] == 0
+    assert errors["mae_brain"] == errors["mae_near"] == errors["mae_inside"] == errors["mae_outside"] == 0
     assert all(errors[f"dice_{level}"] == 1 for level in LEVELS)
     assert errors["volume_whole_ratio"] == errors["volume_core_ratio"] == 1
 
@@ -72,13 +46,37 @@ def test_near_the_tumour_means_within_20_mm_of_it(ball):
         assert errors["mae_near"] == pytest.approx(0.1 * (wrong & near).sum() / near.sum(), rel=1e-4)
 
 
+def test_errors_inside_and_outside_are_parts_of_those_near_the_tumour(ball):
+    phantom, distance = ball
+    whole = phantom.patient.whole.array
+    errors = density_errors(phantom.density.array + np.where(whole, 0.3, 0.1).astype(np.float32), phantom)
+    assert (errors["mae_inside"], errors["mae_outside"]) == pytest.approx((0.3, 0.1), rel=1e-4)
+    inside = (whole & phantom.brain).sum() / phantom.near.sum()
+    assert errors["mae_near"] == pytest.approx(0.3 * inside + 0.1 * (1 - inside), rel=1e-4)
+    far_away = np.where(distance > 45, 0.5, 0).astype(np.float32)
+    assert density_errors(phantom.density.array + far_away, phantom)["mae_outside"] == 0
+
+
 def rows_of(values, mode="none"):
-    means = ["mae_brain", "mae_near", *(f"dice_{level}" for level in LEVELS), "seconds", "seed_error_mm"]
+    maes = ["mae_brain", "mae_near", "mae_inside", "mae_outside"]
+    means = [*maes, *(f"dice_{level}" for level in LEVELS), "seconds", "seed_error_mm"]
+    means += ["drawn_dice_core", "drawn_dice_whole"]
     ratios = ["length_ratio", "rho_t_ratio", "volume_whole_ratio", "volume_core_ratio"]
     return [
-        {"variant": "pipeline", "mode": mode, **dict.fromkeys(means, value), **dict.fromkeys(ratios, 1 - value)}
-        for value in values
+        {
+            "tumour": number,
+            "variant": "pipeline",
+            "mode": mode,
+            **dict.fromkeys(means, value),
+            **dict.fromkeys(ratios, 1 - value),
+        }
+        for number, value in enumerate(values)
     ]
+
+
+def result_of(rows):
+    conditions = {"random_seed": 4, "mass_effect": True, "outline_error_mm": 2.0, "left_out": {"7": "no brain"}}
+    return {"count": 3, **conditions, "summary": summarise(rows), "cases": rows}
 
 
 def test_summary_has_means_of_errors_and_medians_of_ratios():
@@ -89,7 +87,26 @@ def test_summary_has_means_of_errors_and_medians_of_ratios():
     assert summary[0]["seed_error_mm"] == pytest.approx(0.2)
     for name in ("length_ratio", "rho_t_ratio", "volume_whole_ratio", "volume_core_ratio"):
         assert summary[0][f"{name}_error"] == pytest.approx(0.2)
-    assert "| pipeline | patient | 0.0200 |" in as_markdown({"summary": summary})
+
+
+def test_each_row_is_compared_with_the_refinement_of_the_same_tumour():
+    rows = rows_of((0.2, 0.2, 0.2), "patient") + rows_of((0.1, 0.3, 0.15), "assimilated")
+    refined, assimilated = summarise(rows)
+    assert refined["better"] is None
+    # Wilson's interval of 2 of 3.
+    assert assimilated["better"] == pytest.approx(
+        {"hits": 2, "cases": 3, "value": 66.67, "low": 20.77, "high": 93.85}, abs=0.01
+    )
+    assert summarise(rows_of((0.1,)))[0]["better"] is None
+
+
+def test_the_table_says_under_which_conditions_it_was_made():
+    text = as_markdown(result_of(rows_of((0.02,), "patient") + rows_of((0.01,), "assimilated")))
+    assert "3 made-up tumours of known truth, random seed 4, with mass effect" in text
+    assert "an error of 2 mm" in text
+    assert "Left out: 7 (no brain)" in text
+    assert "| pipeline | patient | 0.0200 | 0.0200 | 0.0200 | 0.0200 | - |" in text
+    assert "| 1 of 1 [21, 100 %] |" in text
 
 
 def test_rows_are_written_and_drawn(tmp_path):
@@ -103,34 +120,39 @@ def test_rows_are_written_and_drawn(tmp_path):
 
 
 @pytest.mark.slow
-def test_every_plan_is_measured_by_the_density_that_it_chose(grown, monkeypatch):
-    modes = ("none", "patient")
-    monkeypatch.setattr(experiment, "MODES", modes)
-    anatomy, atlas = Atlas.load("MNI152"), Atlas.load("SRI24")
-    with TumorDatabase.open("starter") as database:
-        setting = Setting(
-            anatomy,
-            atlas,
-            database,
-            create_strategy("direct", database),
-            register(anatomy.t1, atlas, "affine"),
-            Method(registration="affine", refine_solves=10),
-        )
-        rows = measure_case(grown, setting)
+def test_every_plan_is_measured_by_the_density_that_it_chose(known):
+    rows = measure_tumour(known)
     by_plan = {(row["variant"], row["mode"]): row for row in rows}
-    pipeline, clean, own_maps = VARIANTS
-    assert list(by_plan) == [(plan, mode) for plan in (pipeline, clean) for mode in modes] + [(own_maps, "patient")]
-    for variant in (pipeline, clean):
-        match = by_plan[variant, "none"]
+    modes = {
+        "pipeline": ("none", "atlas", "patient", "assimilated"),
+        "own tissue": ("patient", "assimilated"),
+        "clean registration": ("none", "atlas", "patient"),
+        "true tissue maps": ("patient",),
+    }
+    assert list(by_plan) == [(variant, mode) for variant, of_it in modes.items() for mode in of_it]
+    for variant in ("pipeline", "own tissue", "clean registration"):
+        match = by_plan["pipeline" if variant == "own tissue" else variant, "none"]
         refined = by_plan[variant, "patient"]
         assert refined["mae_near"] < 0.9 * match["mae_near"]
         assert refined["dice_0.2"] > match["dice_0.2"]
         assert refined["rho_t_ratio"] != match["rho_t_ratio"]
-    assert by_plan[own_maps, "patient"]["mae_near"] < by_plan[pipeline, "none"]["mae_near"]
-    assert by_plan[own_maps, "patient"]["seed_error_mm"] < 5
-    assert 0.7 < by_plan[own_maps, "patient"]["length_ratio"] < 1.4
+    true_maps = by_plan["true tissue maps", "patient"]
+    assert true_maps["mae_near"] < by_plan["pipeline", "none"]["mae_near"]
+    assert true_maps["seed_error_mm"] < 5
+    assert 0.7 < true_maps["length_ratio"] < 1.4
+    refined, assimilated = (by_plan["pipeline", mode] for mode in ("patient", "assimilated"))
+    assert assimilated["mae_inside"] < refined["mae_inside"]
+    # A density without parameters has the errors of the model that it was made of.
+    assert assimilated["length_ratio"] == refined["length_ratio"]
+    assert assimilated["seconds"] > refined["seconds"]
+    assert (refined["drawn_dice_core"], refined["drawn_dice_whole"]) == (1, 1)
+    assert by_plan["own tissue", "patient"]["mae_near"] != refined["mae_near"]
+    of_the_pipeline = measure_tumour(known, "pipeline")
+    assert of_the_pipeline == [row for row in rows if row["variant"] in ("pipeline", "own tissue")]
 
 
-def test_experiment_without_tumours_is_refused(small_database):
+def test_an_experiment_that_cannot_be_is_refused(small_database):
     with pytest.raises(InputError, match="at least one tumour"):
         run_cross_anatomy(0, small_database)
+    with pytest.raises(InputError, match="all, pipeline"):
+        CrossAnatomy(1, variants="none")

@@ -5,6 +5,7 @@ import pytest
 
 from TumorQueryLib.anatomy.atlas import Atlas
 from TumorQueryLib.geometry.grid import Grid, resample
+from TumorQueryLib.geometry.regions import TumorMasks
 from TumorQueryLib.geometry.transforms import map_points
 from TumorQueryLib.inputs.patient import Patient
 from TumorQueryLib.studies import phantom
@@ -104,3 +105,20 @@ def test_synthetic_volumes_are_a_patient_on_any_grid(awkward_affine):
     voxel = patient.core.grid.voxel_volume_ml
     assert patient.core.array.sum() * voxel == pytest.approx(4 / 3 * np.pi * 1.2**3, rel=0.2)
     assert (patient.core.array <= patient.whole.array).all()
+
+
+@pytest.mark.parametrize("deviation", [0.5, 1.0, 2.0])
+def test_a_readers_outlines_are_off_by_the_deviation_that_is_asked_for(deviation):
+    radius, grid = 20.0, Grid.isotropic(64, 1.25, (0.0, 0.0, 0.0))
+    points = grid.to_ras(np.moveaxis(np.indices(grid.shape), 0, -1))
+    distance = np.linalg.norm(points, axis=-1)
+    true = TumorMasks(distance < radius / 2, distance < radius, grid)
+    everywhere = np.ones(grid.shape, bool)
+    drawn = [phantom.misdrawn(true, deviation, everywhere, seed) for seed in range(4)]
+    # The mean size of a normal error times the sphere's surface is what is drawn too much or left out.
+    wrong = np.mean([np.count_nonzero(d.whole ^ true.whole) for d in drawn]) / np.count_nonzero(true.whole)
+    assert wrong == pytest.approx(deviation * np.sqrt(2 / np.pi) * 3 / radius, rel=0.2)
+    assert all(not np.any(d.core & ~d.whole) for d in drawn)
+    assert not np.array_equal(drawn[0].whole, drawn[1].whole)
+    in_part = phantom.misdrawn(true, deviation, points[..., 0] < 0, 0)
+    assert not np.any(in_part.whole & (points[..., 0] >= 0))

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from TumorQueryLib.geometry.regions import dice
 from TumorQueryLib.studies.phantom import Phantom
 
 LEVELS = (0.05, 0.2, 0.4, 0.6, 0.8)
-NEAR = 20.0  # mm around the whole tumour
 
 
 def density_errors(found: NDArray[np.float32], case: Phantom) -> dict[str, float]:
@@ -25,18 +23,19 @@ def density_errors(found: NDArray[np.float32], case: Phantom) -> dict[str, float
     Returns
     -------
     dict
-        `mae_brain` and `mae_near`: mean absolute error in the brain, and there within 20 mm of the whole tumour;
+        `mae_brain` and `mae_near`: mean absolute error in the brain, and there within 20 mm of the true whole tumour;
+        `mae_inside` and `mae_outside`: the latter inside and outside of the true whole tumour;
         `dice_<level>` for each of `LEVELS`; `volume_whole_ratio` and `volume_core_ratio`, found / true.
     """
     true = case.density.array
-    grid = case.density.grid
     error = np.abs(found - true)
-    near = ndimage.distance_transform_edt(~case.patient.whole.array, sampling=grid.spacing) <= NEAR
     core, whole = case.patient.core.array, case.patient.whole.array
     levels = {f"dice_{level}": dice((found > level) & case.brain, (true > level) & case.brain) for level in LEVELS}
     return {
         "mae_brain": float(error[case.brain].mean()),
-        "mae_near": float(error[near & case.brain].mean()),
+        "mae_near": float(error[case.near].mean()),
+        "mae_inside": float(error[case.near & whole].mean()),
+        "mae_outside": float(error[case.near & ~whole].mean()),
         **levels,
         "volume_whole_ratio": float((found > case.thresholds[1]).sum() / whole.sum()),
         "volume_core_ratio": float((found > case.thresholds[0]).sum() / max(1, core.sum())),

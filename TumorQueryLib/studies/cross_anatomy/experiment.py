@@ -2,75 +2,93 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from threading import Event
 from typing import Any
 
 import numpy as np
 
-from TumorQueryLib.anatomy.anatomy import Anatomy
-from TumorQueryLib.anatomy.atlas import Atlas
-from TumorQueryLib.base.errors import Cancelled, InputError
-from TumorQueryLib.base.files import staged_folder, write_json
-from TumorQueryLib.base.method import DEFAULT_SOLVES, Method
-from TumorQueryLib.base.parallel import available_cores, in_order
-from TumorQueryLib.base.progress import Progress, no_progress, part
-from TumorQueryLib.base.timing import Stopwatch
-from TumorQueryLib.database import TumorDatabase, sample_synthetic
+from TumorQueryLib.base.errors import InputError
+from TumorQueryLib.base.method import DEFAULT_SOLVES
+from TumorQueryLib.base.progress import Progress, no_progress
+from TumorQueryLib.database import TumorDatabase
 from TumorQueryLib.estimates.estimate import Estimate
-from TumorQueryLib.estimates.matches import estimate_of_match
 from TumorQueryLib.geometry.transforms import SpaceMap, in_turn
-from TumorQueryLib.inference import refine_match, register_patient
-from TumorQueryLib.registration import register
-from TumorQueryLib.strategies import Strategy, create_strategy
 from TumorQueryLib.studies.cross_anatomy.errors import density_errors
 from TumorQueryLib.studies.cross_anatomy.tables import as_markdown, draw, summarise, write_rows
-from TumorQueryLib.studies.phantom import Phantom, grown_phantom
+from TumorQueryLib.studies.known_truth.run import run_studies
+from TumorQueryLib.studies.known_truth.setting import Conditions
+from TumorQueryLib.studies.known_truth.tumour import MODES, Tumour, Way
+from TumorQueryLib.studies.phantom import Phantom
 
-MODES = ("none", "atlas", "patient")
-#: Beside the pipeline's own registration: one from MNI152's clean T1, without tumour, noise or tilt; and the
-#: refinement in the patient's anatomy with the true tissue maps instead of SRI24's.
-VARIANTS = ("pipeline", "clean registration", "true tissue maps")
+#: Beside the pipeline's own registration and the carried tissue: the patient's own tissue (`anatomy.own`); a
+#: registration from MNI152's clean T1, without tumour, noise or tilt; and the refinement in the patient's anatomy with
+#: the true tissue maps instead of SRI24's.
+PIPELINE, OWN_TISSUE, CLEAN, TRUE_MAPS = "pipeline", "own tissue", "clean registration", "true tissue maps"
+VARIANTS = ("all", "pipeline")
 
 
-@dataclass(frozen=True, eq=False)
-class Setting:
-    """What all made-up patients of an experiment have in common.
+@dataclass(frozen=True)
+class CrossAnatomy:
+    """The study "cross_anatomy" of a run (see `known_truth.run.Study`).
 
     Parameters
     ----------
-    anatomy : Atlas
-        Where the tumours grow.
-    atlas : Atlas
-        The database's.
-    database : TumorDatabase
-    engine : Strategy
-        Ready to query the database.
-    between : SpaceMap
-        Of the anatomy's own T1 to the atlas; after the true map it is the registration without tumour, noise and
-        tilt (two anatomies have no map free of error).
-    method : Method
-        Of the pipeline; the experiment varies where it refines.
+    count : int
+        Number of tumours.
+    variants : {"all", "pipeline"}
+        Whether the clean registration and the true tissue maps are measured too, which cost more than all else.
+
+    Raises
+    ------
+    InputError
+        When there are no such variants.
     """
 
-    anatomy: Atlas
-    atlas: Atlas
-    database: TumorDatabase
-    engine: Strategy
-    between: SpaceMap
-    method: Method
+    count: int
+    variants: str = "all"
+    name = "cross_anatomy"
+    takes_patients = False
+
+    def __post_init__(self) -> None:
+        if self.variants not in VARIANTS:
+            raise InputError(f"There are no variants {self.variants!r}; choose one of {', '.join(VARIANTS)}.")
+
+    @property
+    def needs_clean_registration(self) -> bool:
+        """Whether it looks at `Setting.between`."""
+        return self.variants == "all"
+
+    def choices(self) -> dict[str, Any]:
+        """All that the rows depend on beside the run's conditions."""
+        return {"variants": self.variants}
+
+    def measure(self, tumour: Tumour) -> list[dict[str, Any]]:
+        """The rows of a made-up tumour, see `measure_tumour`."""
+        return measure_tumour(tumour, self.variants)
+
+    def summarise(self, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        """Means over the tumours, see `tables.summarise`."""
+        return {"summary": summarise(rows)}
+
+    def write(self, result: Mapping[str, Any], folder: Path) -> None:
+        """cross_anatomy.csv, cross_anatomy.md and cross_anatomy.png."""
+        write_rows(result["cases"], folder / "cross_anatomy.csv")
+        (folder / "cross_anatomy.md").write_text(as_markdown(result) + "\n", encoding="utf-8")
+        draw(result["cases"], folder / "cross_anatomy.png")
 
 
 def run_cross_anatomy(
     count: int,
     database: TumorDatabase,
-    out: Path | None = None,
+    out: str | os.PathLike | None = None,
     *,
     random_seed: int = 0,
     mass_effect: bool = False,
+    outline_error_mm: float = 0.0,
+    variants: str = "all",
     budget_solves: int = DEFAULT_SOLVES,
     progress: Progress = no_progress,
 ) -> dict[str, Any]:
@@ -82,11 +100,16 @@ def run_cross_anatomy(
         Number of tumours, all with a visible core.
     database : TumorDatabase
         In SRI24.
-    out : Path, optional
+    out : path, optional
         Folder for cross_anatomy.json, cross_anatomy.csv (a row for each tumour, variant and mode),
-        cross_anatomy.md (the table) and cross_anatomy.png.
+        cross_anatomy.md (the table) and cross_anatomy.png. An interrupted run is taken up there by the same call.
     random_seed : int
     mass_effect : bool
+    outline_error_mm : float
+        Standard deviation of the error with which the outlines that the pipeline sees are drawn; errors are counted
+        against the truth.
+    variants : {"all", "pipeline"}
+        Leave out the clean registration and the true tissue maps, which cost more than all else.
     budget_solves : int
         Of each refinement.
     progress : Progress
@@ -94,151 +117,66 @@ def run_cross_anatomy(
     Returns
     -------
     dict
-        `cases`: a list of rows, see `measure_case`; `summary`: see `tables.summarise`.
+        `cases`: a list of rows, see `measure_tumour`; `summary`: see `tables.summarise`; the conditions.
 
     Raises
     ------
     InputError
-        When `count` is below 1.
+        When `count` is below 1, there are no such variants, or `out` holds another interrupted run.
     DatabaseError
         When the database is not of SRI24.
     """
-    if count < 1:
-        raise InputError(f"The truth experiment needs at least one tumour, not {count}.")
-    atlas, anatomy = database.load_atlas(Atlas.load("SRI24")), Atlas.load("MNI152")
-    setting = Setting(
-        anatomy,
-        atlas,
-        database,
-        create_strategy("direct", database),
-        register(anatomy.t1, atlas, progress=part(progress, 0.0, 0.02)),
-        Method(refine_solves=budget_solves),
-    )
-    tumours = sample_synthetic(anatomy, count, random_seed=random_seed, with_visible_core=True)
-    all_parameters = [tumour.parameters for tumour in tumours]
-    thresholds = (database.threshold_core, database.threshold_whole)
-
-    def measure(number: int, report: Progress) -> list[dict[str, Any]]:
-        case = grown_phantom(
-            anatomy, all_parameters[number], thresholds, random_seed=random_seed + number, mass_effect=mass_effect
-        )
-        return measure_case(case, setting, progress=report)
-
-    rows: list[dict[str, Any]] = []
-    for number, found in enumerate(_on_all_cores(measure, count)):
-        rows += [{"tumour": number, **row} for row in found]
-        progress(0.02 + 0.98 * (number + 1) / count, f"Tumour {number + 1} of {count}")
-    result = {
-        "count": count,
-        "seed": random_seed,
-        "mass_effect": mass_effect,
-        "summary": summarise(rows),
-        "cases": rows,
-    }
-    if out is not None:
-        with staged_folder(out) as stage:
-            write_json(result, stage / "cross_anatomy.json")
-            write_rows(rows, stage / "cross_anatomy.csv")
-            (stage / "cross_anatomy.md").write_text(as_markdown(result) + "\n", encoding="utf-8")
-            draw(rows, stage / "cross_anatomy.png")
-    return result
+    study = CrossAnatomy(count, variants)
+    conditions = Conditions(random_seed, mass_effect, outline_error_mm)
+    results = run_studies([study], database, out, conditions=conditions, budget_solves=budget_solves, progress=progress)
+    return results[study.name]
 
 
-def _on_all_cores(
-    measure: Callable[[int, Progress], list[dict[str, Any]]], count: int
-) -> Iterator[list[dict[str, Any]]]:
-    """The rows of each tumour in their order; the tumours at work end when the caller does."""
-    stopped = Event()
-
-    def stop_here(value: float, message: str) -> None:
-        if stopped.is_set():
-            raise Cancelled("The experiment was cancelled.")
-
-    cores = available_cores()
-    with ThreadPoolExecutor(cores) as executor:
-        try:
-            yield from in_order(executor, lambda number: measure(number, stop_here), range(count), cores)
-        finally:
-            stopped.set()
-
-
-def measure_case(case: Phantom, setting: Setting, *, progress: Progress = no_progress) -> list[dict[str, Any]]:
+def measure_tumour(tumour: Tumour, variants: str = "all") -> list[dict[str, Any]]:
     """One made-up patient through the pipeline, without and with refinement.
 
     Parameters
     ----------
-    case : Phantom
-    setting : Setting
-    progress : Progress
+    tumour : Tumour
+        With its truth.
+    variants : {"all", "pipeline"}
 
     Returns
     -------
     list of dict
         A row for each variant and mode: `variant`, `mode`, the figures of `errors.density_errors`,
-        `seed_error_mm`, `length_ratio`, `rho_t_ratio` (found / true) and `seconds`.
+        `seed_error_mm`, `length_ratio`, `rho_t_ratio` (found / true; of the model, where the density has no
+        parameters), `drawn_dice_core`, `drawn_dice_whole` (of the outlines that the pipeline sees to the true ones)
+        and `seconds`.
     """
-    with Stopwatch() as registering:
-        own, _ = register_patient(
-            case.patient, setting.atlas, setting.method.registration, progress=part(progress, 0.0, 0.4)
-        )
-    clean = _chained(case.truth, setting.between)
-    plans = [_Plan("pipeline", mode, own, setting.atlas, own) for mode in MODES]
-    plans += [_Plan("clean registration", mode, clean, setting.atlas, clean) for mode in MODES]
-    plans += [_Plan("true tissue maps", "patient", own, setting.anatomy, case.truth)]
+    case, setting = tumour.phantom, tumour.setting
+    if case is None:
+        raise ValueError("The truth of a real patient is not known.")
+    plans = [(PIPELINE, mode, tumour.way, "atlas") for mode in MODES]
+    plans += [(OWN_TISSUE, mode, tumour.way, "own") for mode in ("patient", "assimilated")]
+    if variants == "all" and setting.between is not None:
+        clean = Way(tumour.patient, _chained(case.truth, setting.between), setting, progress=tumour.progress)
+        plans += [(CLEAN, mode, clean, "atlas") for mode in ("none", "atlas", "patient")]
+        plans += [(TRUE_MAPS, "patient", tumour.way, "true")]
+    drawn = dict(zip(("drawn_dice_core", "drawn_dice_whole"), tumour.drawn_dice))
     rows = []
-    for number, plan in enumerate(plans):
-        step = part(progress, 0.4 + 0.6 * number / len(plans), 0.4 + 0.6 * (number + 1) / len(plans))
-        step(0.0, f"{plan.variant}, {plan.mode}")
-        with Stopwatch() as taken:
-            estimate = _estimate(case, setting, plan, step)
-        seconds = taken.wall + (registering.wall if plan.space is own else 0.0)
-        rows.append({"variant": plan.variant, "mode": plan.mode, **_errors(estimate, case), "seconds": seconds})
+    for variant, mode, way, tissue in plans:
+        tumour.progress(0.0, f"{variant}, {mode}")
+        found = way.found(mode, tissue)
+        errors = {
+            **density_errors(found.estimate.in_patient.array, case),
+            **_parameter_errors(found.model, case),
+        }
+        rows.append({"variant": variant, "mode": mode, **errors, **drawn, "seconds": found.seconds})
     return rows
 
 
-@dataclass(frozen=True, eq=False)
-class _Plan:
-    """A row of the experiment: by which map the patient is queried, and whose tissue is carried to the patient how."""
-
-    variant: str
-    mode: str
-    space: SpaceMap
-    carried: Atlas
-    carried_by: SpaceMap
-
-
-def _estimate(case: Phantom, setting: Setting, plan: _Plan, progress: Progress) -> Estimate:
-    """What the pipeline chooses, as `inference.infer` does, by the plan's map."""
-    patient = case.patient
-    query = plan.space.masks_in_atlas(patient.core, patient.whole, setting.atlas.grid)
-    matches = setting.engine.query(query, setting.method.top)
-    ranked = tuple(setting.database.parameters(match.entry) for match in matches)
-    anatomy = Anatomy.of_atlas(setting.atlas, plan.space, patient.whole)
-    match = estimate_of_match(ranked[0], anatomy, query, patient.regions_on_t1gd, case.thresholds)
-    if plan.mode == "none":
-        return match
-    found = refine_match(
-        patient,
-        replace(setting.method, refine=plan.mode),
-        match,
-        ranked,
-        plan.carried,
-        plan.carried_by,
-        query,
-        case.thresholds,
-        progress=progress,
-    )
-    return match if found is None else match.or_better(found[1])
-
-
-def _errors(estimate: Estimate, case: Phantom) -> dict[str, float]:
-    found = estimate.parameters[0]
-    true_length = case.parameters.infiltration_length * case.truth.length_scale(case.patient.whole)
+def _parameter_errors(model: Estimate, case: Phantom) -> dict[str, float]:
+    found = model.parameters[0]
     true_seed = case.truth.point_in_patient(case.parameters.seed)
     return {
-        **density_errors(estimate.in_patient.array, case),
-        "seed_error_mm": float(np.linalg.norm(estimate.anatomy.point_in_patient(found.seed) - true_seed)),
-        "length_ratio": estimate.infiltration_lengths_mm[0] / true_length,
+        "seed_error_mm": float(np.linalg.norm(model.anatomy.point_in_patient(found.seed) - true_seed)),
+        "length_ratio": model.infiltration_lengths_mm[0] / case.infiltration_length,
         "rho_t_ratio": found.rho_t / case.parameters.rho_t,
     }
 

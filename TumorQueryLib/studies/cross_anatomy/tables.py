@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +12,30 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from TumorQueryLib.studies.cross_anatomy.errors import LEVELS
+from TumorQueryLib.studies.known_truth.setting import Conditions
+from TumorQueryLib.studies.strategies.summary import share_with_interval
+
+#: The row that the others are compared with: what `infer` does by default.
+REFERENCE = ("pipeline", "patient")
+MAE = ("mae_brain", "mae_near", "mae_inside", "mae_outside")
 
 
 def summarise(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Means of the errors and Dice, medians of |ratio - 1| and seed error, by variant and mode."""
+    """What the rows of all tumours come to, by variant and mode.
+
+    Parameters
+    ----------
+    rows : sequence of dict
+        Of `experiment.measure_tumour`, each with its `tumour`.
+
+    Returns
+    -------
+    list of dict
+        Means of the errors and Dice; medians of |ratio - 1| and of the seed's error; `better`: in how many tumours
+        `mae_near` is below that of pipeline / patient (`hits` of `cases`, and the share in per cent with its 95 %
+        interval by Wilson), None for that row itself and where it was not measured.
+    """
+    reference = {row["tumour"]: row["mae_near"] for row in rows if (row["variant"], row["mode"]) == REFERENCE}
     summary = []
     for variant, mode in dict.fromkeys((row["variant"], row["mode"]) for row in rows):
         chosen = [row for row in rows if (row["variant"], row["mode"]) == (variant, mode)]
@@ -23,7 +43,8 @@ def summarise(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         def values(name: str, chosen: list[dict[str, Any]] = chosen) -> NDArray[np.float64]:
             return np.array([row[name] for row in chosen])
 
-        means = ("mae_brain", "mae_near", *(f"dice_{level}" for level in LEVELS), "seconds")
+        drawn = ("drawn_dice_core", "drawn_dice_whole")
+        means = (*MAE, *(f"dice_{level}" for level in LEVELS), *drawn, "seconds")
         ratios = ("length_ratio", "rho_t_ratio", "volume_whole_ratio", "volume_core_ratio")
         summary.append(
             {
@@ -32,21 +53,30 @@ def summarise(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
                 **{name: float(values(name).mean()) for name in means},
                 "seed_error_mm": float(np.median(values("seed_error_mm"))),
                 **{f"{name}_error": float(np.median(np.abs(values(name) - 1))) for name in ratios},
+                "better": None if (variant, mode) == REFERENCE else _better(chosen, reference),
             }
         )
     return summary
 
 
-def as_markdown(result: dict[str, Any]) -> str:
-    """The summary as a Markdown table."""
+def _better(rows: Sequence[dict[str, Any]], reference: Mapping[Any, float]) -> dict[str, float] | None:
+    pairs = [(row["mae_near"], reference[row["tumour"]]) for row in rows if row["tumour"] in reference]
+    if not pairs:
+        return None
+    hits = sum(found < before for found, before in pairs)
+    return {"hits": hits, "cases": len(pairs), **share_with_interval(hits, len(pairs))}
+
+
+def as_markdown(result: Mapping[str, Any]) -> str:
+    """The conditions and the summary as a Markdown table."""
     header = (
-        "| variant | refine | MAE brain | MAE 20 mm | "
+        "| variant | mode | MAE brain | MAE 20 mm | inside | outside | better than patient | "
         + " | ".join(f"Dice {level}" for level in LEVELS)
         + " | seed mm | length | rho T | whole ml | core ml | s |"
     )
-    lines = [header, "|" + "---|" * (header.count("|") - 1)]
+    lines = [conditions_in_words(result), "", header, "|" + "---|" * (header.count("|") - 1)]
     for row in result["summary"]:
-        cells = [row["variant"], row["mode"], f"{row['mae_brain']:.4f}", f"{row['mae_near']:.4f}"]
+        cells = [row["variant"], row["mode"], *(f"{row[name]:.4f}" for name in MAE), _in_words(row["better"])]
         cells += [f"{row[f'dice_{level}']:.3f}" for level in LEVELS]
         cells += [f"{row['seed_error_mm']:.1f}"]
         cells += [
@@ -54,10 +84,26 @@ def as_markdown(result: dict[str, Any]) -> str:
             for name in ("length_ratio", "rho_t_ratio", "volume_whole_ratio", "volume_core_ratio")
         ]
         lines.append("| " + " | ".join([*cells, f"{row['seconds']:.0f}"]) + " |")
+    first = result["summary"][0]
+    core, whole = first["drawn_dice_core"], first["drawn_dice_whole"]
+    lines += ["", f"Dice of the drawn to the true outlines: core {core:.3f}, whole tumour {whole:.3f}."]
     return "\n".join(lines)
 
 
-def write_rows(rows: Sequence[dict[str, Any]], path: Path) -> None:
+def conditions_in_words(result: Mapping[str, Any]) -> str:
+    """A run's conditions, and which tumours could not be measured, as sentences for above a table."""
+    conditions = Conditions(result["random_seed"], result["mass_effect"], result["outline_error_mm"])
+    left_out = [f" Left out: {name} ({reason})" for name, reason in result["left_out"].items()]
+    return conditions.in_words(result["count"]) + "".join(left_out)
+
+
+def _in_words(share: Mapping[str, float] | None) -> str:
+    if share is None:
+        return "-"
+    return f"{share['hits']} of {share['cases']} [{share['low']:.0f}, {share['high']:.0f} %]"
+
+
+def write_rows(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     """Write the rows as CSV."""
     with open(path, "w", newline="", encoding="utf-8") as file:
         table = csv.DictWriter(file, fieldnames=list(rows[0]))
@@ -65,7 +111,7 @@ def write_rows(rows: Sequence[dict[str, Any]], path: Path) -> None:
         table.writerows(rows)
 
 
-def draw(rows: Sequence[dict[str, Any]], path: Path) -> None:
+def draw(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     """Error near the tumour, seed error and length ratio of every tumour, by variant and mode."""
     groups = list(dict.fromkeys((row["variant"], row["mode"]) for row in rows))
     figure = Figure(figsize=(11, 4), layout="constrained")

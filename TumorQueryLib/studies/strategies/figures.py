@@ -44,7 +44,8 @@ def density_figure(shown: Sequence[tuple[Case, Match]], database: TumorDatabase,
     """Figure 4: the best match's density, on the patient's image where there is one, else on the atlas."""
     figure = Figure(figsize=(2.6 * len(shown), 5.6), dpi=120, facecolor="black", layout="constrained")
     for column, (case, best) in enumerate(shown):
-        density = Volume(simulate(database.parameters(best.entry), atlas), atlas.grid)
+        grown = simulate(database.parameters(best.entry), atlas, solver_version=database.solver_version)
+        density = Volume(grown, atlas.grid)
         arrays = _on_display_grid(case, density, atlas)
         index = int(np.argmax(arrays["whole"].sum(axis=(0, 1))))
         slice_of = {name: plane_of(array, "axial", index) for name, array in arrays.items()}

@@ -1,0 +1,299 @@
+"""The uncertainty of a density: bands around it, intervals of its parameters, draws that agree with the bands."""
+
+import math
+
+import numpy as np
+import pytest
+from known_tumour import THRESHOLDS
+
+from TumorQueryLib.anatomy.anatomy import Anatomy
+from TumorQueryLib.anatomy.tissue import Tissue
+from TumorQueryLib.base.errors import Cancelled, InputError
+from TumorQueryLib.estimates.assimilate import assimilate, distance_from
+from TumorQueryLib.estimates.draws import DensityDraws
+from TumorQueryLib.estimates.estimate import Estimate
+from TumorQueryLib.estimates.foci import combined_density
+from TumorQueryLib.estimates.kriging import Kriging
+from TumorQueryLib.estimates.outlines import log_odds
+from TumorQueryLib.estimates.uncertainty import (
+    EFFECTIVE_OBSERVATIONS,
+    MOMENTS,
+    REACH,
+    SMALLEST_CURVATURE,
+    STEPS,
+    _moments_of_volume,
+    covariance_of,
+    estimate_uncertainty,
+    quantile,
+    variance_left,
+    vary,
+)
+from TumorQueryLib.geometry.grid import Grid, Volume
+from TumorQueryLib.geometry.regions import TumorMasks
+from TumorQueryLib.growth import GrowthParameters, simulate
+
+GRID = Grid.isotropic(56, 1.5, (0.0, 0.0, 0.0))
+#: Of the fit, and of the tumour that was really there.
+FIT = GrowthParameters.from_identifiable((2.0, -1.0, 0.5), 1.8, 13.0, 0.02)
+TRUE = GrowthParameters.from_identifiable((3.0, -1.5, 0.0), 1.9, 12.8, 0.02)
+
+
+def points(grid=GRID):
+    return grid.to_ras(np.moveaxis(np.indices(grid.shape), 0, -1))
+
+
+@pytest.fixture(scope="module")
+def anatomy():
+    mask = np.linalg.norm(points(), axis=-1) < 38
+    slow = np.where(np.sin(points()[..., 0] / 6) > 0.3, np.float32(0.1), np.float32(1))
+    return Anatomy("patient", Tissue(GRID, mask, np.where(mask, slow, np.float32(0))))
+
+
+@pytest.fixture(scope="module")
+def observed(anatomy):
+    density = simulate(TRUE, anatomy.tissue)
+    return TumorMasks(density > THRESHOLDS[0], density > THRESHOLDS[1], GRID)
+
+
+def model_of(parameters, anatomy, observed):
+    density = combined_density([simulate(p, anatomy.tissue) for p in parameters])
+    return Estimate.of("refined", anatomy, parameters, Volume(density, GRID), observed, observed, THRESHOLDS)
+
+
+@pytest.fixture(scope="module")
+def model(anatomy, observed):
+    return model_of((FIT,), anatomy, observed)
+
+
+@pytest.fixture(scope="module")
+def assimilated(model, observed):
+    return assimilate(model, observed, observed, THRESHOLDS)
+
+
+@pytest.fixture(scope="module")
+def uncertainty(model, assimilated, observed):
+    return estimate_uncertainty(model, assimilated, observed, THRESHOLDS)
+
+
+def test_the_truth_lies_in_the_bands_about_as_often_as_they_say(uncertainty, anatomy):
+    true = simulate(TRUE, anatomy.tissue)
+    for confidence, least in ((0.5, 0.5), (0.9, 0.85)):
+        lower, upper = uncertainty.band(confidence)
+        asked = anatomy.tissue.mask & ((true > 0.01) | (upper.array > 0.01))
+        held = (true >= lower.array - 0.002) & (true <= upper.array + 0.002)
+        assert held[asked].mean() > least
+    low, high = uncertainty.length_interval()
+    assert low < TRUE.infiltration_length < high
+    low, high = uncertainty.rho_t_interval()
+    assert low < TRUE.rho_t < high
+
+
+def test_bands_hold_the_density_and_one_another(uncertainty, assimilated, anatomy):
+    density = assimilated.in_patient.array
+    before = density, density
+    for confidence in (0.1, 0.5, 0.9, 0.99):
+        lower, upper = (bound.array for bound in uncertainty.band(confidence))
+        assert lower.min() >= 0
+        assert upper.max() <= 1
+        assert (lower <= before[0]).all()
+        assert (upper >= before[1]).all()
+        before = lower, upper
+    assert not upper[~anatomy.tissue.mask].any()
+    assert not uncertainty.sd.array[~anatomy.tissue.mask].any()
+
+
+def test_what_is_sure_and_what_is_not(uncertainty, observed, anatomy):
+    deviation, distance = uncertainty.deviation, distance_from(observed.whole, anatomy)
+    assert (deviation[anatomy.tissue.mask & (distance < REACH)] > 0).all()
+    # The outlines say more of what is near them than of what is far away.
+    near, far = anatomy.tissue.mask & (distance > 0) & (distance < 3), anatomy.tissue.mask & (distance > 15)
+    assert np.median(deviation[near]) < np.median(deviation[far])
+
+
+def test_mean_deviation_and_probability_are_those_of_samples(uncertainty, anatomy):
+    random = np.random.default_rng(0)
+    cells = np.argwhere((uncertainty.deviation > 0) & (np.abs(uncertainty.log_odds) < 5))[::997]
+    assert len(cells) > 20
+    for cell in map(tuple, cells):
+        values = uncertainty.log_odds[cell] + uncertainty.deviation[cell] * random.standard_normal(20000)
+        samples = 1 / (1 + np.exp(-values))
+        assert uncertainty.mean.array[cell] == pytest.approx(samples.mean(), abs=0.01)
+        assert uncertainty.sd.array[cell] == pytest.approx(samples.std(), abs=0.01)
+        assert uncertainty.probability.array[cell] == pytest.approx((samples > uncertainty.level).mean(), abs=0.02)
+
+
+def test_the_bands_are_quantiles_of_the_draws(uncertainty, anatomy):
+    draws = uncertainty.draw(200, random_seed=5)
+    samples = np.stack([log_odds(density.array[draws.cells]) for density in draws])
+    chosen = np.abs(uncertainty.log_odds[uncertainty.deviation > 0]) < 4
+    spread = samples.std(axis=0)[chosen] / uncertainty.deviation[uncertainty.deviation > 0][chosen]
+    assert np.median(spread) == pytest.approx(1, abs=0.08)
+    assert np.quantile(spread, 0.02) > 0.7
+    assert np.quantile(spread, 0.98) < 1.3
+    assert samples.mean(axis=0)[chosen] == pytest.approx(
+        uncertainty.log_odds[uncertainty.deviation > 0][chosen], abs=0.6
+    )
+
+
+def test_a_draw_goes_up_and_down_with_its_neighbours(uncertainty):
+    draws = uncertainty.draw(60, random_seed=1)
+    samples = np.stack([density.array for density in draws])
+    spread = np.argwhere(samples.std(axis=0) > 0.05)
+    inner = spread[(spread < np.array(draws.grid.shape) - 1).all(axis=1)][::211]
+    alike = [np.corrcoef(samples[:, i, j, k], samples[:, i + 1, j, k])[0, 1] for i, j, k in inner]
+    assert np.nanmedian(alike) > 0.8
+
+
+def test_draws_are_the_same_for_a_seed_and_survive_a_file(uncertainty, tmp_path):
+    draws = uncertainty.draw(3, random_seed=2)
+    assert len(draws) == 3
+    draws.save(tmp_path / "density_draws.npz")
+    again = DensityDraws.load(tmp_path / "density_draws.npz")
+    for number in range(3):
+        assert np.array_equal(again.density(number).array, draws.density(number).array)
+        assert again.density(number).grid == draws.grid
+    assert np.array_equal(uncertainty.draw(3, random_seed=2).density(1).array, draws.density(1).array)
+    assert not np.array_equal(uncertainty.draw(3, random_seed=3).density(1).array, draws.density(1).array)
+    with pytest.raises(IndexError, match="numbered from 0; there is no 3"):
+        draws.density(3)
+    with pytest.raises(InputError, match="At least one density is drawn, not 0"):
+        uncertainty.draw(0)
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04", b"\x93NUMPY", b"x" * 500])
+def test_a_damaged_file_of_draws_is_refused(content, tmp_path):
+    path = tmp_path / "density_draws.npz"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"density_draws\.npz holds no draws of a density; run the inference again"):
+        DensityDraws.load(path)
+
+
+def test_the_derivative_is_that_of_differences(model, observed, anatomy):
+    """The slow twin: grow the tumour with a longer length to the same volume, and compare the log-odds."""
+    near = anatomy.tissue.mask & (distance_from(observed.whole, anatomy) < 8)
+    _, derivative = vary(model, 0, observed, THRESHOLDS, near)
+    volume = float(np.count_nonzero(model.density.array > 0.2) * GRID.voxel_volume_ml)
+    ends = []
+    for share in (-1, 1):
+        moments = _moments_of_volume(
+            FIT.seed, FIT.infiltration_length * math.exp(share * STEPS[3]), anatomy.tissue, near, 0.2, volume
+        )
+        ends.append(next(values for _, step, values in moments if abs(step) < 1e-6))
+    expected = (ends[1] - ends[0]) / (2 * STEPS[3])
+    inside = np.abs(ends[0]) < 8
+    assert np.corrcoef(expected[inside], derivative[3][inside])[0, 1] > 0.97
+    assert np.abs(derivative[3][inside] - expected[inside]).mean() < 0.3 * np.abs(expected[inside]).mean()
+
+
+def test_the_moments_have_the_volumes_that_were_asked_for(anatomy):
+    volume = 12.0
+    near = anatomy.tissue.mask
+    for rho_t, step, values in _moments_of_volume(FIT.seed, 1.8, anatomy.tissue, near, 0.2, volume):
+        exact = simulate(GrowthParameters.from_identifiable(FIT.seed, 1.8, rho_t, 0.02), anatomy.tissue)
+        assert np.count_nonzero(exact > 0.2) * GRID.voxel_volume_ml == pytest.approx(
+            volume * math.exp(step * STEPS[4]), rel=0.05
+        )
+        close = np.abs(log_odds(exact[near])) < 6
+        assert np.abs(log_odds(exact[near])[close] - values[close]).mean() < 0.1
+
+
+def test_the_covariance_of_a_quadratic_is_its_inverse():
+    random = np.random.default_rng(1)
+    steps = random.uniform(-1.2, 1.2, (125, 5))
+    root = random.standard_normal((5, 5)) * 0.3 + np.eye(5)
+    curvature = root @ root.T
+    losses = 0.3 * np.exp(np.einsum("ni,ij,nj->n", steps, curvature, steps))
+    assert np.allclose(covariance_of(steps, losses), np.linalg.inv(EFFECTIVE_OBSERVATIONS * curvature), rtol=1e-6)
+
+
+def test_what_the_loss_does_not_tell_is_left_open():
+    steps = np.random.default_rng(1).uniform(-1.2, 1.2, (125, 5))
+    # Only the volume matters, and a length farther out even fits better: no curvature may become negative.
+    losses = 0.3 * np.exp(0.5 * steps[:, 4] ** 2 - 0.2 * steps[:, 3] ** 2)
+    deviations = np.sqrt(np.diag(covariance_of(steps, losses)))
+    assert deviations[:4] == pytest.approx(1 / math.sqrt(SMALLEST_CURVATURE * EFFECTIVE_OBSERVATIONS), rel=1e-3)
+    assert deviations[4] == pytest.approx(1 / math.sqrt(0.5 * EFFECTIVE_OBSERVATIONS), rel=0.01)
+
+
+def test_variance_between_nodes_is_near_the_exact_one():
+    random = np.random.default_rng(2)
+    field = Kriging(random.uniform(-20, 20, (60, 3)), 15.0, 0.5)
+    cells = np.linalg.norm(points(), axis=-1) < 30
+    exact = field.variance(GRID.to_ras(np.argwhere(cells)))
+    assert np.abs(variance_left(field, cells, GRID) - exact).max() < 0.08
+    assert np.abs(variance_left(field, cells, GRID) - exact).mean() < 0.01
+
+
+def test_two_foci_are_varied_by_themselves(anatomy):
+    foci = tuple(
+        GrowthParameters.from_identifiable(seed, length, 11.0, 0.02)
+        for seed, length in (((-14.0, 0.0, 0.0), 1.6), ((16.0, 3.0, 0.0), 2.0))
+    )
+    density = combined_density([simulate(p, anatomy.tissue) for p in foci])
+    observed = TumorMasks(density > 0.6, density > 0.2, GRID)
+    model = model_of(foci, anatomy, observed)
+    found = estimate_uncertainty(model, assimilate(model, observed, observed, THRESHOLDS), observed, THRESHOLDS)
+    assert len(found.spreads) == 2
+    assert found.jacobian.shape[0] == 10
+    for number, focus in enumerate(foci):
+        low, high = found.length_interval(focus=number)
+        assert low < focus.infiltration_length < high
+        # Where one focus is alone, the other's parameters do not matter.
+        i, j, k = np.rint(GRID.to_index(focus.seed)).astype(int)
+        cell = (i, j + 5, k)
+        index = np.flatnonzero((np.argwhere(found.deviation > 0) == cell).all(axis=1))[0]
+        own = found.jacobian[5 * number : 5 * number + 5, index]
+        other = np.delete(found.jacobian[:, index], np.s_[5 * number : 5 * number + 5])
+        assert np.linalg.norm(other) < 0.5 * np.linalg.norm(own)
+    assert len(found.as_json()["foci"]) == 2
+
+
+def test_its_words_and_figures_are_those_of_its_maps(uncertainty, assimilated):
+    described = uncertainty.as_json()
+    low, high = uncertainty.length_interval()
+    assert described["foci"][0]["infiltration_length_patient_mm"] == {"p05": low, "p95": high}
+    assert -1 <= described["foci"][0]["length_rho_t_correlation"] <= 1
+    volume = np.count_nonzero(assimilated.in_patient.array > 0.05) * GRID.voxel_volume_ml
+    assert described["volume_above_level_ml"]["density"] == pytest.approx(volume)
+    low_ml, high_ml = uncertainty.volume_interval
+    assert low_ml < volume < high_ml
+    said = uncertainty.sentences()
+    assert f"90 % between {low:.1f} and {high:.1f}" in said[0]
+    assert f"above 0.05: {volume:.0f} ml" in said[1]
+    assert "One scan does not tell how fast cells move from how fast they grow" in said[-1]
+
+
+def test_a_wider_band_for_a_worse_fit(anatomy, observed, uncertainty):
+    off = GrowthParameters.from_identifiable((8.0, -6.0, 4.0), 1.8, 13.0, 0.02)
+    worse = model_of((off,), anatomy, observed)
+    found = estimate_uncertainty(worse, assimilate(worse, observed, observed, THRESHOLDS), observed, THRESHOLDS)
+    assert found.residual_rms > uncertainty.residual_rms
+    assert found.discrepancy_deviation > uncertainty.discrepancy_deviation
+
+
+@pytest.mark.parametrize("confidence", [0, 1, -0.1, 90, math.nan])
+def test_a_band_has_a_probability(confidence):
+    with pytest.raises(InputError, match="probability between 0 and 1"):
+        quantile(confidence)
+
+
+def test_what_has_no_parameters_and_no_level_is_refused(assimilated, model, observed):
+    with pytest.raises(InputError, match="assimilated has no parameters"):
+        estimate_uncertainty(assimilated, assimilated, observed, THRESHOLDS)
+    with pytest.raises(InputError, match="a density between 0 and 1, not 5"):
+        estimate_uncertainty(model, assimilated, observed, THRESHOLDS, level=5)
+
+
+def test_it_reports_and_can_be_cancelled(model, assimilated, observed):
+    seen = []
+
+    def stop(value, message):
+        seen.append(value)
+        if len(seen) == 3:
+            raise Cancelled("enough")
+
+    with pytest.raises(Cancelled):
+        estimate_uncertainty(model, assimilated, observed, THRESHOLDS, progress=stop)
+    assert seen == sorted(seen)
+    assert seen[0] > 0
+    assert len(MOMENTS) == 5

@@ -1,0 +1,123 @@
+"""Assimilation: a model's density corrected where the images contradict it.
+
+Data assimilation's forecast and observation: the refined (or matched) density is the forecast,
+the segmentation's outlines say where the density passes two levels. What the model misses there, in
+log-odds, is spread into the tissue around by kriging; at last the density is held to the outlines on the T1Gd image's
+grid, so that its thresholds give the segmentation back.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from TumorQueryLib.anatomy.anatomy import Anatomy
+from TumorQueryLib.estimates.estimate import Estimate
+from TumorQueryLib.estimates.fit import Fit
+from TumorQueryLib.estimates.kriging import Kriging
+from TumorQueryLib.estimates.outlines import OutlineResiduals, density_of_log_odds, log_odds, outline_residuals
+from TumorQueryLib.geometry.grid import Volume
+from TumorQueryLib.geometry.regions import TumorMasks
+
+#: Largest residual (log-odds) that the correction believes.
+LARGEST_RESIDUAL = 1.0
+#: mm; length of the Matern 3/2 correlation of what the model misses.
+CORRELATION_LENGTH = 15.0
+#: Standard deviation of a cluster's own error, as a share of the field's.
+NUGGET = 0.5
+#: mm from the whole tumour: the correction ends there, and falls to 0 over the last `TAPER` mm.
+REACH, TAPER = 20.0, 5.0
+
+
+def assimilate(
+    model: Estimate, observed: TumorMasks, observed_in_anatomy: TumorMasks, thresholds: tuple[float, float]
+) -> Estimate:
+    """The estimate "assimilated" of a model's: it agrees with the outlines wherever they lie in tissue.
+
+    Parameters
+    ----------
+    model : Estimate
+        "match" or "refined", in any anatomy.
+    observed : TumorMasks
+        The segmentation on the T1Gd image's grid.
+    observed_in_anatomy : TumorMasks
+        The segmentation on the grid of the model's anatomy.
+    thresholds : tuple of float
+        Of core and whole tumour.
+
+    Returns
+    -------
+    Estimate
+        Without parameters of its own: no tumour of the growth model has this density. `density` is corrected,
+        `in_patient` held to the outlines besides.
+    """
+    anatomy = model.anatomy
+    corrected = Volume(_corrected(model, observed_in_anatomy, thresholds), anatomy.grid)
+    in_patient = held_to_outlines(anatomy.in_patient(corrected, observed.grid), anatomy, observed, thresholds)
+    return replace(
+        model,
+        name="assimilated",
+        parameters=(),
+        density=corrected,
+        in_patient=in_patient,
+        fit=Fit.of(in_patient, observed, thresholds),
+        fit_in_anatomy=Fit.of(corrected, observed_in_anatomy, thresholds),
+        residual_rms=outline_residuals(corrected, anatomy.tissue, observed_in_anatomy, thresholds).rms,
+    )
+
+
+def correction_of(residuals: OutlineResiduals, anatomy: Anatomy) -> Kriging:
+    """The field of what a model misses, seen at clusters of the outlines' faces; lengths are the patient's."""
+    return Kriging(residuals.points, CORRELATION_LENGTH / anatomy.length_scale, NUGGET)
+
+
+def _corrected(model: Estimate, observed: TumorMasks, thresholds: tuple[float, float]) -> NDArray[np.float32]:
+    """The density on the anatomy's grid with the outlines' residuals spread around."""
+    tissue = model.anatomy.tissue
+    seen = outline_residuals(model.density, tissue, observed, thresholds).limited(LARGEST_RESIDUAL).clustered()
+    density = model.density.array.copy()
+    if not len(seen.residuals):
+        return density
+    distance = distance_from(observed.whole, model.anatomy)
+    near = tissue.mask & (distance < REACH)
+    kriging = correction_of(seen, model.anatomy)
+    added = kriging.mean(tissue.grid.to_ras(np.argwhere(near)), seen.residuals[:, None])[:, 0]
+    share = np.clip((REACH - distance[near]) / TAPER, 0, 1)
+    density[near] = density_of_log_odds(log_odds(density[near]) + share * added)
+    return density
+
+
+def distance_from(region: NDArray[np.bool_], anatomy: Anatomy) -> NDArray[np.float64]:
+    """Distance (the patient's mm) of each voxel of an anatomy's grid from a region; infinite from an empty one."""
+    if not region.any():
+        return np.full(region.shape, np.inf)
+    return ndimage.distance_transform_edt(~region, sampling=tuple(anatomy.grid.spacing * anatomy.length_scale))
+
+
+def held_to_outlines(
+    density: Volume, anatomy: Anatomy, observed: TumorMasks, thresholds: tuple[float, float]
+) -> Volume:
+    """A density on the T1Gd image's grid whose thresholds give the segmentation back wherever there is tissue.
+
+    Parameters
+    ----------
+    density : Volume
+        float32 in [0, 1].
+    anatomy : Anatomy
+        A voxel that holds some of its tissue is tissue: beyond it nothing is added.
+    observed : TumorMasks
+        On the density's grid.
+    thresholds : tuple of float
+        Of core and whole tumour.
+    """
+    tissue = anatomy.in_patient(Volume(anatomy.tissue.mask.astype(np.float32), anatomy.grid), observed.grid).array > 0
+    held = density.array.copy()
+    for region, threshold in zip((observed.whole, observed.core), thresholds[::-1]):
+        below, above = (np.nextafter(np.float32(threshold), np.float32(bound)) for bound in (0, 1))
+        inside = region & tissue
+        held[inside] = np.maximum(held[inside], above)
+        held[~region] = np.minimum(held[~region], below)
+    return Volume(held, density.grid)

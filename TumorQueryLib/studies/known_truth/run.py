@@ -1,0 +1,237 @@
+"""A run: every tumour is made once and looked at by each study, on all cores; finished tumours are kept aside."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+from dataclasses import asdict
+from pathlib import Path
+from threading import Event
+from typing import Any, Protocol
+
+from TumorQueryLib.anatomy.atlas import Atlas
+from TumorQueryLib.base.errors import Cancelled, InputError, TumorQueryError
+from TumorQueryLib.base.files import staged_folder, write_json
+from TumorQueryLib.base.method import DEFAULT_SOLVES, Method
+from TumorQueryLib.base.parallel import available_cores, in_order, release_memory
+from TumorQueryLib.base.progress import Progress, no_progress, part
+from TumorQueryLib.base.version import __version__
+from TumorQueryLib.database import TumorDatabase, sample_synthetic
+from TumorQueryLib.inputs.cohort_file import CohortRow, read_cohort
+from TumorQueryLib.registration import register
+from TumorQueryLib.strategies import create_strategy
+from TumorQueryLib.studies.known_truth.saved_rows import Rows, SavedRows
+from TumorQueryLib.studies.known_truth.setting import Conditions, Setting
+from TumorQueryLib.studies.known_truth.tumour import Tumour
+
+ROWS_FILE = "rows.jsonl"
+#: In place of a study's name, where a tumour could not be measured.
+LEFT_OUT = "left_out"
+
+
+class Study(Protocol):
+    """What a study does with the tumours of a run."""
+
+    @property
+    def name(self) -> str:
+        """Of its files."""
+
+    @property
+    def count(self) -> int:
+        """How many of the made-up tumours it looks at."""
+
+    @property
+    def takes_patients(self) -> bool:
+        """Whether it looks at real patients too."""
+
+    @property
+    def needs_clean_registration(self) -> bool:
+        """Whether it looks at `Setting.between`."""
+
+    def choices(self) -> Mapping[str, Any]:
+        """All that its rows depend on beside the run's conditions, JSON-ready."""
+
+    def measure(self, tumour: Tumour) -> list[dict[str, Any]]:
+        """Its rows of a tumour, JSON-ready and without the tumour's name."""
+
+    def summarise(self, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        """What the rows of all tumours come to, JSON-ready."""
+
+    def write(self, result: Mapping[str, Any], folder: Path) -> None:
+        """Tables and figures beside the JSON."""
+
+
+def run_studies(
+    studies: Sequence[Study],
+    database: TumorDatabase,
+    out: str | os.PathLike | None = None,
+    *,
+    conditions: Conditions | None = None,
+    cohort: str | os.PathLike | None = None,
+    budget_solves: int = DEFAULT_SOLVES,
+    progress: Progress = no_progress,
+) -> dict[str, dict[str, Any]]:
+    """Run studies on the same made-up tumours of MNI152, and on real patients.
+
+    Parameters
+    ----------
+    studies : sequence of Study
+        The study of most tumours says how many there are; each looks at the first ones.
+    database : TumorDatabase
+        In SRI24.
+    out : path, optional
+        Folder for each study's files. Until all is done the finished tumours are kept there in rows.jsonl, and the
+        same call goes on with them.
+    conditions : Conditions, optional
+    cohort : path, optional
+        A CSV file of real patients (see `inputs.cohort_file.read_cohort`), for the studies that take them.
+    budget_solves : int
+        Of each refinement.
+    progress : Progress
+
+    Returns
+    -------
+    dict
+        By the study's name, as its JSON file holds it: the conditions, `count`, `left_out` (tumours that could not be
+        measured, and why), what `Study.summarise` makes of the rows, and `cases`, the rows, each with its `tumour`.
+
+    Raises
+    ------
+    InputError
+        When there is no tumour to look at, the cohort file is not accepted, or `out` holds another interrupted run.
+    DatabaseError
+        When the database is not of SRI24.
+    """
+    conditions = conditions or Conditions()
+    patients = {} if cohort is None else {row.patient: row for row in read_cohort(cohort)}
+    if min((study.count for study in studies), default=0) < (0 if patients else 1):
+        raise InputError("The studies of known truth need at least one tumour each.")
+    call = {
+        "version": __version__,
+        "database": database.sha256,
+        **asdict(conditions),
+        "budget_solves": budget_solves,
+        "cohort": list(patients),
+        "studies": {study.name: {"count": study.count, **study.choices()} for study in studies},
+    }
+    with (
+        nullcontext() if out is None else staged_folder(out) as stage,
+        nullcontext() if out is None else SavedRows(Path(out) / ROWS_FILE, call) as saved,
+    ):
+        setting = _setting(studies, database, budget_solves, part(progress, 0.0, 0.02))
+        makers = _makers(studies, setting, conditions, patients)
+        finished = _finished(studies, makers, saved, part(progress, 0.02, 1.0))
+        described = {**asdict(conditions), "budget_solves": budget_solves}
+        results = {study.name: _result(study, finished, list(makers), described) for study in studies}
+        if stage is not None:
+            for study in studies:
+                write_json(results[study.name], stage / f"{study.name}.json")
+                study.write(results[study.name], stage)
+    return results
+
+
+def _setting(studies: Sequence[Study], database: TumorDatabase, solves: int, progress: Progress) -> Setting:
+    atlas, anatomy = database.load_atlas(Atlas.load("SRI24")), Atlas.load("MNI152")
+    clean = any(study.needs_clean_registration for study in studies)
+    return Setting(
+        anatomy,
+        atlas,
+        database,
+        create_strategy("direct", database),
+        Method(refine_solves=solves),
+        register(anatomy.t1, atlas, progress=progress) if clean else None,
+    )
+
+
+Maker = Callable[[Progress], Tumour]
+
+
+def _makers(
+    studies: Sequence[Study], setting: Setting, conditions: Conditions, patients: Mapping[str, CohortRow]
+) -> dict[int | str, Maker]:
+    """Of every tumour, by number or name; none is made before it is its turn."""
+    count = max(study.count for study in studies)
+    tumours = sample_synthetic(setting.anatomy, count, random_seed=conditions.random_seed, with_visible_core=True)
+
+    def made_up(number: int, parameters: Any) -> Maker:
+        return lambda progress: Tumour.made_up(number, parameters, setting, conditions, progress=progress)
+
+    def real(row: CohortRow) -> Maker:
+        return lambda progress: Tumour(row.patient, row.load(), setting, progress=progress)
+
+    makers: dict[int | str, Maker] = {n: made_up(n, tumour.parameters) for n, tumour in enumerate(tumours)}
+    if any(study.takes_patients for study in studies):
+        makers |= {name: real(row) for name, row in patients.items()}
+    return makers
+
+
+def _finished(
+    studies: Sequence[Study], makers: Mapping[int | str, Maker], saved: SavedRows | None, progress: Progress
+) -> dict[int | str, Rows]:
+    """The rows of all tumours, those of an interrupted run first."""
+    finished = {} if saved is None else dict(saved.finished)
+    left = [name for name in makers if name not in finished]
+
+    def measure(name: int | str, report: Progress) -> Rows:
+        rows = _measure(studies, makers, name, report)
+        # One that failed is tried again when the call is repeated.
+        if saved is not None and LEFT_OUT not in rows:
+            saved.add(name, rows)
+        return rows
+
+    for name, rows in zip(left, _on_all_cores(measure, left)):
+        finished[name] = rows
+        progress(len(finished) / len(makers), f"Tumour {len(finished)} of {len(makers)}")
+    return finished
+
+
+def _looks_at(study: Study, name: int | str) -> bool:
+    return name < study.count if isinstance(name, int) else study.takes_patients
+
+
+def _measure(studies: Sequence[Study], makers: Mapping[int | str, Maker], name: int | str, progress: Progress) -> Rows:
+    """Rows by study, or the reason why there are none under "left_out"."""
+    try:
+        tumour = makers[name](progress)
+        return {study.name: study.measure(tumour) for study in studies if _looks_at(study, name)}
+    except TumorQueryError as error:
+        return {LEFT_OUT: [{"reason": str(error)}]}
+    finally:
+        release_memory()
+
+
+def _result(
+    study: Study, finished: Mapping[int | str, Rows], order: Sequence[int | str], described: Mapping[str, Any]
+) -> dict[str, Any]:
+    names = [name for name in order if _looks_at(study, name)]
+    rows = [{"tumour": name, **row} for name in names for row in finished[name].get(study.name, [])]
+    left_out = {str(name): finished[name][LEFT_OUT][0]["reason"] for name in names if LEFT_OUT in finished[name]}
+    if not rows:
+        raise InputError(f"None of the tumours could be measured: {next(iter(left_out.values()))}")
+    return {
+        "count": len(names) - len(left_out),
+        **described,
+        **study.choices(),
+        "left_out": left_out,
+        **study.summarise(rows),
+        "cases": rows,
+    }
+
+
+def _on_all_cores(measure: Callable[[int | str, Progress], Rows], names: Sequence[int | str]) -> Iterator[Rows]:
+    """The rows of each tumour in their order; the tumours at work end when the caller does."""
+    stopped = Event()
+
+    def stop_here(value: float, message: str) -> None:
+        if stopped.is_set():
+            raise Cancelled("The run was cancelled.")
+
+    cores = available_cores()
+    with ThreadPoolExecutor(cores) as executor:
+        try:
+            # Some are ahead of the one that is waited for, so that a slow tumour leaves no core idle.
+            yield from in_order(executor, lambda n: measure(names[n], stop_here), range(len(names)), 3 * cores)
+        finally:
+            stopped.set()
