@@ -21,7 +21,7 @@ from TumorQueryLib.anatomy.own import UnclearTissueError, own_tissue
 from TumorQueryLib.anatomy.patient_brain import PatientBrain
 from TumorQueryLib.anatomy.tissue_maps import TissueMaps
 from TumorQueryLib.base.method import Method
-from TumorQueryLib.base.parallel import release_memory
+from TumorQueryLib.base.parallel import keep_memory_flat, release_memory
 from TumorQueryLib.base.progress import Progress, no_progress, part
 from TumorQueryLib.base.timing import timed
 from TumorQueryLib.database import TumorDatabase
@@ -80,6 +80,7 @@ def infer(
     DatabaseError
         When the database cannot be used, or was made in another atlas.
     """
+    keep_memory_flat()
     method = Method() if method is None else method
     timings: dict[str, float] = {}
     try:

@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
+from functools import cache
 from typing import Any, TypeVar
 
 from TumorQueryLib.base.errors import InputError, MissingDependencyError
@@ -16,6 +17,11 @@ from TumorQueryLib.base.errors import InputError, MissingDependencyError
 Result = TypeVar("Result")
 
 SCHEDULER_ANSWERS_WITHIN_S = 15
+#: Of glibc's malloc.h.
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+#: Bytes: an image of a head has more, what a step of the growth model or of a registration works with has less.
+LARGE_BLOCK, KEPT_AT_HEAPS_END = 8 * 1024**2, 128 * 1024**2
+ALLOCATOR_VARIABLES = ("GLIBC_TUNABLES", "MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_", "MALLOC_TOP_PAD_")
 
 
 def available_cores() -> int:
@@ -35,6 +41,22 @@ def physical_memory() -> int:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, ValueError, OSError):
         return 8 * 1024**3
+
+
+@cache
+def keep_memory_flat() -> None:
+    """Have the C library give images back to the system as they are freed, in this process from now on.
+
+    glibc maps large blocks apart from its heaps, and each time one is freed it raises what counts as large, up to
+    32 MB. Images then lie in the heaps between small things that live on, and what they leave is never whole again: a
+    process grows for dozens of inferences. A limit that is set stays. Where the environment sets one, that holds.
+    """
+    if sys.platform == "linux" and not any(name in os.environ for name in ALLOCATOR_VARIABLES):
+        with suppress(OSError, AttributeError):
+            library = ctypes.CDLL("libc.so.6")
+            library.mallopt(M_MMAP_THRESHOLD, LARGE_BLOCK)
+            # Set as well, since glibc would now give back the end of a heap at each turn, and ask for it again.
+            library.mallopt(M_TRIM_THRESHOLD, KEPT_AT_HEAPS_END)
 
 
 def release_memory() -> None:
