@@ -65,6 +65,7 @@ def sample(python_slicer, tmp_path_factory):
         timer.setInterval(20)
         timer.connect("timeout()", look)
         timer.start()
+        click(panel.ui.uncertaintyCheckBox)
         click(panel.ui.applyButton)
         wait_for_the_end(panel)
         timer.stop()
@@ -227,6 +228,48 @@ def click_match(panel, shown):
     QtTest.QTest.mouseClick(table.viewport(), QtCore.Qt.LeftButton, QtCore.Qt.NoModifier, cell)
 
 
+def test_an_assimilated_density_is_shown_first_and_comes_back_with_its_maps(sample, result):
+    panel = sample.panel
+    parameters = panel.widget._parameterNode
+    assert panel.ui.refinementComboBox.currentText == type(parameters.refinement).Patient.label()
+    estimates = result.content["estimates"]
+    assert (result.content["chosen"], result.content["model"]) == ("assimilated", "refined")
+    assert estimates["refined"]["anatomy"] == "patient"
+    assert estimates["refined"]["fit"]["dice_sum"] > estimates["match"]["fit"]["dice_sum"]
+    model = panel.ui.matchesTableView.model()
+    assert model.rowCount() == 17
+    assert [model.data(model.index(row, 0)) for row in range(3)] == ["assimilated", "refined", "1"]
+    assert [index.row() for index in panel.ui.matchesTableView.selectionModel().selectedRows()] == [0]
+    density = slicer.util.arrayFromVolume(result.density).copy()
+    told = result.chosen["fit"]
+    assert dice(density > 0.2, segmented(sample, result)["whole"]) == pytest.approx(told["dice_whole"], abs=0.01)
+    summary = panel.ui.resultSummaryLabel.text
+    click_match(panel, 0)
+    wait_for_the_end(panel)
+    assert not np.array_equal(slicer.util.arrayFromVolume(result.density), density)
+    click_match(panel, "assimilated")
+    wait_for_the_end(panel)
+    assert np.array_equal(slicer.util.arrayFromVolume(result.density), density)
+    assert panel.ui.resultSummaryLabel.text == summary
+
+    maps = {name: slicer.util.arrayFromVolume(node) for name, node in result.overlays.items()}
+    assert list(maps) == ["density", "sd", "p05", "p95", "probability"]
+    assert (maps["p05"] <= density).all()
+    assert (maps["p95"] >= density).all()
+    assert 0.01 < maps["sd"].max() < 0.5
+    assert maps["probability"][density > 0.2].mean() > 0.8
+    [focus] = result.content["uncertainty"]["foci"]
+    low, high = (focus["infiltration_length_patient_mm"][name] for name in ("p05", "p95"))
+    length = result.model["parameters"][0]["infiltration_length_patient_mm"]
+    assert low < length < high
+    assert f"{length:.1f} mm of white matter, 90 % between {low:.1f} and {high:.1f} mm" in summary
+    shown = panel.ui.overlaidComboBox.currentIndex
+    panel.ui.overlaidComboBox.currentIndex = 2
+    for view in sample.running.views.values():
+        assert view.composite_node.GetForegroundVolumeID() == result.overlays["p05"].GetID()
+    panel.ui.overlaidComboBox.currentIndex = shown
+
+
 def test_a_click_on_a_match_shows_it(sample, result):
     panel = sample.panel
     model = panel.ui.matchesTableView.model()
@@ -285,7 +328,9 @@ def test_a_second_run_updates_or_adds_as_chosen(sample, result):
     parameters.registration = type(parameters.registration).NoRegistration  # the shortest run there is
     parameters.refinement = type(parameters.refinement).NoRefinement
     parameters.alignImages = False
+    click(panel.ui.uncertaintyCheckBox)
     kept = [result.kept(name) for name in ("assimilated", "refined")]
+    kept += [node for name, node in result.overlays.items() if name != "density"]
     assert None not in kept
     nodes = [node.GetID() for node in slicer.util.getNodesByClass("vtkMRMLNode") if node not in kept]
     click(panel.ui.applyButton)
@@ -304,55 +349,6 @@ def test_a_second_run_updates_or_adds_as_chosen(sample, result):
     assert parameters.resultDensity is not result.density
     assert parameters.resultDensity.GetName() != result.density.GetName()
     assert slicer.mrmlScene.IsNodePresent(result.density)
-
-
-def test_an_assimilated_density_is_shown_first_and_comes_back_with_its_maps(sample):
-    panel = sample.panel
-    parameters = panel.widget._parameterNode
-    parameters.registration = type(parameters.registration).Affine
-    choices = panel.ui.refinementComboBox
-    labels = [choices.itemText(number) for number in range(choices.count)]
-    choices.currentIndex = labels.index(type(parameters.refinement).Patient.label())
-    click(panel.ui.uncertaintyCheckBox)
-    click(panel.ui.applyButton)
-    wait_for_the_end(panel)
-    result = parameters.result()
-    estimates = result.content["estimates"]
-    assert (result.content["chosen"], result.content["model"]) == ("assimilated", "refined")
-    assert estimates["refined"]["anatomy"] == "patient"
-    assert estimates["refined"]["fit"]["dice_sum"] > estimates["match"]["fit"]["dice_sum"]
-    model = panel.ui.matchesTableView.model()
-    assert model.rowCount() == 17
-    assert [model.data(model.index(row, 0)) for row in range(3)] == ["assimilated", "refined", "1"]
-    assert [index.row() for index in panel.ui.matchesTableView.selectionModel().selectedRows()] == [0]
-    density = slicer.util.arrayFromVolume(result.density).copy()
-    told = result.chosen["fit"]
-    assert dice(density > 0.2, segmented(sample, result)["whole"]) == pytest.approx(told["dice_whole"], abs=0.01)
-    summary = panel.ui.resultSummaryLabel.text
-    click_match(panel, 0)
-    wait_for_the_end(panel)
-    assert not np.array_equal(slicer.util.arrayFromVolume(result.density), density)
-    click_match(panel, "assimilated")
-    wait_for_the_end(panel)
-    assert np.array_equal(slicer.util.arrayFromVolume(result.density), density)
-    assert panel.ui.resultSummaryLabel.text == summary
-    click(panel.ui.uncertaintyCheckBox)
-
-    maps = {name: slicer.util.arrayFromVolume(node) for name, node in result.overlays.items()}
-    assert list(maps) == ["density", "sd", "p05", "p95", "probability"]
-    assert (maps["p05"] <= density).all()
-    assert (maps["p95"] >= density).all()
-    assert 0.01 < maps["sd"].max() < 0.5
-    assert maps["probability"][density > 0.2].mean() > 0.8
-    told = result.content["uncertainty"]
-    [focus] = told["foci"]
-    low, high = (focus["infiltration_length_patient_mm"][name] for name in ("p05", "p95"))
-    length = result.model["parameters"][0]["infiltration_length_patient_mm"]
-    assert low < length < high
-    assert f"{length:.1f} mm of white matter, 90 % between {low:.1f} and {high:.1f} mm" in summary
-    panel.ui.overlaidComboBox.currentIndex = 2
-    for view in sample.running.views.values():
-        assert view.composite_node.GetForegroundVolumeID() == result.overlays["p05"].GetID()
 
 
 def test_scripts_need_no_panel(sample):
