@@ -170,6 +170,7 @@ def test_options_of_a_strategy_are_named_values(capsys):
         assert len(said.splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_options_reach_the_strategy(capsys, tmp_path, world, world_files, registered):
     given = []
     bonus = StrategyOption(int, 0, "a number")
@@ -397,6 +398,7 @@ def test_a_log_names_no_patient(user_cache):
 POSIX = pytest.mark.skipif(sys.platform == "win32", reason="closed streams and /dev/full are POSIX's")
 
 
+@pytest.mark.slow
 @POSIX
 @pytest.mark.parametrize("streams", ["2>&-", "1>&- 2>&-", "0<&- 1>&- 2>&-", ">/dev/full"])
 def test_streams_that_cannot_be_written_end_no_run(world, tmp_path, streams):
@@ -410,6 +412,7 @@ def test_streams_that_cannot_be_written_end_no_run(world, tmp_path, streams):
     assert refused.returncode == 2
 
 
+@pytest.mark.slow
 @POSIX
 def test_text_that_a_stream_cannot_show_ends_no_run(world, tmp_path):
     path = tmp_path / "ü.h5"
@@ -419,6 +422,7 @@ def test_text_that_a_stream_cannot_show_ends_no_run(world, tmp_path):
     assert "\\xfc.h5: 1 entries" in ran.stdout
 
 
+@pytest.mark.slow
 @POSIX
 def test_a_closed_terminal_ends_a_run_like_ctrl_c(world, tmp_path):
     path = tmp_path / "db.h5"
@@ -503,6 +507,7 @@ def test_bad_cohort_files_are_said_before_any_work(tmp_path, capsys, text, word)
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_a_database_of_an_atlas_that_is_not_bundled_is_evaluated(capsys, tmp_path, world):
     call = ["evaluate", str(world.database), "--synthetic", "2", "--strategies", "direct", "--out", str(tmp_path / "o")]
     assert main(call) == 2
@@ -556,6 +561,7 @@ def test_the_studies_of_known_truth_share_a_run(capsys, tmp_path):
     assert [row["mode"] for row in rows] == ["none", "atlas", "patient", "assimilated", "patient", "assimilated"]
 
 
+@pytest.mark.slow
 def test_the_random_seed_of_an_evaluation_draws_other_queries(capsys, tmp_path, world):
     call = ("evaluate", world.database, "--atlas", world.atlas_folder, "--synthetic", 2, "--strategies", "direct")
     for folder, options in (("default", ()), ("2022", ("--random-seed", 2022)), ("7", ("--random-seed", 7))):

@@ -346,6 +346,7 @@ def shifted(x, y, z):
     return matrix
 
 
+@pytest.mark.slow
 def test_a_moved_flair_is_moved_back_and_said_with_the_figures(world):
     result = infer(with_moved_flair(shifted(9.0, 5.0, -4.0)), world.method(refine="none", align=True))
     found = result.to_json()["alignment"]["flair"]
@@ -362,6 +363,7 @@ def test_a_moved_flair_is_moved_back_and_said_with_the_figures(world):
     assert result.to_json()["brain"]["source"] == "stripped"
 
 
+@pytest.mark.slow
 def test_a_segmentation_drawn_on_a_moved_flair_moves_with_it(world):
     matrix, straight = shifted(9.0, 5.0, -4.0), world_patient()
     masks = {
@@ -379,6 +381,7 @@ def test_a_segmentation_drawn_on_a_moved_flair_moves_with_it(world):
     assert not any("off the T1Gd" in warning for warning in left.warnings)
 
 
+@pytest.mark.slow
 def test_images_that_lie_right_stay_the_very_same(world):
     patient = world_patient()
     aligned = infer(patient, world.method(refine="none", align=True))

@@ -117,6 +117,7 @@ def wait_for_progress(worker):
             return
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["command", "closed"])
 def test_cancelling_ends_the_process_and_leaves_no_result(tmp_path, how):
     (tmp_path / "dåta").mkdir()

@@ -176,6 +176,7 @@ def test_a_truncated_file_is_refused(path, pairs, tmp_path):
             answers(short, pairs)
 
 
+@pytest.mark.slow
 def test_flipped_bytes_never_give_another_answer(path, pairs, tmp_path):
     content = path.read_bytes()
     expected = answers(path, pairs)
@@ -450,6 +451,7 @@ def write_atlas(atlas, folder):
     return folder
 
 
+@pytest.mark.slow
 def test_the_atlas_of_a_database_is_bundled_or_given(small_database, tmp_path):
     assert small_database.load_atlas().name == "SRI24"
     folder = write_atlas(small_brain(), tmp_path / "brain")

@@ -217,6 +217,7 @@ def test_a_nifti_header_that_does_not_fit_its_file_is_refused(voxels, tmp_path, 
     refused(path, said)
 
 
+@pytest.mark.slow
 def test_a_bomb_is_not_unpacked(voxels, tmp_path):
     """A sound image with zeros without end behind it: what the header promises is read and no more."""
     image = nibabel.Nifti1Image(voxels, AFFINE).to_bytes()
@@ -572,6 +573,7 @@ def test_what_lies_before_the_voxels_is_passed_over(voxels, tmp_path):
     assert_as_itk(tmp_path / "image.nhdr")
 
 
+@pytest.mark.slow
 def test_an_nrrd_bomb_is_not_unpacked(voxels, tmp_path):
     packer = zlib.compressobj(9, zlib.DEFLATED, 31)
     packed = packer.compress(stored(voxels)) + b"".join(packer.compress(bytes(16 << 20)) for _ in range(32))

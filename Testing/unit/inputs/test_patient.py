@@ -487,6 +487,7 @@ REAL = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(REAL))
 def test_real_patients_are_read(test_data, name):
     folder = test_data / "patients" / name

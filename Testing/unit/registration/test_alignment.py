@@ -66,6 +66,7 @@ def resampled(image: Volume, grid: Grid) -> Volume:
     return Volume(np.where(values > 5, values, 0).astype(np.float32), grid)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("skull", "affine", "move"),
     [
@@ -105,6 +106,7 @@ def test_what_lies_right_is_not_moved(heads, affine):
     assert found.as_json()["matrix"] == np.eye(4).tolist()
 
 
+@pytest.mark.slow
 def test_a_slab_is_aligned_by_what_it_shows(heads):
     """Beyond its faces the brain goes on, though nothing of it is seen there."""
     t1gd = on_grid(heads["stripped"], COARSEST)
@@ -134,6 +136,7 @@ def test_a_move_that_makes_nothing_better_is_doubted(heads):
     np.testing.assert_array_equal(found.applied, np.eye(4))
 
 
+@pytest.mark.slow
 def test_the_same_images_give_the_same_move(heads):
     t1gd = on_grid(heads["stripped"], COARSEST)
     flair = Volume(t1gd.array, t1gd.grid.moved(rigid((3, 0, 0), (2, 0, 0), t1gd.grid.centre)))

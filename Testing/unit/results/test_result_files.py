@@ -221,6 +221,7 @@ def test_a_full_disk_is_one_sentence_and_leaves_nothing(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_write_that_fails_keeps_the_earlier_result(synthetic_patient, tmp_path):
     """Cancelled at its last step, the new result leaves the old one as it was."""
     first = made_up_result(synthetic_patient(), chosen="match")

@@ -2,10 +2,13 @@
 
 import json
 
+import pytest
+
 from TumorQueryLib.studies.benchmarks import query as module
 from TumorQueryLib.studies.benchmarks import rivals
 
 
+@pytest.mark.slow
 def test_every_way_is_measured_and_agrees(monkeypatch, tmp_path):
     # Its new process finds the library from any folder.
     monkeypatch.chdir(tmp_path)

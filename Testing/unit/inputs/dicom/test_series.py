@@ -307,6 +307,7 @@ def test_what_pydicom_would_unpack_is_counted_however_its_header_is_written(tmp_
     assert deflated_length(path, 10_000) == len(content)
 
 
+@pytest.mark.slow
 def test_deflated_slices_are_read_and_a_bomb_among_them_is_not_unpacked(voxels, tmp_path):
     write_dicom_series(tmp_path, voxels, AFFINE)
     paths = sorted(tmp_path.iterdir())
