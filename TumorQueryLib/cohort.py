@@ -73,7 +73,7 @@ def summary_row(patient: str, content: Mapping[str, Any]) -> dict[str, Any]:
     """
     estimate = content["estimates"][content["model"]]
     bounds = dict.fromkeys(("length_p05_mm", "length_p95_mm"), "")
-    if content["uncertainty"] is not None:
+    if content["uncertainty"] is not None and content["uncertainty"]["model"] == content["model"]:
         interval = content["uncertainty"]["foci"][0]["infiltration_length_patient_mm"]
         bounds = {"length_p05_mm": interval["p05"], "length_p95_mm": interval["p95"]}
     best = content["query"]["matches"][0]

@@ -20,6 +20,7 @@ from TumorQueryLib.anatomy.carried import carried_anatomy
 from TumorQueryLib.anatomy.own import UnclearTissueError, own_tissue
 from TumorQueryLib.anatomy.patient_brain import PatientBrain
 from TumorQueryLib.anatomy.tissue_maps import TissueMaps
+from TumorQueryLib.base.errors import InputError
 from TumorQueryLib.base.method import Method
 from TumorQueryLib.base.parallel import keep_memory_flat, release_memory
 from TumorQueryLib.base.progress import Progress, no_progress, part
@@ -147,9 +148,10 @@ def _infer(
     model = best_model(estimates)
     if model.name == "refined":
         target = in_anatomy
-    assimilated, uncertainty = assimilate_model(
+    assimilated, uncertainty, unsure = assimilate_model(
         patient, method, model, target, thresholds, timings=timings, progress=part(progress, 0.9, 0.98)
     )
+    warnings += unsure
     if assimilated is not None:
         estimates["assimilated"] = assimilated
     chosen = model.name if method.shown_density == "refined" else method.shown_density
@@ -358,23 +360,27 @@ def assimilate_model(
     *,
     timings: dict[str, float],
     progress: Progress = no_progress,
-) -> tuple[Estimate | None, Uncertainty | None]:
-    """The estimate "assimilated" of a model's and its uncertainty, each where the method asks for it.
+) -> tuple[Estimate | None, Uncertainty | None, tuple[str, ...]]:
+    """The estimate "assimilated" of a model's and its uncertainty, each where the method asks for it; and warnings.
 
     `target` are the patient's regions on the grid of the model's anatomy; `timings` gets the seconds of both.
     """
     if method.shown_density != "assimilated" and not method.uncertainty:
-        return None, None
+        return None, None, ()
     progress(0.0, "Assimilating the outlines")
     with timed(timings, "assimilation"):
         assimilated = assimilate(model, patient.regions_on_t1gd, target, thresholds)
     if not method.uncertainty:
-        return assimilated, None
+        return assimilated, None, ()
     with timed(timings, "uncertainty"):
-        uncertainty = estimate_uncertainty(
-            model, assimilated, target, thresholds, level=method.level, progress=part(progress, 0.2, 1.0)
-        )
-    return assimilated, uncertainty
+        try:
+            uncertainty = estimate_uncertainty(
+                model, assimilated, target, thresholds, level=method.level, progress=part(progress, 0.2, 1.0)
+            )
+        except InputError as error:
+            # What was found before is worth more than its uncertainty.
+            return assimilated, None, (f"There is no uncertainty. {error}",)
+    return assimilated, uncertainty, ()
 
 
 def sensitivity_of(

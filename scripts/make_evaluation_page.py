@@ -2,7 +2,7 @@
 
     python scripts/make_evaluation_page.py NAME[=FOLDER] [NAME[=FOLDER] ...]
 
-Copies results and figures 2 and 3 to docs/evaluation/NAME (figure 4 shows patients' images where the queries were
+Copies results.json and figures 2 and 3 to docs/evaluation/NAME (cases.csv, each query of a run, is large; figure 4 shows patients' images where the queries were
 patients, so it stays out), writes the tables there from results.json, and replaces what stands between
 `<!-- NAME -->` and `<!-- end NAME -->`. Without FOLDER the results that lie there already are taken.
 """
@@ -23,7 +23,7 @@ TITLES = {
     "default": "Results: 50,000 entries, default sampling",
     "independent": "Results: 50,000 entries, the paper's sampling",
 }
-COPIED = ("results.json", "cases.csv", "figure2.png", "figure3.png")
+COPIED = ("results.json", "figure2.png", "figure3.png")
 
 
 def main() -> None:

@@ -146,7 +146,7 @@ def test_the_words_of_every_assumption_are_the_panels(running):
     from TumorQueryLib.geometry.regions import TumorMasks
     from TumorQueryModule.ResultNodes import assumptionOf
 
-    grid = Grid.isotropic(4, 2.0)
+    grid = Grid.isotropic(4, 2.0, (0.0, 0.0, 0.0))
     third = np.full(grid.shape, 1 / 3, np.float32)
     maps, tumour = TissueMaps(third, third, third, grid), TumorMasks(third > 1, third > 0, grid)
     assert not [words for words in assumed_tissues(maps, tumour) if assumptionOf(words) == words]

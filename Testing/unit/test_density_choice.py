@@ -121,7 +121,7 @@ def test_the_command_line_takes_the_choices_and_says_the_intervals(world, tmp_pa
     assert main([*call, "--uncertainty", "--level", "0.1", "--density", "refined", "--out", str(tmp_path / "out")]) == 0
     said = capsys.readouterr().out
     assert "90 % between" in said
-    assert "Volume with a density above 0.1:" in said
+    assert "Volume of the assimilated density above 0.1:" in said
     assert "One scan does not tell" in said
     content = json.loads((tmp_path / "out" / "result.json").read_text(encoding="utf-8"))
     assert content["chosen"] == content["model"]

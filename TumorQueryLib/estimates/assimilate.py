@@ -118,6 +118,6 @@ def held_to_outlines(
     for region, threshold in zip((observed.whole, observed.core), thresholds[::-1]):
         below, above = (np.nextafter(np.float32(threshold), np.float32(bound)) for bound in (0, 1))
         inside = region & tissue
-        held[inside] = np.maximum(held[inside], above)
-        held[~region] = np.minimum(held[~region], below)
+        np.maximum(held, above, out=held, where=inside)
+        np.minimum(held, below, out=held, where=~region)
     return Volume(held, density.grid)

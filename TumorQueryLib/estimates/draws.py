@@ -32,7 +32,8 @@ class DensityDraws:
     """Densities drawn together for all voxels: those of a draw go up and down with their neighbours.
 
     The log-odds of draw n in a tissue voxel are `log_odds` + `parameters[n]` . `jacobian` + `discrepancy[n]`, the last
-    interpolated between nodes by cubic splines.
+    interpolated between nodes by cubic splines. They lie in the model's anatomy, from where `Anatomy.in_patient` takes
+    them to the patient, and are not held to the outlines.
 
     Parameters
     ----------
@@ -138,6 +139,8 @@ class DensityDraws:
         try:
             with np.load(path, allow_pickle=False) as held:
                 i, j, k = (int(n) for n in held["shape"])
+                if not 0 < i * j * k <= 8 * held["cells"].size or len(held["jacobian"]) != held["parameters"].shape[1]:
+                    raise ValueError("the parts do not fit one another")
                 cells = np.unpackbits(held["cells"], count=i * j * k).astype(bool).reshape(i, j, k)
                 return cls(
                     grid=Grid((i, j, k), held["affine"]),

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
 from scipy.spatial import cKDTree
+from scipy.special import expit
 
 from TumorQueryLib.anatomy.tissue import Tissue
 from TumorQueryLib.geometry.grid import Volume
@@ -15,7 +16,7 @@ from TumorQueryLib.geometry.regions import TumorMasks
 
 #: Log-odds are limited to this: a density of 6e-6 and one of 0 say the same.
 LARGEST_LOG_ODDS = 12.0
-#: Faces count where both voxels lie at least so many voxels from what is no tissue: nearer there, the outline is
+#: Faces count where both voxels lie more than so many voxels from what is no tissue: nearer there, the outline is
 #: where the tissue ends and not where the density passes the threshold.
 VOXELS_FROM_NO_TISSUE = 2
 #: With fewer faces than this so far from what is no tissue, all of them count.
@@ -33,7 +34,7 @@ def log_odds(density: ArrayLike) -> NDArray[np.float32]:
 
 def density_of_log_odds(values: NDArray[np.floating]) -> NDArray[np.float32]:
     """The densities whose log-odds these are, float32 in [0, 1]."""
-    return (1 / (1 + np.exp(-np.asarray(values, np.float32)))).astype(np.float32)
+    return expit(np.asarray(values, np.float32))
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,7 +9,7 @@ Two sources, both as Gaussian fields of the log-odds:
 - the discrepancy: what no parameters explain. A Gaussian process whose size is the patient's own residual on the
   outlines, which is known there and less and less so away from them.
 
-No sampling, so the same input gives the same bands. Joint draws of both are kept for what needs more than bands.
+The bands are not sampled, so the same input gives the same ones. Joint draws of both are kept for what needs more.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations, product
@@ -65,6 +66,8 @@ AXIAL = 1.2
 FASTEST_GROWTH = 8.0
 #: Below this, 2 - Dice sum is an accident of the voxels.
 SMALLEST_LOSS = 0.02
+#: Moments of varied tumours that a quadratic of five parameters is fitted to, at least.
+FEWEST_MOMENTS = 60
 #: Voxels from one node to the next where the kriging's variance is computed.
 COARSE = 3
 SAVED_DRAWS = 32
@@ -91,11 +94,15 @@ class ParameterSpread:
         Of seed x, y, z (mm), log infiltration length and log volume of the whole tumour.
     of_age : ndarray, shape (5,)
         Change of log rho T with each of them.
+    untold : int
+        Directions of the five in which the solves around the fit show next to no change of the loss: there the
+        covariance is the largest that the method gives, and not what the images say.
     """
 
     parameters: GrowthParameters
     covariance: NDArray[np.floating]
     of_age: NDArray[np.float64]
+    untold: int = 0
 
     def length_interval(self, confidence: float = 0.9) -> tuple[float, float]:
         """Infiltration length, mm of the anatomy."""
@@ -218,12 +225,13 @@ class Uncertainty:
     def volume_interval(self) -> tuple[float, float]:
         """5 and 95 % quantiles of the volume (ml, in the patient) whose density exceeds `level`, of the saved draws.
 
-        The maps of the band say nothing of it: no density lies at its upper bound everywhere.
+        The maps of the band say nothing of it: no density lies at its upper bound everywhere. The interval holds
+        `volume_ml`, though the draws are not held to the outlines.
         """
         voxel = self.anatomy.grid.voxel_volume_ml * self.anatomy.length_scale**3
         volumes = [np.count_nonzero(drawn.array > self.level) * voxel for drawn in self.draw()]
         low, high = np.quantile(volumes, (0.05, 0.95))
-        return float(low), float(high)
+        return min(float(low), self.volume_ml), max(float(high), self.volume_ml)
 
     @property
     def volume_ml(self) -> float:
@@ -243,7 +251,13 @@ class Uncertainty:
             )
         low, high = self.volume_interval
         between = f"90 % between {low:.0f} and {high:.0f}"
-        said.append(f"Volume with a density above {self.level:g}: {self.volume_ml:.0f} ml, {between}.")
+        said.append(f"Volume of the assimilated density above {self.level:g}: {self.volume_ml:.0f} ml, {between}.")
+        untold = max(spread.untold for spread in self.spreads)
+        if untold:
+            said.append(
+                f"The outlines tell {len(STEPS) - untold} of the model's five parameters; the intervals of the rest "
+                "are the widest that are given, and may be wider still."
+            )
         return [*said, UNDETERMINED]
 
     def as_json(self) -> dict[str, Any]:
@@ -256,6 +270,7 @@ class Uncertainty:
                     "infiltration_length_patient_mm": dict(zip(("p05", "p95"), length)),
                     "rho_t": dict(zip(("p05", "p95"), rho_t)),
                     "length_rho_t_correlation": spread.length_rho_t_correlation,
+                    "untold_directions": spread.untold,
                     "seed_deviation_mm": spread.seed_deviation_mm * self.anatomy.length_scale,
                 }
             )
@@ -349,7 +364,7 @@ def estimate_uncertainty(
     Raises
     ------
     InputError
-        When the model has no parameters, or the level is no density.
+        When the model has no parameters, the level is no density, or the tumour lies where nothing can be told of it.
     """
     if not model.parameters:
         raise InputError(f"The uncertainty is that of a grown tumour; the estimate {model.name} has no parameters.")
@@ -358,6 +373,10 @@ def estimate_uncertainty(
     anatomy, tissue = model.anatomy, model.anatomy.tissue
     near = tissue.mask & (distance_from(observed_in_anatomy.whole, anatomy) < REACH)
     seen = outline_residuals(model.density, tissue, observed_in_anatomy, thresholds).clustered()
+    if not near.any() or not len(seen.residuals):
+        raise InputError(
+            "No outline of the tumour lies in the brain's tissue, so nothing says how sure its density is."
+        )
     spreads, columns = [], []
     for focus in range(len(model.parameters)):
         spread, derivative = vary(model, focus, observed_in_anatomy, thresholds, near, progress=progress)
@@ -366,10 +385,9 @@ def estimate_uncertainty(
     jacobian = np.concatenate(columns, axis=1)
     places = tissue.grid.to_ras(np.argwhere(near))
     field = correction_of(seen, anatomy)
-    if len(seen.residuals):
-        at_points = jacobian[cKDTree(places).query(seen.points)[1]]
-        # A change of the parameters changes the residuals too, and with them the correction.
-        jacobian = jacobian - field.mean(places, at_points)
+    at_points = jacobian[cKDTree(places).query(seen.points)[1]]
+    # A change of the parameters changes the residuals too, and with them the correction.
+    jacobian = jacobian - field.mean(places, at_points)
     deviation_of_discrepancy = DISCREPANCY * math.hypot(seen.rms, SMALLEST_RESIDUAL)
     left = variance_left(field, near, tissue.grid)
     deviation = np.zeros(tissue.grid.shape, np.float32)
@@ -420,6 +438,11 @@ def vary(
     tissue, fit = model.anatomy.tissue, model.parameters[focus]
     grown = [simulate(parameters, tissue) for parameters in model.parameters]
     volume = float(np.count_nonzero(grown[focus] > thresholds[1]) * tissue.grid.voxel_volume_ml)
+    if not volume:
+        raise InputError(
+            "The modelled tumour has no density above the whole tumour's threshold, so it cannot be varied."
+        )
+    has_core = bool(observed.core.any())
     others = [density[cells] for n, density in enumerate(grown) if n != focus]
     regions = (observed.core[cells], observed.whole[cells])
     outside = [int(np.count_nonzero(mask & ~cells)) for mask in (observed.core, observed.whole)]
@@ -428,12 +451,15 @@ def vary(
     def grow(number: int) -> tuple[list[list[float]], NDArray[np.float32]]:
         (seed, length), step = places[number]
         rows, sums = [], np.zeros((len(STEPS) + 1, len(regions[0])), np.float32)
-        for rho_t, of_volume, values in _moments_of_volume(seed, length, tissue, cells, thresholds[1], volume):
-            density = combined_density([density_of_log_odds(values), *others])
-            scores = (_dice(density > t, mask, more) for t, mask, more in zip(thresholds, regions, outside))
-            row = [1.0, *step, of_volume]
-            rows.append([*row, math.log(rho_t / fit.rho_t), max(2 - sum(scores), SMALLEST_LOSS)])
-            sums += np.multiply.outer(np.array(row, np.float32), log_odds(density) if others else values)
+        # Where the tissue is too small to start in, a tumour is left out.
+        with suppress(InputError):
+            for rho_t, of_volume, values in _moments_of_volume(seed, length, tissue, cells, thresholds[1], volume):
+                density = combined_density([density_of_log_odds(values), *others])
+                core, whole = (_dice(density > t, mask, more) for t, mask, more in zip(thresholds, regions, outside))
+                row = [1.0, *step, of_volume]
+                loss = 2 - (core if has_core else whole) - whole
+                rows.append([*row, math.log(rho_t / fit.rho_t), max(loss, SMALLEST_LOSS)])
+                sums += np.multiply.outer(np.array(row, np.float32), log_odds(density) if others else values)
         return rows, sums
 
     rows: list[list[float]] = []
@@ -444,13 +470,17 @@ def vary(
             rows += found
             sums += part
             progress((number + 1) / len(places), "Varying the tumour's parameters")
+    if len(rows) < FEWEST_MOMENTS:
+        raise InputError("Too few tumours around the fit can be grown in the tissue there to say how sure it is.")
     table = np.array(rows)
     steps, ages, losses = table[:, :6], table[:, 6], table[:, 7]
     # Least squares from sums, so that no more than one tumour's log-odds are held at a time.
-    derivative = (np.linalg.inv(steps.T @ steps)[1:].astype(np.float32) @ sums) / STEPS[:, None]
+    derivative = (np.linalg.pinv(steps.T @ steps)[1:].astype(np.float32) @ sums) / STEPS[:, None]
     of_age = np.linalg.lstsq(steps, ages, rcond=None)[0][1:] / STEPS
-    covariance = covariance_of(steps[:, 1:], losses) * np.outer(STEPS, STEPS)
-    return ParameterSpread(fit, covariance, of_age), derivative.astype(np.float32)
+    # Without a core one region is worth half of two.
+    observations = EFFECTIVE_OBSERVATIONS if has_core else EFFECTIVE_OBSERVATIONS / 2
+    in_steps, untold = covariance_of(steps[:, 1:], losses, observations)
+    return ParameterSpread(fit, in_steps * np.outer(STEPS, STEPS), of_age, untold), derivative.astype(np.float32)
 
 
 def _around(fit: GrowthParameters, tissue: Tissue) -> list[tuple[Start, NDArray[np.float64]]]:
@@ -503,8 +533,10 @@ def _moments_of_volume(
         held = (moment.rho_t, size, values)
 
 
-def covariance_of(steps: NDArray[np.float64], losses: NDArray[np.float64]) -> NDArray[np.floating]:
-    """Covariance of parameters whose loss was seen around a fit, all in units of `STEPS`.
+def covariance_of(
+    steps: NDArray[np.float64], losses: NDArray[np.float64], observations: float = EFFECTIVE_OBSERVATIONS
+) -> tuple[NDArray[np.floating], int]:
+    """Covariance of parameters whose loss was seen around a fit, all in units of `STEPS`, and `ParameterSpread.untold`.
 
     The loss's logarithm is fitted by a quadratic, better tumours counting more; p ~ loss^(-n/2) then is a normal
     distribution of precision n A, A being half the quadratic's Hessian with eigenvalues of at least
@@ -515,6 +547,8 @@ def covariance_of(steps: NDArray[np.float64], losses: NDArray[np.float64]) -> ND
     steps : ndarray, shape (n, 5)
     losses : ndarray, shape (n,)
         Above 0.
+    observations : float
+        Independent ones that the regions are worth, the n above.
     """
     pairs = list(combinations(range(steps.shape[1]), 2))
     terms = np.column_stack([np.ones(len(steps)), steps, steps**2, *(steps[:, i] * steps[:, j] for i, j in pairs)])
@@ -525,8 +559,8 @@ def covariance_of(steps: NDArray[np.float64], losses: NDArray[np.float64]) -> ND
     for (i, j), value in zip(pairs, found[1 + 2 * size :]):
         half_hessian[i, j] = half_hessian[j, i] = value / 2
     values, vectors = np.linalg.eigh(half_hessian)
-    precision = EFFECTIVE_OBSERVATIONS * np.maximum(values, SMALLEST_CURVATURE)
-    return vectors @ np.diag(1 / precision) @ vectors.T
+    precision = observations * np.maximum(values, SMALLEST_CURVATURE)
+    return vectors @ np.diag(1 / precision) @ vectors.T, int((values < SMALLEST_CURVATURE).sum())
 
 
 def variance_left(field: Kriging, cells: NDArray[np.bool_], grid: Grid) -> NDArray[np.float32]:

@@ -102,9 +102,9 @@ def write_result_files(result: Result, folder: Path, *, progress: Progress = no_
 
 def write_uncertainty(uncertainty: Uncertainty, folder: Path) -> None:
     """Write standard deviation, 5 and 95 % bounds, probability and joint draws into an existing folder."""
-    lower, upper = uncertainty.band(0.9)
-    maps = {"sd": uncertainty.sd, "p05": lower, "p95": upper, "probability": uncertainty.probability}
-    for name, volume in maps.items():
+    for name, volume in zip(("p05", "p95"), uncertainty.band(0.9)):
+        write_volume(volume, folder / UNCERTAINTY_OUTPUTS[f"density_{name}"])
+    for name, volume in (("sd", uncertainty.sd), ("probability", uncertainty.probability)):
         write_volume(volume, folder / UNCERTAINTY_OUTPUTS[f"density_{name}"])
     uncertainty.draw().save(folder / UNCERTAINTY_OUTPUTS["density_draws"])
 
@@ -353,6 +353,10 @@ def _what_it_reads(result: SavedResult) -> None:
     texts = [content["sha256"][name] for name in volumes + transforms]
     texts += [made_in["atlas"], made_in["atlas_sha256"], content["outputs"]["report"], *content["warnings"]]
     texts.append(made_in.get("solver_version", ""))
+    if content["model"] not in content["estimates"]:
+        raise ValueError("its model is none of its estimates")
+    if content["uncertainty"] is not None:
+        texts += [content["sha256"][name] for name in UNCERTAINTY_OUTPUTS.values()]
     if not all(isinstance(text, str) for text in texts):
         raise TypeError("what should be text is none")
     for match, parameters in zip(result.matches, result.matched_parameters):

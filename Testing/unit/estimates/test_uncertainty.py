@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 from known_tumour import THRESHOLDS
 
 from TumorQueryLib.anatomy.anatomy import Anatomy
@@ -30,6 +31,7 @@ from TumorQueryLib.estimates.uncertainty import (
 )
 from TumorQueryLib.geometry.grid import Grid, Volume
 from TumorQueryLib.geometry.regions import TumorMasks
+from TumorQueryLib.geometry.transforms import SpaceMap
 from TumorQueryLib.growth import GrowthParameters, simulate
 
 GRID = Grid.isotropic(56, 1.5, (0.0, 0.0, 0.0))
@@ -203,14 +205,19 @@ def test_the_covariance_of_a_quadratic_is_its_inverse():
     root = random.standard_normal((5, 5)) * 0.3 + np.eye(5)
     curvature = root @ root.T
     losses = 0.3 * np.exp(np.einsum("ni,ij,nj->n", steps, curvature, steps))
-    assert np.allclose(covariance_of(steps, losses), np.linalg.inv(EFFECTIVE_OBSERVATIONS * curvature), rtol=1e-6)
+    covariance, untold = covariance_of(steps, losses)
+    assert np.allclose(covariance, np.linalg.inv(EFFECTIVE_OBSERVATIONS * curvature), rtol=1e-6)
+    assert untold == 0
+    assert np.allclose(covariance_of(steps, losses, EFFECTIVE_OBSERVATIONS / 2)[0], 2 * covariance)
 
 
 def test_what_the_loss_does_not_tell_is_left_open():
     steps = np.random.default_rng(1).uniform(-1.2, 1.2, (125, 5))
     # Only the volume matters, and a length farther out even fits better: no curvature may become negative.
     losses = 0.3 * np.exp(0.5 * steps[:, 4] ** 2 - 0.2 * steps[:, 3] ** 2)
-    deviations = np.sqrt(np.diag(covariance_of(steps, losses)))
+    covariance, untold = covariance_of(steps, losses)
+    assert untold == 4
+    deviations = np.sqrt(np.diag(covariance))
     assert deviations[:4] == pytest.approx(1 / math.sqrt(SMALLEST_CURVATURE * EFFECTIVE_OBSERVATIONS), rel=1e-3)
     assert deviations[4] == pytest.approx(1 / math.sqrt(0.5 * EFFECTIVE_OBSERVATIONS), rel=0.01)
 
@@ -256,11 +263,50 @@ def test_its_words_and_figures_are_those_of_its_maps(uncertainty, assimilated):
     volume = np.count_nonzero(assimilated.in_patient.array > 0.05) * GRID.voxel_volume_ml
     assert described["volume_above_level_ml"]["density"] == pytest.approx(volume)
     low_ml, high_ml = uncertainty.volume_interval
-    assert low_ml < volume < high_ml
+    assert low_ml <= volume <= high_ml
     said = uncertainty.sentences()
     assert f"90 % between {low:.1f} and {high:.1f}" in said[0]
     assert f"above 0.05: {volume:.0f} ml" in said[1]
     assert "One scan does not tell how fast cells move from how fast they grow" in said[-1]
+
+
+def test_nothing_is_said_where_no_outline_lies_in_tissue(model, assimilated, observed):
+    nothing = TumorMasks(np.zeros_like(observed.core), np.zeros_like(observed.whole), GRID)
+    with pytest.raises(InputError, match="No outline of the tumour lies in the brain's tissue"):
+        estimate_uncertainty(model, assimilated, nothing, THRESHOLDS)
+
+
+def test_a_tumour_below_the_threshold_cannot_be_varied(anatomy, observed):
+    tiny = GrowthParameters.from_identifiable(FIT.seed, 1.8, 0.5, 0.02)
+    faint = model_of((tiny,), anatomy, observed)
+    with pytest.raises(InputError, match="no density above the whole tumour's threshold"):
+        estimate_uncertainty(faint, assimilate(faint, observed, observed, THRESHOLDS), observed, THRESHOLDS)
+
+
+def test_without_a_core_the_whole_tumour_alone_counts_and_tells_half(anatomy, observed, uncertainty):
+    whole = TumorMasks(np.zeros_like(observed.core), observed.whole, GRID)
+    model = model_of((FIT,), anatomy, whole)
+    found = estimate_uncertainty(model, assimilate(model, whole, whole, THRESHOLDS), whole, THRESHOLDS)
+    widths = [np.log(np.divide(*one.length_interval()[::-1])) for one in (found, uncertainty)]
+    assert widths[0] > widths[1]
+
+
+def test_it_works_in_an_atlas_of_another_scale(anatomy, observed, uncertainty):
+    """The same tumour in an atlas whose millimetre is 1.1 of the patient's: lengths and volumes are the patient's."""
+    to_atlas = sitk.ScaleTransform(3, (1 / 1.1,) * 3)
+    space = SpaceMap(to_atlas, to_atlas.GetInverse())
+    atlas = Anatomy("atlas", anatomy.tissue, space, 1.1)
+    larger = Grid.isotropic(60, 1.5, (0.0, 0.0, 0.0))
+    seen = TumorMasks.on_grid(Volume(observed.core, GRID), Volume(observed.whole, GRID), larger, to_atlas)
+    density = Volume(simulate(FIT, anatomy.tissue), GRID)
+    model = Estimate.of("refined", atlas, (FIT,), density, seen, observed, THRESHOLDS)
+    found = estimate_uncertainty(model, assimilate(model, seen, observed, THRESHOLDS), observed, THRESHOLDS)
+    assert found.length_interval()[0] == pytest.approx(1.1 * uncertainty.length_interval()[0], rel=0.1)
+    assert found.rho_t_interval()[0] == pytest.approx(uncertainty.rho_t_interval()[0], rel=0.1)
+    assert found.volume_interval[0] == pytest.approx(1.1**3 * uncertainty.volume_interval[0], rel=0.15)
+    assert found.sd.grid == larger
+    centre = tuple(np.rint(larger.to_index(1.1 * np.array(FIT.seed))).astype(int))
+    assert found.band()[0].array[centre] > 0.5
 
 
 def test_a_wider_band_for_a_worse_fit(anatomy, observed, uncertainty):

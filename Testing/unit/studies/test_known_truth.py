@@ -36,7 +36,17 @@ def test_rows_of_an_interrupted_run_are_taken_up_and_go_when_it_is_finished(tmp_
     with SavedRows(path, CALL) as saved:
         assert saved.finished == {n: {"study": [{"value": str(n)}]} for n in (0, 1)}
         saved.add("A", {})
+    assert finished_in(path) == [0, 1, "A"]
+    saved.remove()
     assert not path.exists()
+
+
+def test_a_file_that_no_run_wrote_is_refused_and_kept(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_text("my own notes\n", encoding="utf-8")
+    with pytest.raises(InputError, match="was not written by an interrupted run"):
+        SavedRows(path, CALL)
+    assert path.read_text(encoding="utf-8") == "my own notes\n"
 
 
 def test_a_run_that_ended_before_its_first_tumour_leaves_no_file(tmp_path):

@@ -129,6 +129,8 @@ def run_studies(
             for study in studies:
                 write_json(results[study.name], stage / f"{study.name}.json")
                 study.write(results[study.name], stage)
+    if saved is not None:
+        saved.remove()
     return results
 
 
@@ -192,14 +194,21 @@ def _looks_at(study: Study, name: int | str) -> bool:
 
 
 def _measure(studies: Sequence[Study], makers: Mapping[int | str, Maker], name: int | str, progress: Progress) -> Rows:
-    """Rows by study, or the reason why there are none under "left_out"."""
+    """Rows by study; under "left_out" the studies that have none, and why."""
+    looking = [study for study in studies if _looks_at(study, name)]
+    rows: Rows = {}
+    left_out = []
     try:
         tumour = makers[name](progress)
-        return {study.name: study.measure(tumour) for study in studies if _looks_at(study, name)}
     except TumorQueryError as error:
-        return {LEFT_OUT: [{"reason": str(error)}]}
-    finally:
-        release_memory()
+        return {LEFT_OUT: [{"study": study.name, "reason": str(error)} for study in looking]}
+    for study in looking:
+        try:
+            rows[study.name] = study.measure(tumour)
+        except TumorQueryError as error:
+            left_out.append({"study": study.name, "reason": str(error)})
+    release_memory()
+    return rows | {LEFT_OUT: left_out} if left_out else rows
 
 
 def _result(
@@ -207,7 +216,12 @@ def _result(
 ) -> dict[str, Any]:
     names = [name for name in order if _looks_at(study, name)]
     rows = [{"tumour": name, **row} for name in names for row in finished[name].get(study.name, [])]
-    left_out = {str(name): finished[name][LEFT_OUT][0]["reason"] for name in names if LEFT_OUT in finished[name]}
+    left_out = {
+        str(name): one["reason"]
+        for name in names
+        for one in finished[name].get(LEFT_OUT, [])
+        if one["study"] == study.name
+    }
     if not rows:
         raise InputError(f"None of the tumours could be measured: {next(iter(left_out.values()))}")
     return {

@@ -54,8 +54,11 @@ class SavedRows:
         except OSError:
             raise InputError(f"Another run is writing into {self.path.parent}; name another folder.") from None
         self._file.seek(0)
+        held = self._file.read()
+        if not held.startswith(b"{") and held:
+            raise InputError(f"{self.path} was not written by an interrupted run; move it, or name another folder.")
         whole = 0
-        for number, line in enumerate(self._file.read().splitlines(keepends=True)):
+        for number, line in enumerate(held.splitlines(keepends=True)):
             if not line.endswith(b"\n"):
                 break
             try:
@@ -93,5 +96,9 @@ class SavedRows:
     ) -> None:
         self._file.close()
         # A run that ended before its first tumour leaves nothing.
-        if kind is None or not self.path.read_bytes().count(b"\n") > 1:
-            self.path.unlink(missing_ok=True)
+        if kind is not None and self.path.read_bytes().count(b"\n") <= 1:
+            self.remove()
+
+    def remove(self) -> None:
+        """Delete the file, once all that was made of it is in place."""
+        self.path.unlink(missing_ok=True)
