@@ -19,8 +19,8 @@ Result = TypeVar("Result")
 SCHEDULER_ANSWERS_WITHIN_S = 15
 #: Of glibc's malloc.h.
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
-#: Bytes: an image of a head has more, what a step of the growth model or of a registration works with has less.
-LARGE_BLOCK, KEPT_AT_HEAPS_END = 8 * 1024**2, 128 * 1024**2
+#: Bytes: the images of a head and their masks have more, most of what a step of the growth model works with has less.
+LARGE_BLOCK, KEPT_AT_HEAPS_END = 4 * 1024**2, 128 * 1024**2
 ALLOCATOR_VARIABLES = ("GLIBC_TUNABLES", "MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_", "MALLOC_TOP_PAD_")
 
 
