@@ -354,7 +354,7 @@ def add_method_options(parser: argparse.ArgumentParser) -> None:
     add("foci", "tumours to fit; auto tries two where the core has two large parts", choices=FOCI)
     add("density", "estimate to show; auto is assimilated after a refinement, else match", choices=DENSITIES)
     method.add_argument("--uncertainty", action="store_true", help="find how sure the assimilated density is")
-    add("level", "density whose exceedance --uncertainty gives", type=share, metavar="U")
+    add("level", "density that --uncertainty and --sensitivity give a volume above", type=share, metavar="U")
     add("tissue", "tissue of a refinement in the patient; own: as the patient's T1 shows it", choices=TISSUES)
     method.add_argument("--sensitivity", action="store_true", help="figures under other assumptions about the tissue")
     method.add_argument(

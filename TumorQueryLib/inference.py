@@ -4,7 +4,7 @@ First what a study needs as it comes from the scanner: the images are aligned, a
 brain is extracted where there is a skull. Then the steps of the paper's section 2.2: the
 patient is registered to the atlas, the segmentation mapped there is the query, the best
 match's density is simulated and mapped back. A refinement of that match follows unless it
-is declined.
+is declined, then its correction by the outlines, and how sure that is where it is asked for.
 """
 
 from __future__ import annotations

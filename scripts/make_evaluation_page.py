@@ -2,9 +2,10 @@
 
     python scripts/make_evaluation_page.py NAME[=FOLDER] [NAME[=FOLDER] ...]
 
-Copies results.json and figures 2 and 3 to docs/evaluation/NAME (cases.csv, each query of a run, is large; figure 4 shows patients' images where the queries were
-patients, so it stays out), writes the tables there from results.json, and replaces what stands between
-`<!-- NAME -->` and `<!-- end NAME -->`. Without FOLDER the results that lie there already are taken.
+Copies results.json and figures 2 and 3 to docs/evaluation/NAME (each query of a run, cases.csv, is large; figure 4
+shows patients' images where the queries were patients, so it stays out), writes the tables there from results.json,
+and replaces what stands between `<!-- NAME -->` and `<!-- end NAME -->`. Without FOLDER the results that lie there
+already are taken.
 """
 
 from __future__ import annotations

@@ -215,12 +215,16 @@ def test_warnings_of_a_query():
 
 def test_a_poor_fit_is_said_of_the_tumour_that_is_shown(refined):
     for name, words in (("match", "larger database"), ("refined", "look at the report")):
-        estimate = refined.estimates[name]
+        estimate = replace(refined.estimates[name], residual_rms=1.0)
         good, poor = (replace(estimate, fit=replace(estimate.fit, dice_core=0.65, dice_whole=d)) for d in (0.65, 0.64))
         assert list(fit_warnings(good)) == []
         (said,) = fit_warnings(poor)
         assert "fits poorly (Dice core 0.65, whole 0.64)" in said
         assert words in said
+        (said,) = fit_warnings(replace(good, residual_rms=2.3))
+        assert "The growth model does not describe this tumour" in said
+        assert "off by 2.3 log-odds" in said
+        assert list(fit_warnings(replace(good, residual_rms=2.0))) == []
 
 
 @pytest.mark.parametrize(("core", "whole", "quality"), [(0.0, 0.95, "well"), (1.0, 0.5, "poorly")])

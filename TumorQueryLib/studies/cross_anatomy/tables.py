@@ -15,7 +15,7 @@ from TumorQueryLib.studies.cross_anatomy.errors import LEVELS
 from TumorQueryLib.studies.known_truth.setting import Conditions
 from TumorQueryLib.studies.strategies.summary import share_with_interval
 
-#: The row that the others are compared with: what `infer` does by default.
+#: The row that the others are compared with: the refinement that `infer` makes by default.
 REFERENCE = ("pipeline", "patient")
 MAE = ("mae_brain", "mae_near", "mae_inside", "mae_outside")
 
