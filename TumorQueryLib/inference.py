@@ -81,7 +81,6 @@ def infer(
     DatabaseError
         When the database cannot be used, or was made in another atlas.
     """
-    keep_memory_flat()
     method = Method() if method is None else method
     timings: dict[str, float] = {}
     try:
@@ -93,6 +92,8 @@ def infer(
         with database:
             return _infer(patient, method, database, atlas, timings, progress)
     finally:
+        # For the inferences that may follow: a process of one alone is not made slower.
+        keep_memory_flat()
         release_memory()
 
 
