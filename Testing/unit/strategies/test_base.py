@@ -18,7 +18,7 @@ RERANKED = [name for name, info in strategy_table().items() if "rerank" in info.
 
 
 def query_between_entries(database):
-    return TumorMasks(database.core.decode(5), database.whole.decode(6), database.grid)
+    return TumorMasks(database.core.decode(1), database.whole.decode(3), database.grid)
 
 
 @pytest.fixture

@@ -212,9 +212,3 @@ def test_the_documents_tables_are_those_of_their_results(name, tmp_path):
     for file in ("tables.md", "table1.csv", "table2.csv"):
         assert (tmp_path / file).read_text(encoding="utf-8") == (folder / file).read_text(encoding="utf-8")
     assert as_markdown(results) in (docs / "evaluation.md").read_text(encoding="utf-8")
-    with (folder / "cases.csv").open(encoding="utf-8") as file:
-        sums = {kind: [] for kind in ("real", "synthetic")}
-        for row in csv.DictReader(file):
-            sums[row["queries"]].append(float(row["dice_sum"]))
-    for kind, values in sums.items():
-        assert results[kind]["best_dice_sum"] == pytest.approx(mean_with_interval(values))
