@@ -19,6 +19,7 @@ import numpy as np
 import pydicom
 from numpy.typing import NDArray
 from pydicom.filereader import read_dataset, read_preamble
+from pydicom.values import converters
 
 from TumorQueryLib.base.errors import InputError, TumorQueryError
 from TumorQueryLib.geometry.grid import LPS_FROM_RAS, Grid, Volume
@@ -183,13 +184,10 @@ def deflated_length(path: Path, limit: int) -> int:
         read_preamble(file, force=True)
         start = file.tell()
         # As pydicom does, or a file could be deflated for it and not for us: group 2, which says how the rest is
-        # written, is explicit; where its first element then has no kind of value that there is, which pydicom tells
-        # by a NotImplementedError, it is read as implicit.
+        # written, is explicit; where its first element then has no kind of value that there is, it is read as implicit.
         meta = _group_2(file, start, implicit=False)
-        try:
-            for tag in list(meta.keys())[:1]:
-                meta[tag]
-        except NotImplementedError:
+        first = next(iter(meta.keys()), None)
+        if first is not None and meta.get_item(first).VR not in converters:
             meta = _group_2(file, start, implicit=True)
         if meta.get("TransferSyntaxUID") != pydicom.uid.DeflatedExplicitVRLittleEndian:
             return 0
