@@ -13,13 +13,12 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import pydicom
 from numpy.typing import NDArray
 from pydicom.filereader import read_dataset, read_preamble
-from pydicom.values import converters
 
 from TumorQueryLib.base.errors import InputError, TumorQueryError
 from TumorQueryLib.geometry.grid import LPS_FROM_RAS, Grid, Volume
@@ -182,13 +181,8 @@ def deflated_length(path: Path, limit: int) -> int:
     """
     with open(path, "rb") as file:
         read_preamble(file, force=True)
-        start = file.tell()
-        # As pydicom does, or a file could be deflated for it and not for us: group 2, which says how the rest is
-        # written, is explicit; where its first element then has no kind of value that there is, it is read as implicit.
-        meta = _group_2(file, start, implicit=False)
-        first = next(iter(meta.keys()), None)
-        if first is not None and meta.get_item(first).VR not in converters:
-            meta = _group_2(file, start, implicit=True)
+        # As pydicom does, which sees by itself where group 2 is written without the kinds of its values.
+        meta = read_dataset(file, False, True, stop_when=lambda tag, *_: tag.group != 2)
         if meta.get("TransferSyntaxUID") != pydicom.uid.DeflatedExplicitVRLittleEndian:
             return 0
         unpacker = zlib.decompressobj(-zlib.MAX_WBITS)
@@ -196,12 +190,6 @@ def deflated_length(path: Path, limit: int) -> int:
         while length <= limit and not unpacker.eof and (block := unpacker.unconsumed_tail or file.read(1 << 16)):
             length += len(unpacker.decompress(block, 1 << 22))
         return length
-
-
-def _group_2(file: BinaryIO, start: int, *, implicit: bool) -> pydicom.Dataset:
-    """The elements at a file's start that say how the rest is written; the file is left behind them."""
-    file.seek(start)
-    return read_dataset(file, implicit, True, stop_when=lambda tag, *_: tag.group != 2)
 
 
 def read_header(path: Path, tags: list[str]) -> Any:
