@@ -7,7 +7,7 @@ import SimpleITK as sitk
 
 from TumorQueryLib.anatomy.anatomy import Anatomy
 from TumorQueryLib.anatomy.patient_brain import PatientBrain
-from TumorQueryLib.anatomy.tissue import Tissue
+from TumorQueryLib.anatomy.tissue_maps import TissueMaps
 from TumorQueryLib.base.method import Method
 from TumorQueryLib.estimates.assimilate import assimilate
 from TumorQueryLib.estimates.estimate import Estimate, best_model
@@ -37,9 +37,10 @@ def ball_density(patient, radius):
     return Volume((1 / (1 + np.exp((distance - radius) / 3))).astype(np.float32), grid)
 
 
-def whole_grid_tissue(grid):
-    """Tissue everywhere."""
-    return Tissue(grid, np.ones(grid.shape, bool), np.ones(grid.shape, np.float32))
+def whole_grid_maps(grid):
+    """White matter everywhere."""
+    one = np.ones(grid.shape, np.float32)
+    return TissueMaps(one, 0 * one, 0 * one, grid)
 
 
 def made_up_result(patient, *, chosen="refined", thresholds=(0.6, 0.2), warnings=(), **changes) -> Result:
@@ -48,9 +49,10 @@ def made_up_result(patient, *, chosen="refined", thresholds=(0.6, 0.2), warnings
     With `chosen="match"` the refinement is there all the same; with `refinement=None` there is none.
     """
     observed = patient.regions_on_t1gd
-    tissue = whole_grid_tissue(patient.t1gd.grid)
+    maps = whole_grid_maps(patient.t1gd.grid)
     space = SpaceMap(sitk.AffineTransform(3), sitk.AffineTransform(3))
-    atlas, own = Anatomy("atlas", tissue, space), Anatomy("patient", tissue, tissue_voxels_added=7)
+    atlas = Anatomy("atlas", maps.tissue(), space, maps=maps)
+    own = Anatomy("patient", maps.tissue(), tissue_voxels_added=7, maps=maps)
     match, refined = (
         Estimate.of(name, anatomy, (parameters,), ball_density(patient, radius), observed, observed, thresholds)
         for name, anatomy, parameters, radius in (("match", atlas, MATCHED, 9), ("refined", own, REFINED, 15))

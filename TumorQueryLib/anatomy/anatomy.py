@@ -9,11 +9,14 @@ from numpy.typing import ArrayLike, NDArray
 
 from TumorQueryLib.anatomy.atlas import Atlas
 from TumorQueryLib.anatomy.own import OwnTissue
-from TumorQueryLib.anatomy.tissue import Tissue
+from TumorQueryLib.anatomy.tissue import TISSUE_THRESHOLD, Tissue
 from TumorQueryLib.anatomy.tissue_maps import TissueMaps
 from TumorQueryLib.geometry.grid import Grid, Volume, resample
-from TumorQueryLib.geometry.regions import TumorMasks
+from TumorQueryLib.geometry.regions import TumorMasks, bounding_box
 from TumorQueryLib.geometry.transforms import SpaceMap
+
+#: Labels of a map of tissues.
+OUTSIDE, CSF, GREY_MATTER, WHITE_MATTER = 0, 1, 2, 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,6 +109,40 @@ class Anatomy:
     def in_patient(self, density: Volume, grid: Grid) -> Volume:
         """A density of this anatomy at the voxels of a grid in the patient's space, float32, 0 beyond it."""
         return resample(density, grid) if self.space is None else self.space.in_patient(density, grid)
+
+    def tissue_in_patient(self, brain: Volume) -> Volume:
+        """Which tissue each voxel of a patient's brain holds most of by the maps that the tumour grew in.
+
+        Parameters
+        ----------
+        brain : Volume
+            Boolean, in the patient's space.
+
+        Returns
+        -------
+        Volume
+            uint8 on the brain's grid: 0 outside the brain, 1 CSF, 2 grey matter, 3 white matter. A voxel is tissue
+            where white and grey matter together reach half of it, as for the model; what no map reaches is CSF.
+
+        Raises
+        ------
+        ValueError
+            When the anatomy was made without maps.
+        """
+        if self.maps is None:
+            raise ValueError("this anatomy was made without maps")
+        labels = np.zeros(brain.grid.shape, np.uint8)
+        if not brain.array.any():
+            return Volume(labels, brain.grid)
+        start, stop = bounding_box(brain.array)
+        box, grid = tuple(slice(a, b) for a, b in zip(start, stop)), brain.grid.cropped(start, stop)
+        white, grey = (
+            self.in_patient(Volume(one, self.maps.grid), grid).array
+            for one in (self.maps.white_matter, self.maps.grey_matter)
+        )
+        found = np.where(white + grey >= TISSUE_THRESHOLD, np.where(white > grey, WHITE_MATTER, GREY_MATTER), CSF)
+        labels[box] = np.where(brain.array[box], found, OUTSIDE)
+        return Volume(labels, brain.grid)
 
     def point_in_patient(self, point: ArrayLike) -> NDArray[np.float64]:
         """A point of this anatomy in the patient, both RAS mm, shape (3,)."""

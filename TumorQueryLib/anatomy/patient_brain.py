@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from TumorQueryLib.geometry.brain import find_brain
 from TumorQueryLib.geometry.grid import Grid, Volume, resample_mask
 
 
@@ -46,14 +47,16 @@ class PatientBrain:
             added_share=missed / max(1, volume),
         )
 
-    def on(self, grid: Grid, tumour: Volume) -> Volume:
-        """The mask on another grid, boolean, with the tumour as it lies there.
+    def on(self, grid: Grid, image: Volume, tumour: Volume) -> Volume:
+        """The brain on another grid, boolean, with the tumour as it lies there.
 
-        Raises
-        ------
-        ValueError
-            When there is no mask.
+        Parameters
+        ----------
+        grid : Grid
+        image : Volume
+            In which a stripped brain is found: what is not background.
+        tumour : Volume
+            Boolean mask.
         """
-        if self.mask is None:
-            raise ValueError("an image without skull has no brain mask of its own")
-        return Volume(resample_mask(self.mask, grid).array | resample_mask(tumour, grid).array, grid)
+        mask = Volume(find_brain(image)[0], image.grid) if self.mask is None else self.mask
+        return Volume(resample_mask(mask, grid).array | resample_mask(tumour, grid).array, grid)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy import ndimage
 
 from TumorQueryLib.base.errors import InputError
 from TumorQueryLib.geometry.grid import Grid, Volume, resample_mask
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 #: Densities above which a voxel belongs to the core (seen in T1Gd) and to the whole tumour (seen in FLAIR).
 THRESHOLD_CORE = 0.6
 THRESHOLD_WHOLE = 0.2
+#: Lengths that differ by less (mm) are the same: formats write a voxel's edge with different digits.
+ROUNDING = 1e-3
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,3 +109,27 @@ def bounding_box(mask: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np
     """First and one past the last index of a mask's voxels along each axis; the mask must not be empty."""
     spans = [np.flatnonzero(mask.any(axis=tuple(a for a in range(3) if a != axis))) for axis in range(3)]
     return np.array([s[0] for s in spans]), np.array([s[-1] + 1 for s in spans])
+
+
+def distance_from(mask: Volume) -> NDArray[np.float32]:
+    """Distance of every voxel's centre from the nearest centre of a mask's voxels, float32, mm; 0 inside.
+
+    The grid's axes are at right angles, as images' are. Infinite everywhere where the mask is empty.
+    """
+    if not mask.array.any():
+        return np.full(mask.grid.shape, np.inf, np.float32)
+    distance = ndimage.distance_transform_edt(~mask.array, sampling=mask.grid.spacing)
+    return distance.astype(np.float32)
+
+
+def dilated(mask: Volume, margin: float) -> NDArray[np.bool_]:
+    """A mask and all voxels whose centre lies within `margin` mm of the centre of one of its voxels, boolean."""
+    if not mask.array.any():
+        return mask.array
+    start, stop = bounding_box(mask.array)
+    reach = np.ceil(margin / mask.grid.spacing).astype(int) + 1
+    start, stop = np.maximum(start - reach, 0), np.minimum(stop + reach, mask.grid.shape)
+    box = tuple(slice(a, b) for a, b in zip(start, stop))
+    grown = np.zeros_like(mask.array)
+    grown[box] = distance_from(Volume(mask.array[box], mask.grid.cropped(start, stop))) <= margin + ROUNDING
+    return grown

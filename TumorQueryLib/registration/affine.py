@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 from TumorQueryLib.base.errors import InputError
 from TumorQueryLib.base.progress import Progress, no_progress, part
 from TumorQueryLib.geometry.grid import Volume, image_from_volume, ras_to_lps
+from TumorQueryLib.geometry.regions import dilated
 from TumorQueryLib.geometry.transforms import affine_transform, rotation_matrix
 from TumorQueryLib.registration.descent import OptimiserStage, optimised
-from TumorQueryLib.registration.prepared import COST_RING, RING, PreparedImage, dilated, isotropic_around
+from TumorQueryLib.registration.prepared import COST_RING, RING, PreparedImage, isotropic_around
 
 MESSAGE = "Affine registration"
 START_ANGLES = (-35.0, 0.0, 35.0)  # degrees about each axis: 27 starts

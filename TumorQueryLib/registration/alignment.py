@@ -18,9 +18,8 @@ from scipy import ndimage
 from TumorQueryLib.base.progress import Progress, no_progress, part
 from TumorQueryLib.geometry.brain import find_brain
 from TumorQueryLib.geometry.grid import LPS_FROM_RAS, Grid, Volume, image_from_volume, ras_to_lps, resample
-from TumorQueryLib.geometry.regions import bounding_box
+from TumorQueryLib.geometry.regions import bounding_box, dilated
 from TumorQueryLib.registration.descent import OptimiserStage, mutual_information, optimised
-from TumorQueryLib.registration.prepared import dilated
 
 #: An image is moved where its brain's centre lies further off, in mm, or where it is turned by more, in degrees.
 LARGEST_SHIFT, LARGEST_ANGLE = 1.0, 1.0

@@ -7,8 +7,9 @@ import SimpleITK as sitk
 
 from TumorQueryLib.base.progress import Progress
 from TumorQueryLib.geometry.grid import Grid
+from TumorQueryLib.geometry.regions import dilated
 from TumorQueryLib.geometry.transforms import displacement_transform
-from TumorQueryLib.registration.prepared import COST_RING, SPACING, PreparedImage, dilated
+from TumorQueryLib.registration.prepared import COST_RING, SPACING, PreparedImage
 from TumorQueryLib.registration.velocity_field import exponential, refined, register_by_velocity_field
 
 FIELD_SPACING = 3.0  # mm; of the displacement fields in the result: 6 MB each

@@ -14,13 +14,12 @@ from TumorQueryLib.anatomy.atlas import Atlas
 from TumorQueryLib.base.errors import InputError
 from TumorQueryLib.geometry.brain import find_brain
 from TumorQueryLib.geometry.grid import Grid, Volume, resample, resample_mask
-from TumorQueryLib.geometry.regions import bounding_box
+from TumorQueryLib.geometry.regions import ROUNDING, bounding_box, dilated
 
 SPACING = 2.0  # mm; the grid on which images are compared
 PADDING = 24.0  # mm around the atlas brain: room for the velocity field to fall to zero
 RING = 12.0  # mm of background around the brain that the affine sees: without it the brain's outline has no say
 COST_RING = 6.0  # mm of background that the deformable part sees
-ROUNDING = 1e-3  # mm; lengths that differ by less are the same
 TUMOUR_MARGIN = 3.0  # mm by which the tumour is dilated before it is left out
 
 
@@ -101,22 +100,6 @@ class PreparedImage:
             resample(brain, grid, transform).array,
             resample(self.weight, grid, transform).array,
         )
-
-
-def dilated(mask: Volume, margin: float) -> NDArray[np.bool_]:
-    """A boolean mask dilated by `margin` mm."""
-    if not mask.array.any():
-        return mask.array
-    start, stop = bounding_box(mask.array)
-    reach = np.ceil(margin / mask.grid.spacing).astype(int) + 1
-    box: tuple[slice, ...] = tuple(
-        slice(max(0, a - r), min(n, b + r)) for a, b, r, n in zip(start, stop, reach, mask.grid.shape)
-    )
-    dilated = np.zeros_like(mask.array)
-    distance = ndimage.distance_transform_edt(~mask.array[box], sampling=mask.grid.spacing)
-    # Formats write a voxel's edge with different digits: those in the eighth must not decide.
-    dilated[box] = distance <= margin + ROUNDING
-    return dilated
 
 
 def isotropic_around(brain: Volume) -> Grid:

@@ -37,6 +37,8 @@ OUTPUTS = {
     "density": "density.nrrd",
     "core": "core.nrrd",
     "whole": "whole.nrrd",
+    "segmentation": "segmentation.nrrd",
+    "tissue": "tissue.nrrd",
     "report": "report.png",
     "patient_to_atlas": "patient_to_atlas.h5",
     "atlas_to_patient": "atlas_to_patient.h5",
@@ -81,8 +83,10 @@ def write_result_files(result: Result, folder: Path, *, progress: Progress = no_
         write_volume(estimate.in_patient, folder / outputs["density" if name == result.chosen else f"density_{name}"])
     write_volume(result.core, folder / outputs["core"])
     write_volume(result.whole, folder / outputs["whole"])
+    write_volume(result.segmentation, folder / outputs["segmentation"])
+    write_volume(result.tissue, folder / outputs["tissue"])
     if "brain" in outputs:
-        write_volume(result.brain.on(result.patient.t1gd.grid, result.patient.whole), folder / outputs["brain"])
+        write_volume(result.brain_on_t1gd, folder / outputs["brain"])
     if result.uncertainty is not None:
         write_uncertainty(result.uncertainty, folder)
     if result.refinement is not None:
@@ -270,6 +274,16 @@ class SavedResult:
         return self._mask("whole")
 
     @cached_property
+    def segmentation(self) -> Volume:
+        """The segmentation as it was given, uint8 on the T1Gd image's grid: 1 core, 2 the rest of the whole tumour."""
+        return self._volume(self.content["outputs"]["segmentation"])
+
+    @cached_property
+    def tissue(self) -> Volume:
+        """The tissue of the brain, uint8 on the T1Gd image's grid: 0 outside, 1 CSF, 2 grey matter, 3 white matter."""
+        return self._volume(self.content["outputs"]["tissue"])
+
+    @cached_property
     def space(self) -> SpaceMap:
         """The way between patient and atlas."""
         names = (self.content["outputs"][name] for name in ("patient_to_atlas", "atlas_to_patient"))
@@ -342,7 +356,7 @@ def _what_it_reads(result: SavedResult) -> None:
     """Look up whatever a saved result and the jobs on it read in result.json, and refuse what cannot be."""
     content = result.content
     volumes = [content["estimates"][name]["density"] for name in (result.chosen, *content["estimates"])]
-    volumes += [content["outputs"][name] for name in ("density", "core", "whole")]
+    volumes += [content["outputs"][name] for name in ("density", "core", "whole", "segmentation", "tissue")]
     transforms = [content["outputs"][name] for name in ("patient_to_atlas", "atlas_to_patient")]
     for names, ending in ((volumes, ".nrrd"), (transforms, ".h5")):
         for name in names:

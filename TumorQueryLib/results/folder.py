@@ -32,7 +32,7 @@ LEFT_BY_VIEWERS = (".DS_Store", "Thumbs.db", "desktop.ini")
 _EARLIER = "earlier"  # where the earlier result goes, inside the stage
 #: Names that a result may write, whatever was asked for.
 RESULT_NAMES = re.compile(
-    r"result\.json|density(_\w+)?\.nrrd|core\.nrrd|whole\.nrrd|brain\.nrrd|report\.png|refinement\.(csv|png)"
+    r"result\.json|density(_\w+)?\.nrrd|(core|whole|brain|segmentation|tissue)\.nrrd|report\.png|refinement\.(csv|png)"
     r"|(patient_to_atlas|atlas_to_patient)\.h5|density_draws\.npz|plan(_\w+)?\.(nrrd|json|png)|match_\d+",
     re.IGNORECASE,
 )

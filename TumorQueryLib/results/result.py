@@ -9,6 +9,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from TumorQueryLib.anatomy.patient_brain import PatientBrain
 from TumorQueryLib.base.method import Method
 from TumorQueryLib.base.progress import Progress, no_progress
@@ -156,6 +158,25 @@ class Result:
     def whole(self) -> Volume:
         """Where the density exceeds the whole tumour's threshold, boolean, on the T1Gd image's grid."""
         return self.regions[1]
+
+    @cached_property
+    def brain_on_t1gd(self) -> Volume:
+        """The patient's brain, the segmented tumour included, boolean, on the T1Gd image's grid."""
+        return self.brain.on(self.patient.t1gd.grid, self.patient.registration_image, self.patient.whole)
+
+    @cached_property
+    def segmentation(self) -> Volume:
+        """The segmentation as it was given, uint8 on the T1Gd image's grid: 1 core, 2 the rest of the whole tumour."""
+        observed = self.patient.regions_on_t1gd
+        return Volume(np.where(observed.core, 1, 2 * observed.whole).astype(np.uint8), observed.grid)
+
+    @cached_property
+    def tissue(self) -> Volume:
+        """The tissue that the shown tumour's model grew in, uint8 on the T1Gd image's grid.
+
+        0 outside the brain, 1 CSF, 2 grey matter, 3 white matter (see `Anatomy.tissue_in_patient`).
+        """
+        return self.model.anatomy.tissue_in_patient(self.brain_on_t1gd)
 
     def to_json(self) -> dict[str, Any]:
         """The content of result.json, version 2."""

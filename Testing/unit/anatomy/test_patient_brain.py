@@ -37,13 +37,18 @@ def test_nothing_is_added_where_the_tumour_lies_within():
 def test_the_mask_on_another_grid_holds_the_tumour_as_it_lies_there():
     tumour = ball(FINER, (48, 0, 0), 10)
     brain = PatientBrain.extracted(ball(GRID, (0, 0, 0), 50), tumour)
-    there = brain.on(FINER, tumour)
+    there = brain.on(FINER, Volume(np.ones(GRID.shape, np.float32), GRID), tumour)
     assert there.grid is FINER
     assert there.array.dtype == bool
     assert (there.array >= tumour.array).all()
     assert there.array[30, 30, 30]
 
 
-def test_a_stripped_image_has_no_mask():
-    with pytest.raises(ValueError, match="no brain mask"):
-        PatientBrain("stripped").on(GRID, ball(GRID, (0, 0, 0), 10))
+def test_a_stripped_image_is_its_own_mask():
+    inside, tumour = np.zeros(GRID.shape, bool), ball(GRID, (48, 0, 0), 10)
+    inside[8:-8, 6:-6, 7:-7] = True
+    assert (tumour.array & ~inside).any()
+    values = np.random.default_rng(0).uniform(50, 100, GRID.shape)
+    image = Volume(np.where(inside, values, -3).astype(np.float32), GRID)
+    there = PatientBrain("stripped").on(GRID, image, tumour)
+    np.testing.assert_array_equal(there.array, inside | tumour.array)

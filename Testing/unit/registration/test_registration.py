@@ -14,9 +14,10 @@ from property_examples import examples
 from TumorQueryLib.anatomy.atlas import Atlas
 from TumorQueryLib.base.errors import Cancelled, InputError, OutputError
 from TumorQueryLib.geometry.grid import Grid, Volume, ras_to_lps, resample, volume_from_image
+from TumorQueryLib.geometry.regions import dilated
 from TumorQueryLib.geometry.transforms import SpaceMap, jacobian_determinant, map_points
 from TumorQueryLib.registration import register
-from TumorQueryLib.registration.prepared import dilated, isotropic_around
+from TumorQueryLib.registration.prepared import isotropic_around
 from TumorQueryLib.results.files import OUTPUTS, write_transforms
 from TumorQueryLib.studies.benchmarks.pipeline import point_errors
 from TumorQueryLib.studies.phantom import head_with_skull, warped_patient

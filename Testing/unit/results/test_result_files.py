@@ -48,6 +48,17 @@ def test_what_is_read_is_what_was_written(written):
     assert read.matched_parameters == result.matched_parameters
 
 
+def test_segmentation_and_tissue_lie_on_the_t1gd_image(written):
+    result, folder = written
+    observed, saved = result.patient.regions_on_t1gd, read_result(folder)
+    for held in (result, saved):
+        assert held.segmentation.grid.matches(result.density.grid, 1e-5)
+        np.testing.assert_array_equal(held.segmentation.array == 1, observed.core)
+        np.testing.assert_array_equal(held.segmentation.array > 0, observed.whole)
+        np.testing.assert_array_equal(held.tissue.array, 3 * result.brain_on_t1gd.array)
+    assert result.brain_on_t1gd.array[observed.whole].all()
+
+
 def test_the_transforms_carry_points_both_ways(written):
     result, folder = written
     space = read_result(folder).space
