@@ -51,6 +51,10 @@ _PUBLIC = {
     "Result": "results.result",
     "SavedResult": "results.files",
     "read_result": "results.files",
+    "Plan": "results.plan",
+    "PlanChoices": "base.plan_choices",
+    "Plans": "results.plan",
+    "plan": "results.plan",
     "run_cohort": "cohort",
     "evaluate": "studies.strategies",
 }
@@ -68,6 +72,7 @@ if TYPE_CHECKING:
     from TumorQueryLib.base.errors import OutputError as OutputError
     from TumorQueryLib.base.errors import TumorQueryError as TumorQueryError
     from TumorQueryLib.base.method import Method as Method
+    from TumorQueryLib.base.plan_choices import PlanChoices as PlanChoices
     from TumorQueryLib.base.progress import Progress as Progress
     from TumorQueryLib.cohort import run_cohort as run_cohort
     from TumorQueryLib.database import TumorDatabase as TumorDatabase
@@ -93,6 +98,9 @@ if TYPE_CHECKING:
     from TumorQueryLib.registration import register as register
     from TumorQueryLib.results.files import SavedResult as SavedResult
     from TumorQueryLib.results.files import read_result as read_result
+    from TumorQueryLib.results.plan import Plan as Plan
+    from TumorQueryLib.results.plan import Plans as Plans
+    from TumorQueryLib.results.plan import plan as plan
     from TumorQueryLib.results.result import Result as Result
     from TumorQueryLib.strategies import Match as Match
     from TumorQueryLib.strategies import create_strategy as create_strategy

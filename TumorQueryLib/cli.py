@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from TumorQueryLib.base.console import complain, open_streams, private_traceback, say, silence_output
 from TumorQueryLib.base.errors import Cancelled, InputError, OutputError, TumorQueryError
 from TumorQueryLib.base.method import DENSITIES, FOCI, REFINEMENTS, REGISTRATIONS, TISSUES, Method
+from TumorQueryLib.base.plan_choices import BARRIERS, GUIDELINES, PlanChoices
 from TumorQueryLib.base.progress import Progress, part
 from TumorQueryLib.base.version import __version__
 from TumorQueryLib.strategies.base import ARCHITECTURES, learned_strategies, strategy_table
@@ -131,6 +132,34 @@ def make_parser() -> Parser:
     infer.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the results")
     add_method_options(infer)
     infer.set_defaults(run=run_infer)
+
+    plan = commands.add_parser("plan", help="make the plans of a result: a guideline's margin, and the density's")
+    plan.add_argument("result", type=Path, metavar="RESULT_DIR", help="folder of a result")
+    plan.add_argument("--cavity", type=Path, metavar="F", help="mask of the resection cavity; counted with the core")
+    add_plan_options(plan)
+    usual = PlanChoices()
+    plan.add_argument(
+        "--smallest-part",
+        type=number_from_0,
+        default=usual.smallest_part_ml,
+        metavar="ML",
+        help=f"parts of the model's plan below this are left out ({usual.smallest_part_ml:g})",
+    )
+    plan.add_argument(
+        "--share",
+        type=share,
+        default=usual.share,
+        metavar="S",
+        help=f"of a result with uncertainty: the plan that holds this share of the cells ({usual.share:g})",
+    )
+    plan.add_argument(
+        "--probability",
+        type=share,
+        default=usual.probability,
+        metavar="P",
+        help=f"with this probability ({usual.probability:g})",
+    )
+    plan.set_defaults(run=run_plan_command)
 
     study = commands.add_parser("study", help="show what a DICOM folder holds, and what would be taken for what")
     study.add_argument("study", type=Path, metavar="DIR", help="an archive's export, whatever its layout")
@@ -289,6 +318,11 @@ def positive_number(text: str) -> float:
     return value
 
 
+def number_from_0(text: str) -> float:
+    """A number from 0, for argparse."""
+    return 0.0 if text.strip() in ("0", "0.0") else positive_number(text)
+
+
 def share(text: str) -> float:
     """A number between 0 and 1, for argparse."""
     value = positive_number(text)
@@ -325,6 +359,9 @@ def add_patient_options(parser: argparse.ArgumentParser) -> None:
         help="image that it was drawn on (by default the one whose grid it shares, else the T1Gd)",
     )
     files.add_argument("--brain-mask", type=Path, metavar="F", help="instead of the extraction where there is a skull")
+    files.add_argument(
+        "--cavity", type=Path, metavar="F", help="mask of the resection cavity, which a plan goes around"
+    )
 
 
 def add_method_options(parser: argparse.ArgumentParser) -> None:
@@ -357,6 +394,8 @@ def add_method_options(parser: argparse.ArgumentParser) -> None:
     add("level", "density that --uncertainty and --sensitivity give a volume above", type=share, metavar="U")
     add("tissue", "tissue of a refinement in the patient; own: as the patient's T1 shows it", choices=TISSUES)
     method.add_argument("--sensitivity", action="store_true", help="figures under other assumptions about the tissue")
+    method.add_argument("--plan", action="store_true", help="make a guideline's plan, and the density's to compare")
+    add_plan_options(method)
     method.add_argument(
         "--no-align",
         dest="align",
@@ -365,6 +404,20 @@ def add_method_options(parser: argparse.ArgumentParser) -> None:
         help="leave T1 and FLAIR where they lie, though the patient moved between them and the T1Gd",
     )
     add("top", "number of ranked matches", type=whole_number, metavar="K")
+
+
+def add_plan_options(parser: Any) -> None:
+    """Options of a plan, to a parser or a group of options; the defaults are those of `PlanChoices`."""
+    usual = PlanChoices()
+    margin = f"mm around core and cavity, or a guideline: {', '.join(GUIDELINES)} ({usual.margin:g})"
+    parser.add_argument("--margin", default=usual.margin, metavar="MM|NAME", help=f"of the standard plan: {margin}")
+    parser.add_argument(
+        "--volume",
+        default=usual.volume,
+        metavar="same|ML|above=U",
+        help=f"of the model's plan: as the standard's, in ml, or all that is denser than U ({usual.volume})",
+    )
+    parser.add_argument("--barrier", choices=BARRIERS, default=usual.barrier, help=f"where plans end ({usual.barrier})")
 
 
 class NamedValue(argparse.Action):
@@ -407,8 +460,8 @@ def run_infer(options: argparse.Namespace) -> None:
     """`tumorquery infer`."""
     from TumorQueryLib.jobs import infer_files
 
-    names = ("study", "t1gd", "flair", "t1", "segmentation", "core", "whole", "labels", "brain_mask", "segmentation_on")
-    files = {name: getattr(options, name) for name in names}
+    names = ("study", "t1gd", "flair", "t1", "segmentation", "core", "whole", "brain_mask", "cavity")
+    files = {name: getattr(options, name) for name in (*names, "labels", "segmentation_on")}
     if options.study is None and options.t1gd is None:
         raise InputError("Give the T1Gd image with --t1gd, or a DICOM study with --study.")
     with progress_bar() as progress:
@@ -429,6 +482,27 @@ def study_to_take_from(options: argparse.Namespace, *, progress: Progress) -> St
     masks = options.core is not None or options.whole is not None
     say(choice_as_text(choose_series(study, **named, needs_segmentation=not masks)))
     return study
+
+
+def run_plan_command(options: argparse.Namespace) -> None:
+    """`tumorquery plan`."""
+    from TumorQueryLib.jobs import plan_result
+
+    choices = PlanChoices(
+        margin=options.margin,
+        volume=options.volume,
+        barrier=options.barrier,
+        smallest_part_ml=options.smallest_part,
+        share=options.share,
+        probability=options.probability,
+    )
+    with progress_bar() as progress:
+        plans, path = plan_result(options.result, choices, cavity=options.cavity, progress=progress)
+    for warning in plans.warnings:
+        say(f"Warning: {warning}")
+    for sentence in plans.sentences():
+        say(sentence)
+    say(f"{path}, plan.png and the masks beside them have all of it.")
 
 
 def run_study(options: argparse.Namespace) -> None:
@@ -516,6 +590,9 @@ def print_summary(result: Result, out: Path) -> None:
     )
     if result.uncertainty is not None:
         for line in result.uncertainty.sentences():
+            say(line)
+    if result.plans is not None:
+        for line in result.plans.sentences():
             say(line)
     if result.sensitivity:
         say(

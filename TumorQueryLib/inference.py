@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from TumorQueryLib.anatomy.anatomy import Anatomy
 from TumorQueryLib.anatomy.atlas import Atlas
@@ -42,10 +42,11 @@ from TumorQueryLib.growth import GrowthParameters
 from TumorQueryLib.inputs.patient import IMAGE_NAMES, Patient
 from TumorQueryLib.registration import Alignment, Registration, align_images, register
 from TumorQueryLib.registration.quality import brain_warnings
+from TumorQueryLib.results.plan import plan
 from TumorQueryLib.results.result import DatabaseIdentity, Result
 from TumorQueryLib.strategies import create_strategy, parse_strategy_options
 
-MASK_NAMES = {"core": "core", "whole": "whole tumour", "brain_mask": "brain mask"}
+MASK_NAMES = {"core": "core", "whole": "whole tumour", "brain_mask": "brain mask", "cavity": "resection cavity"}
 
 
 def infer(
@@ -158,9 +159,7 @@ def _infer(
     chosen = model.name if method.shown_density == "refined" else method.shown_density
     warnings += fit_warnings(model)
     warnings += missed_warnings(model, chosen, observed, refinement)
-    timings["total"] = sum(timings.values())
-    progress(1.0, "Inference done")
-    return Result(
+    result = Result(
         patient=patient,
         method=method,
         database=identity,
@@ -178,6 +177,25 @@ def _infer(
         timings=timings,
         warnings=tuple(warnings),
     )
+    if method.plan:
+        result = planned(result, timings=timings, progress=part(progress, 0.98, 1.0))
+    timings["total"] = sum(timings.values())
+    progress(1.0, "Inference done")
+    return result
+
+
+def planned(result: Result, *, timings: dict[str, float], progress: Progress = no_progress) -> Result:
+    """A result with the plans that its method asks for, or with the reason why there are none.
+
+    `timings` gets the seconds.
+    """
+    with timed(timings, "plan"):
+        try:
+            plans = plan(result, result.method.plan_choices, progress=progress)
+        except InputError as error:
+            # What was found before is worth more than its plan.
+            return replace(result, warnings=(*result.warnings, f"There is no plan. {error}"))
+    return replace(result, plans=plans, warnings=(*result.warnings, *plans.warnings))
 
 
 @dataclass(frozen=True, eq=False)

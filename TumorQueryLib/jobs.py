@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +15,18 @@ from TumorQueryLib.anatomy.atlas import Atlas
 from TumorQueryLib.base.errors import InputError, shown
 from TumorQueryLib.base.files import staged_folder, write_json
 from TumorQueryLib.base.method import Method
+from TumorQueryLib.base.plan_choices import PlanChoices
 from TumorQueryLib.base.progress import Progress, no_progress, part
 from TumorQueryLib.base.timing import timed
 from TumorQueryLib.database import build_database, describe_database
 from TumorQueryLib.geometry.grid import Volume, read_volume
 from TumorQueryLib.growth import simulate
 from TumorQueryLib.inference import infer
-from TumorQueryLib.inputs.patient import Patient
+from TumorQueryLib.inputs.patient import Patient, read_mask_file
 from TumorQueryLib.registration.stripping import strip_images
-from TumorQueryLib.results.files import OUTPUTS, read_result, write_result_files, write_volume
+from TumorQueryLib.results.files import OUTPUTS, add_plans, read_result, write_result_files, write_volume
 from TumorQueryLib.results.folder import RESULT_FILE, result_folder
+from TumorQueryLib.results.plan import Plans, plan
 from TumorQueryLib.results.result import Result
 from TumorQueryLib.strategies.base import parse_strategy_options
 
@@ -117,6 +119,54 @@ def show_match(
         write_volume(mapped, stage / OUTPUTS["density"])
     progress(1.0, "Done")
     return folder / f"match_{rank}" / OUTPUTS["density"]
+
+
+def plan_result(
+    folder: str | os.PathLike,
+    choices: PlanChoices,
+    *,
+    cavity: str | os.PathLike | None = None,
+    progress: Progress = no_progress,
+) -> tuple[Plans, Path]:
+    """Make the plans of an earlier result and write them beside it, in the place of earlier ones.
+
+    Parameters
+    ----------
+    folder : path
+        Where an earlier `Result.write` put its files.
+    choices : PlanChoices
+    cavity : path, optional
+        Mask of the resection cavity, drawn on the T1Gd; by default the result's own.
+    progress : Progress
+
+    Returns
+    -------
+    plans : Plans
+    path : Path
+        Of plan.json.
+
+    Raises
+    ------
+    InputError
+        When the folder holds no result, or no such plan can be made.
+    OutputError
+        When the folder cannot be written.
+    """
+    progress(0.0, "Reading the result")
+    result = read_result(folder)
+    drawn = None if cavity is None else read_mask_file(os.fspath(cavity), "resection cavity")
+    plans = plan(result, choices, cavity=drawn, progress=part(progress, 0.1, 0.8))
+    progress(0.8, "Writing the plans")
+    return plans, add_plans(plans, result)
+
+
+def run_plan(job: Mapping[str, Any], *, progress: Progress) -> Path:
+    """Job "plan": the plans of an earlier result; returns the path of plan.json."""
+    names = [one.name for one in fields(PlanChoices)]
+    arguments = _only(job["arguments"], ("result", "cavity", *names))
+    choices = PlanChoices(**{name: arguments[name] for name in names if name in arguments})
+    folder, cavity = _text(arguments, "result"), _text(arguments, "cavity", needed=False)
+    return plan_result(folder, choices, cavity=cavity, progress=progress)[1]
 
 
 def run_infer(job: Mapping[str, Any], *, progress: Progress) -> Path:
@@ -226,4 +276,11 @@ def _whole_number(values: Mapping[str, Any], name: str, least: int) -> int:
     return value
 
 
-JOBS = {"infer": run_infer, "match": run_match, "strip": run_strip, "build": run_build, "info": run_info}
+JOBS = {
+    "infer": run_infer,
+    "match": run_match,
+    "plan": run_plan,
+    "strip": run_strip,
+    "build": run_build,
+    "info": run_info,
+}

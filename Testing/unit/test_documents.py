@@ -49,6 +49,8 @@ SMALLER = [
     ("infer --study export/", "infer --study export/ --registration none --refine none", "seconds"),
     ("cohort FILE.csv", "cohort FILE.csv --registration none --refine none", "a minute"),
     ("starter 200 RESULT.json", "starter 1 RESULT.json", "an hour"),
+    ("RESULT_DIR", "out", "RESULT_DIR"),
+    ("--volume 180", "--volume 5", "the small world's tumours are small"),
     ("train DB.h5 --strategy NAME", "train DB.h5 --strategy bihash", "NAME"),
     ("tcp://first-host:8786", "ADDRESS", "the test's own scheduler"),
     ('"$address"', "ADDRESS", "the test's own scheduler"),
@@ -199,6 +201,8 @@ def named_files(tmp_path_factory, resources):
         shutil.copyfile(folder / f"{name}.nii.gz", patient_folder / f"{patient_folder.name}-{role}.nii.gz")
     for name in ("DB.h5", "large.h5", "starter.h5"):
         shutil.copyfile(resources / "Databases" / "starter.h5", folder / name)
+    inferred = shlex.split(PATIENT.replace("--out result", "--out out"))
+    run([sys.executable, "-m", "TumorQueryLib", "infer", *inferred], folder, resources)
     return folder
 
 

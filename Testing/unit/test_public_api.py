@@ -43,9 +43,9 @@ def test_a_job_begins_without_what_only_some_need():
 #: Every public name. A name that goes or comes breaks or binds users.
 PUBLIC = """
 Anatomy Atlas Cancelled DatabaseError DensityDraws Estimate Fit Grid GrowthParameters InputError Match Method
-MissingDependencyError OutputError Patient Progress Refinement Registration Result SavedResult Tissue TumorDatabase
-TumorMasks TumorQueryError Uncertainty Volume __version__ assimilate build_database create_strategy
-estimate_uncertainty evaluate grow_trajectory infer read_result refine register register_strategy run_cohort
+MissingDependencyError OutputError Patient Plan PlanChoices Plans Progress Refinement Registration Result SavedResult
+Tissue TumorDatabase TumorMasks TumorQueryError Uncertainty Volume __version__ assimilate build_database create_strategy
+estimate_uncertainty evaluate grow_trajectory infer plan read_result refine register register_strategy run_cohort
 sample_synthetic simulate strategy_names
 """
 
@@ -56,12 +56,12 @@ SIGNATURES = {
     "Atlas": "(name, grid, white_matter, grey_matter, csf, t1, licence, attribution)",
     "Atlas.load": "(name='SRI24')",
     "Patient": (
-        "(*, t1gd, core, whole, flair=None, t1=None, brain_mask=None, labels=None, inputs=(), warnings=(), "
-        "segmentation_on=None, aligned=False)"
+        "(*, t1gd, core, whole, flair=None, t1=None, brain_mask=None, cavity=None, labels=None, inputs=(), "
+        "warnings=(), segmentation_on=None, aligned=False)"
     ),
     "Patient.load": (
         "(t1gd=None, flair=None, t1=None, *, segmentation=None, core=None, whole=None, labels=None, brain_mask=None, "
-        "study=None, segmentation_on=None)"
+        "cavity=None, study=None, segmentation_on=None)"
     ),
     "GrowthParameters": "(seed, diffusivity, proliferation, duration)",
     "Match": "(entry, dice_core, dice_whole, score)",
@@ -71,8 +71,11 @@ SIGNATURES = {
     "Method": (
         "(database='starter', atlas=None, strategy='direct', strategy_options=<factory>, registration='deformable', "
         "top=15, refine='patient', refine_solves=120, refine_seconds=None, foci='auto', density='auto', "
-        "uncertainty=False, level=0.05, tissue='atlas', sensitivity=False, align=True)"
+        "uncertainty=False, level=0.05, tissue='atlas', sensitivity=False, plan=False, margin=15.0, volume='same', "
+        "barrier='brain', align=True)"
     ),
+    "PlanChoices": ("(margin=15.0, volume='same', barrier='brain', smallest_part_ml=1.0, share=0.95, probability=0.9)"),
+    "plan": "(result, choices=None, *, cavity=None, progress)",
     "Method.from_json": "(choices)",
     "Method.as_json": "(self)",
     "infer": "(patient, method=None, *, database=None, atlas=None, progress)",
@@ -109,14 +112,19 @@ ATTRIBUTES = {
     ),
     "Fit": "as_json dice_core dice_sum dice_whole from_json observed_ml of predicted_ml quality",
     "Result": (
-        "alignment brain chosen core database density estimate estimates matched_parameters matches method model "
-        "patient query refinement regions registration sensitivity timings to_json uncertainty warnings whole "
-        "write"
+        "alignment brain brain_on_t1gd cavity chosen core database density drawn_densities estimate estimates "
+        "has_draws matched_parameters matches method model patient plans query refinement regions registration "
+        "segmentation sensitivity timings tissue to_json uncertainty warnings whole write"
     ),
     "SavedResult": (
-        "chosen content core density density_of draws folder matched_parameters matches space uncertainty_map warnings "
-        "whole"
+        "cavity chosen content core density density_of drawn_densities draws folder has_draws matched_parameters "
+        "matches plans segmentation space tissue uncertainty_map warnings whole"
     ),
+    "Plans": (
+        "as_json cavity_ml choices comparison estimate guidelines lowest_density masks model probable sentences "
+        "standard warnings"
+    ),
+    "Plan": "as_json cells_outside cells_outside_band mask tissues_ml volume_ml",
     "DensityDraws": ("cells density discrepancy grid jacobian load log_odds made parameters save stride"),
     "Uncertainty": (
         "anatomy as_json band density deviation discrepancy discrepancy_deviation draw jacobian length_interval level "

@@ -13,6 +13,7 @@ from numbers import Integral, Real
 from typing import Any
 
 from TumorQueryLib.base.errors import InputError, shown
+from TumorQueryLib.base.plan_choices import PlanChoices
 
 REGISTRATIONS = ("none", "affine", "deformable")
 REFINEMENTS = ("none", "atlas", "patient")
@@ -62,6 +63,10 @@ class Method:
         the patient, or the patient's own outside the tumour, as the T1 shows it.
     sensitivity : bool
         Refine again under other assumptions about the tissue, and give their figures side by side; it fits nothing.
+    plan : bool
+        Make the standard plan and the model's of the density (see `results.plan`).
+    margin, volume, barrier
+        Choices of that plan: see `PlanChoices`.
     align : bool
         Move T1 and FLAIR, and what was drawn on them, onto the T1Gd where the patient moved between them.
 
@@ -86,6 +91,10 @@ class Method:
     level: float = DEFAULT_LEVEL
     tissue: str = "atlas"
     sensitivity: bool = False
+    plan: bool = False
+    margin: float | str = PlanChoices.margin
+    volume: float | str = PlanChoices.volume
+    barrier: str = PlanChoices.barrier
     align: bool = True
 
     def __post_init__(self) -> None:
@@ -109,7 +118,7 @@ class Method:
             value = getattr(self, name)
             if value not in accepted:
                 raise InputError(f"There is no {name} {value!r}; choose one of {', '.join(accepted)}.")
-        for name in ("align", "uncertainty", "sensitivity"):
+        for name in ("align", "uncertainty", "sensitivity", "plan"):
             if not isinstance(getattr(self, name), bool):
                 raise InputError(f"{name} is true or false, not {getattr(self, name)!r}.")
         if self.density == "refined" and self.refine == "none":
@@ -124,6 +133,11 @@ class Method:
                 f"The patient's own tissue is for a refinement in the patient's anatomy, and refine is {self.refine}; "
                 "choose refine patient, or tissue atlas."
             )
+        planned = self.plan_choices
+        for name in ("margin", "volume"):
+            object.__setattr__(self, name, getattr(planned, name))
+        if not self.plan and planned != PlanChoices():
+            raise InputError("margin, volume and barrier are of a plan, and none is asked for; ask for it, too.")
         for name in ("top", "refine_solves"):
             value = getattr(self, name)
             if not _is_number(value, Integral) or value < 1:
@@ -138,6 +152,11 @@ class Method:
             raise InputError(f"strategy_options are values by name, not {self.strategy_options!r}.")
         options = {_option_name(name): _option_value(name, value) for name, value in self.strategy_options.items()}
         object.__setattr__(self, "strategy_options", options)
+
+    @property
+    def plan_choices(self) -> PlanChoices:
+        """The choices of the plan."""
+        return PlanChoices(margin=self.margin, volume=self.volume, barrier=self.barrier)
 
     @property
     def shown_density(self) -> str:

@@ -2,7 +2,7 @@
 
 Columns: `patient` (a name, unique, also the name of the output folder), `t1gd` or
 `study` (a DICOM folder), and as far as they apply `flair`, `t1`, `segmentation`, `core`,
-`whole`, `labels`, `brain_mask`, `segmentation_on`. Paths are relative to the CSV file;
+`whole`, `labels`, `brain_mask`, `cavity`, `segmentation_on`. Paths are relative to the CSV file;
 beside a study an image may be the UID or number of one of its series. What spreadsheets make of such a
 file is read too: semicolons or tabs, headings with capitals or spaces, empty rows and
 columns, UTF-16.
@@ -24,7 +24,7 @@ from TumorQueryLib.base.errors import InputError
 from TumorQueryLib.base.files import regular_bytes
 from TumorQueryLib.inputs.patient import Patient
 
-FILE_COLUMNS = ("t1gd", "flair", "t1", "segmentation", "core", "whole", "brain_mask", "study")
+FILE_COLUMNS = ("t1gd", "flair", "t1", "segmentation", "core", "whole", "brain_mask", "cavity", "study")
 COLUMNS = ("patient", *FILE_COLUMNS, "labels", "segmentation_on")
 DELIMITERS = ",;\t"
 

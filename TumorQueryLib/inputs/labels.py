@@ -63,13 +63,19 @@ class LabelConvention:
 
 @dataclass(frozen=True, eq=False)
 class Regions:
-    """Core and whole tumour, boolean arrays, the convention by which they were read, and what is odd about it."""
+    """Core and whole tumour, boolean arrays, the convention by which they were read, and what is odd about it.
+
+    `cavity` is the resection cavity, boolean; None where the segmentation has none. It is no part of the tumour.
+    """
 
     core: NDArray[np.bool_]
     whole: NDArray[np.bool_]
     labels: str
     warnings: tuple[str, ...] = ()
+    cavity: NDArray[np.bool_] | None = None
 
+
+CAVITY = "resection cavity"
 
 #: BraTS 2012-2016, 2017-2021, 2023, 2024 (post-treatment) and of children, Medical Segmentation Decathlon.
 CONVENTIONS: Mapping[str, LabelConvention] = {
@@ -89,7 +95,7 @@ CONVENTIONS: Mapping[str, LabelConvention] = {
     "brats2024": LabelConvention(
         core=("1", "3"),
         whole=("1", "2", "3"),
-        meanings={"1": "non-enhancing", "2": "oedema", "3": "enhancing", "4": "resection cavity"},
+        meanings={"1": "non-enhancing", "2": "oedema", "3": "enhancing", "4": CAVITY},
     ),
     "brats-peds": LabelConvention(
         core=("1", "2", "3"),
@@ -301,7 +307,10 @@ def regions_from_label_map(array: NDArray, labels: str | None) -> Regions:
         f"The segmentation has no label {', '.join(map(str, absent[:12]))}, which {labels.strip()} names; it holds "
         f"{listed}. Labels that are not named are left out."
     ]
-    return Regions(np.isin(numbers, core), np.isin(numbers, whole), labels.strip(), tuple(warnings) if absent else ())
+    hollow = [int(label) for label, meaning in convention.meanings.items() if meaning == CAVITY]
+    cavity = np.isin(numbers, hollow) if set(found) & set(hollow) else None
+    said = tuple(warnings) if absent else ()
+    return Regions(np.isin(numbers, core), np.isin(numbers, whole), labels.strip(), said, cavity)
 
 
 def _whole_numbers(array: NDArray) -> NDArray[np.uint8]:
@@ -379,7 +388,12 @@ def regions_from_segments(segments: Sequence[Segment], labels: str | None) -> Re
         for segment, chosen in zip(segments, is_in_it):
             if chosen:
                 region |= segment.mask
-    return Regions(core, whole, said, tuple(warnings))
+    hollow = [
+        segment.mask
+        for segment, tumour in zip(segments, is_whole)
+        if not tumour and _letters(segment.name) in NO_TUMOUR_NAMES
+    ]
+    return Regions(core, whole, said, tuple(warnings), np.logical_or.reduce(hollow) if hollow else None)
 
 
 def _by_what_they_say(segments: Sequence[Segment], warnings: list[str]) -> tuple[list[bool], list[bool], str]:

@@ -46,6 +46,8 @@ class Patient:
     flair, t1 : Volume, optional
         Each on a grid of its own, in the same space as the T1Gd.
     brain_mask : Volume of bool, optional
+    cavity : Volume of bool, optional
+        Resection cavity: no part of the tumour, but of what a plan is made around.
     labels : str, optional
         The convention by which the segmentation was read: its name, the form
         core=.../whole=..., or "segment names: core=.../whole=..." ("terminology codes:
@@ -80,6 +82,7 @@ class Patient:
     flair: Volume | None = None
     t1: Volume | None = None
     brain_mask: Volume | None = None
+    cavity: Volume | None = None
     labels: str | None = None
     inputs: tuple[dict[str, Any], ...] = ()
     warnings: tuple[str, ...] = ()
@@ -100,6 +103,7 @@ class Patient:
         whole: str | Path | None = None,
         labels: str | None = None,
         brain_mask: str | Path | None = None,
+        cavity: str | Path | None = None,
         study: str | Path | Study | None = None,
         segmentation_on: str | None = None,
     ) -> Patient:
@@ -120,6 +124,8 @@ class Patient:
             `core=NAME,.../whole=NAME,...`. A label map always needs one; segments that
             say what they are need none.
         brain_mask : path, optional
+        cavity : path, optional
+            Mask of the resection cavity; it takes the place of the one that the segmentation may hold.
         study : path or Study, optional
             A DICOM folder to take images and segmentation from, where the choice is unambiguous; what
             is taken although it is only likely stands in `warnings`. `t1gd`, `flair`, `t1` and
@@ -141,7 +147,7 @@ class Patient:
             choice = choose_series(study, **paths, needs_segmentation=core is None and whole is None)
             paths = {role: choice.files.get(role) for role in paths}
             taken = choice.warnings
-        paths |= {"core": core, "whole": whole, "brain_mask": brain_mask}
+        paths |= {"core": core, "whole": whole, "brain_mask": brain_mask, "cavity": cavity}
         given = _read_files({role: path for role, path in paths.items() if path is not None}, labels, list(taken))
         if segmentation_on is not None:
             given["segmentation_on"] = segmentation_on
@@ -151,14 +157,14 @@ class Patient:
         warnings = list(self.warnings)
         inputs = self.inputs or tuple(
             _input_record(role, hashlib.sha256(np.ascontiguousarray(volume.array).tobytes()).hexdigest(), volume.grid)
-            for role in ("t1gd", "flair", "t1", "core", "whole", "brain_mask")
+            for role in (*IMAGE_NAMES, *MASKS)
             if (volume := getattr(self, role)) is not None
         )
         for role, name in IMAGE_NAMES.items():
             volume = getattr(self, role)
             if volume is not None:
                 object.__setattr__(self, role, _checked_image(volume, name, warnings))
-        for role in ("core", "whole", "brain_mask"):
+        for role in MASKS:
             volume = getattr(self, role)
             if volume is not None and volume.array.dtype != bool:
                 raise InputError(f"The {role} has to be a mask of truth values, it holds {volume.array.dtype}.")
@@ -201,6 +207,7 @@ class Patient:
             core=placed(self._given["core"], self.drawn_on["core"]),
             whole=placed(self._given["whole"], self.drawn_on["whole"]),
             brain_mask=if_given(self.brain_mask, self.drawn_on["brain_mask"]),
+            cavity=if_given(self.cavity, self.drawn_on["cavity"]),
             labels=self.labels,
             inputs=self.inputs,
             warnings=self._given["warnings"],
@@ -222,7 +229,7 @@ class Patient:
                 f"name one of {', '.join(images)}."
             )
         found = {}
-        for role in ("core", "whole", "brain_mask"):
+        for role in MASKS:
             mask = getattr(self, role)
             same = [name for name, image in images.items() if mask and mask.grid.matches(image.grid)]
             # Tools crop a mask to what it holds.
@@ -264,6 +271,8 @@ class Patient:
                     f"Head or brain in {name} and T1Gd overlap by only {overlap:.0%}: the patient moved between them; "
                     f"register the {name} to the T1Gd first."
                 )
+        if self.cavity is not None and not resample_mask(self.cavity, self.t1gd.grid).array.any():
+            raise InputError("The resection cavity is empty, or lies elsewhere in space than the T1Gd.")
         # Where the images may still move, the tumour is looked at on the one that it was drawn on.
         role = "t1gd" if self.aligned else self.drawn_on["whole"]
         image = getattr(self, role)
@@ -292,7 +301,10 @@ FILE_NAMES = IMAGE_NAMES | {
     "core": "core mask",
     "whole": "whole tumour mask",
     "brain_mask": "brain mask",
+    "cavity": "resection cavity",
 }
+#: Masks of a patient by role.
+MASKS = ("core", "whole", "brain_mask", "cavity")
 
 
 def _read_files(paths: dict[str, Any], labels: str | None, warnings: list[str]) -> dict[str, Any]:
@@ -333,13 +345,15 @@ def _read_files(paths: dict[str, Any], labels: str | None, warnings: list[str]) 
             labels = regions.labels
             warnings.extend(regions.warnings)
             given["core"], given["whole"] = (Volume(m, file.volume.grid) for m in (regions.core, regions.whole))
+            if regions.cavity is not None and "cavity" not in paths:
+                given["cavity"] = Volume(regions.cavity, file.volume.grid)
         else:
             given[role] = _mask_of(file, name)
     if "core" not in given:
         grid = given["whole"].grid
         given["core"] = Volume(np.zeros(grid.shape, dtype=bool), grid)
     # What DICOM says of both regions alike; of one alone the grids speak.
-    said = {image for role, image in drawn_on.items() if role != "brain_mask"}
+    said = {image for role, image in drawn_on.items() if role in ("segmentation", "core", "whole")}
     segmentation_on = next(iter(said)) if len(said) == 1 else None
     return given | {
         "labels": labels,
@@ -441,6 +455,24 @@ def _on_grid(mask: Volume, grid: Grid) -> Volume:
     # With a rim, since a mask cropped to what it holds ends there and does not go on.
     start, stop = np.array([-1, -1, -1]), np.array(mask.array.shape) + 1
     return resample_mask(Volume(np.pad(mask.array, 1), mask.grid.cropped(start, stop)), grid)
+
+
+def read_mask_file(path: str | Path, name: str) -> Volume:
+    """A mask, boolean, from a file of a patient.
+
+    Parameters
+    ----------
+    path : path
+        NIfTI, NRRD, MetaImage, or a segmentation of one segment.
+    name : str
+        What it is called in sentences.
+
+    Raises
+    ------
+    InputError
+        When the file is not read, or holds no single mask.
+    """
+    return _mask_of(read_image_file(path, name, is_mask=True), name)
 
 
 def _mask_of(file: ImageFile, name: str) -> Volume:

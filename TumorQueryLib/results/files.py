@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,11 +19,12 @@ from TumorQueryLib.base.files import parsed_json, write_json
 from TumorQueryLib.base.progress import Progress, no_progress
 from TumorQueryLib.database.checks import can_be_grown
 from TumorQueryLib.estimates.draws import DensityDraws
-from TumorQueryLib.geometry.grid import Volume, image_from_volume
+from TumorQueryLib.geometry.grid import Grid, Volume, image_from_volume, resample
 from TumorQueryLib.geometry.transforms import SpaceMap
 from TumorQueryLib.growth import GrowthParameters
 from TumorQueryLib.inputs.image_files import read_image_file
-from TumorQueryLib.results.folder import RESULT_FILE, RESULT_NAMES, result_folder
+from TumorQueryLib.results.folder import PLAN_FILE, RESULT_FILE, RESULT_NAMES, added_to_result, result_folder
+from TumorQueryLib.results.plan_picture import write_plan_picture
 from TumorQueryLib.results.report import write_report
 from TumorQueryLib.results.transform_files import read_transform, write_transform
 from TumorQueryLib.strategies import Match
@@ -30,6 +32,7 @@ from TumorQueryLib.strategies import Match
 if TYPE_CHECKING:
     from TumorQueryLib.estimates.refine import Refinement
     from TumorQueryLib.estimates.uncertainty import Uncertainty
+    from TumorQueryLib.results.plan import Plans
     from TumorQueryLib.results.result import Result
 
 RESULT_VERSION = 2
@@ -43,6 +46,7 @@ OUTPUTS = {
     "patient_to_atlas": "patient_to_atlas.h5",
     "atlas_to_patient": "atlas_to_patient.h5",
 }
+CAVITY_OUTPUTS = {"cavity": "cavity.nrrd"}
 BRAIN_OUTPUTS = {"brain": "brain.nrrd"}
 UNCERTAINTY_OUTPUTS = {
     "density_sd": "density_sd.nrrd",
@@ -51,6 +55,7 @@ UNCERTAINTY_OUTPUTS = {
     "density_probability": "density_probability.nrrd",
     "density_draws": "density_draws.npz",
 }
+PLAN_OUTPUTS = {"plan": "plan.json", "plan_picture": "plan.png"}
 REFINEMENT_OUTPUTS = {"refinement_table": "refinement.csv", "refinement_plot": "refinement.png"}
 
 
@@ -58,8 +63,16 @@ def outputs_of(result: Result) -> dict[str, str]:
     """File names of a result by what they hold: `density` is the chosen estimate's, `density_NAME` another's."""
     others = {f"density_{name}": f"density_{name}.nrrd" for name in result.estimates if name != result.chosen}
     brain = BRAIN_OUTPUTS if result.brain.source == "extracted" else {}
+    cavity = {} if result.cavity is None else CAVITY_OUTPUTS
     uncertainty = {} if result.uncertainty is None else UNCERTAINTY_OUTPUTS
-    return OUTPUTS | others | brain | uncertainty | ({} if result.refinement is None else REFINEMENT_OUTPUTS)
+    plans = {} if result.plans is None else plan_outputs(result.plans)
+    refinement = {} if result.refinement is None else REFINEMENT_OUTPUTS
+    return OUTPUTS | others | brain | cavity | uncertainty | plans | refinement
+
+
+def plan_outputs(plans: Plans) -> dict[str, str]:
+    """File names of plans by what they hold."""
+    return PLAN_OUTPUTS | {f"plan_{name}": f"plan_{name}.nrrd" for name in plans.masks}
 
 
 def write_result(result: Result, folder: str | os.PathLike, *, progress: Progress = no_progress) -> Path:
@@ -87,8 +100,12 @@ def write_result_files(result: Result, folder: Path, *, progress: Progress = no_
     write_volume(result.tissue, folder / outputs["tissue"])
     if "brain" in outputs:
         write_volume(result.brain_on_t1gd, folder / outputs["brain"])
+    if result.cavity is not None:
+        write_volume(result.cavity, folder / outputs["cavity"])
     if result.uncertainty is not None:
         write_uncertainty(result.uncertainty, folder)
+    if result.plans is not None:
+        write_plans(result.plans, result, result.patient.t1gd, folder)
     if result.refinement is not None:
         write_path(result.refinement, result.estimates["refined"].anatomy.name, folder)
     progress(0.3, "Writing the transforms")
@@ -96,11 +113,7 @@ def write_result_files(result: Result, folder: Path, *, progress: Progress = no_
     progress(0.5, "Drawing the report")
     write_report(result, folder / outputs["report"])
     progress(0.9, "Writing the results")
-    # So that a file that was damaged or exchanged since is noticed where it is read again.
-    sums = {
-        name: _sha256(folder / name) for name in sorted(outputs.values()) if name.endswith((".nrrd", ".h5", ".npz"))
-    }
-    write_json(result.to_json() | {"sha256": sums}, folder / RESULT_FILE)
+    write_json(result.to_json() | {"sha256": _sums(outputs, folder)}, folder / RESULT_FILE)
     progress(1.0, "Done")
 
 
@@ -111,6 +124,39 @@ def write_uncertainty(uncertainty: Uncertainty, folder: Path) -> None:
     for name, volume in (("sd", uncertainty.sd), ("probability", uncertainty.probability)):
         write_volume(volume, folder / UNCERTAINTY_OUTPUTS[f"density_{name}"])
     uncertainty.draw().save(folder / UNCERTAINTY_OUTPUTS["density_draws"])
+
+
+def write_plans(plans: Plans, result: Result | SavedResult, image: Volume | None, folder: Path) -> None:
+    """Write plan.json, plan.png and the masks of plans into an existing folder; `image` is what plan.png shows."""
+    for name, mask in plans.masks.items():
+        write_volume(mask, folder / f"plan_{name}.nrrd")
+    write_json(plans.as_json(), folder / PLAN_OUTPUTS["plan"])
+    write_plan_picture(plans, result, image, folder / PLAN_OUTPUTS["plan_picture"])
+
+
+def add_plans(plans: Plans, result: SavedResult) -> Path:
+    """Write plans beside the result that they were made of, in the place of earlier ones; returns plan.json's path.
+
+    Raises
+    ------
+    OutputError
+        When the folder cannot be written.
+    """
+    added = plan_outputs(plans)
+    with added_to_result(result.folder, result.content) as stage:
+        write_plans(plans, result, None, stage)
+        outputs = {name: file for name, file in result.content["outputs"].items() if not PLAN_FILE.fullmatch(file)}
+        sums = {file: told for file, told in result.content["sha256"].items() if not PLAN_FILE.fullmatch(file)}
+        content = {"outputs": outputs | added, "plan": plans.as_json(), "sha256": sums | _sums(added, stage)}
+        write_json(result.content | content, stage / RESULT_FILE)
+    return result.folder / added["plan"]
+
+
+def _sums(outputs: dict[str, str], folder: Path) -> dict[str, str]:
+    """SHA-256 of the volumes, transforms and draws: what was damaged or exchanged since is noticed when it is read."""
+    return {
+        name: _sha256(folder / name) for name in sorted(outputs.values()) if name.endswith((".nrrd", ".h5", ".npz"))
+    }
 
 
 def _sha256(path: Path) -> str:
@@ -259,6 +305,40 @@ class SavedResult:
         self._needs_uncertainty()
         return DensityDraws.load(self._unaltered(UNCERTAINTY_OUTPUTS["density_draws"]))
 
+    @cached_property
+    def plans(self) -> dict[str, Volume]:
+        """The plans that were made of it by name ("standard", "model", "probable"), boolean; none where none were.
+
+        On the T1Gd image's grid.
+        """
+        files = self.content["outputs"].items()
+        return {
+            name.removeprefix("plan_"): self._mask(name)
+            for name, file in files
+            if PLAN_FILE.fullmatch(file) and file.endswith(".nrrd")
+        }
+
+    @property
+    def has_draws(self) -> bool:
+        """Whether the run was made with uncertainty."""
+        return self.content["uncertainty"] is not None
+
+    def drawn_densities(self, grid: Grid) -> Iterator[Volume]:
+        """The joint draws of the density at the voxels of a grid in the patient's space, float32, one after the other.
+
+        None where the run was made without uncertainty.
+
+        Raises
+        ------
+        InputError
+            When the file is missing or damaged.
+        """
+        if not self.has_draws:
+            return
+        in_atlas = self.content["estimates"][self.content["uncertainty"]["model"]]["anatomy"] == "atlas"
+        for drawn in self.draws:
+            yield self.space.in_patient(drawn, grid) if in_atlas else resample(drawn, grid)
+
     def _needs_uncertainty(self) -> None:
         if self.content["uncertainty"] is None:
             raise InputError(f"The result in {self.folder} was made without uncertainty; run it with --uncertainty.")
@@ -282,6 +362,11 @@ class SavedResult:
     def tissue(self) -> Volume:
         """The tissue of the brain, uint8 on the T1Gd image's grid: 0 outside, 1 CSF, 2 grey matter, 3 white matter."""
         return self._volume(self.content["outputs"]["tissue"])
+
+    @cached_property
+    def cavity(self) -> Volume | None:
+        """The resection cavity, boolean, on the T1Gd image's grid; None where there is none."""
+        return self._mask("cavity") if "cavity" in self.content["outputs"] else None
 
     @cached_property
     def space(self) -> SpaceMap:
@@ -369,8 +454,12 @@ def _what_it_reads(result: SavedResult) -> None:
     texts.append(made_in.get("solver_version", ""))
     if content["model"] not in content["estimates"]:
         raise ValueError("its model is none of its estimates")
+    for name, file in content["outputs"].items():
+        if name.startswith("plan_") and file.endswith(".nrrd"):
+            texts.append(content["sha256"][file])
     if content["uncertainty"] is not None:
         texts += [content["sha256"][name] for name in UNCERTAINTY_OUTPUTS.values()]
+        texts.append(content["estimates"][content["uncertainty"]["model"]]["anatomy"])
     if not all(isinstance(text, str) for text in texts):
         raise TypeError("what should be text is none")
     for match, parameters in zip(result.matches, result.matched_parameters):

@@ -10,9 +10,10 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from TumorQueryLib.base.errors import OutputError
 from TumorQueryLib.base.files import (
@@ -24,18 +25,23 @@ from TumorQueryLib.base.files import (
     made_folder,
     output_errors,
     parsed_json,
+    write_json,
 )
 
 RESULT_FILE = "result.json"
 #: Files that file managers leave in a folder that they showed.
 LEFT_BY_VIEWERS = (".DS_Store", "Thumbs.db", "desktop.ini")
 _EARLIER = "earlier"  # where the earlier result goes, inside the stage
+_ADDED = "added"  # stands in a stage whose files only have to be moved beside an earlier result's
 #: Names that a result may write, whatever was asked for.
 RESULT_NAMES = re.compile(
-    r"result\.json|density(_\w+)?\.nrrd|(core|whole|brain|segmentation|tissue)\.nrrd|report\.png|refinement\.(csv|png)"
+    r"result\.json|density(_\w+)?\.nrrd|(core|whole|brain|cavity|segmentation|tissue)\.nrrd|report\.png|refinement\.(csv|png)"
     r"|(patient_to_atlas|atlas_to_patient)\.h5|density_draws\.npz|plan(_\w+)?\.(nrrd|json|png)|match_\d+",
     re.IGNORECASE,
 )
+
+#: Those of plans, which are added to a result and replaced in it.
+PLAN_FILE = re.compile(r"plan(_\w+)?\.(nrrd|json|png)", re.IGNORECASE)
 
 
 @contextmanager
@@ -67,6 +73,38 @@ def result_folder(target: str | os.PathLike, *, inputs: Iterable[str | os.PathLi
         yield stage
         with output_errors(target), interrupts_held("the result was written before"), locked_folder(target):
             _swap(stage, target)
+
+
+@contextmanager
+def added_to_result(target: Path, content: Mapping[str, Any]) -> Iterator[Path]:
+    """A folder to write further files of an earlier result into, and its result.json as it is with them.
+
+    They move beside the others when the block ends well, result.json last. Of the files that the new result.json no
+    longer names none is left. When the block raises, the earlier result is what it was.
+
+    Parameters
+    ----------
+    target : path
+    content : dict
+        What result.json holds there now.
+
+    Raises
+    ------
+    OutputError
+        When `target` holds a file of a result's name that no run wrote, or another result by now, or cannot be written.
+    """
+    with hidden_folder(target) as stage:
+        with output_errors(target), locked_folder(target):
+            for leftover in leftover_folders(target):
+                _finish(leftover, target)
+            _refuse_foreign_files(target)
+        yield stage
+        with output_errors(target), interrupts_held("the files were written before"), locked_folder(target):
+            if _content_of(target) != content:
+                raise OutputError(f"The result in {target} was replaced meanwhile; do this again on the new one.")
+            files = [path.name for path, _ in _moves_in(stage, target)]
+            write_json({"content": content, "files": files}, stage / _ADDED)
+            _add(stage, target)
 
 
 def remove_leftovers(target: Path) -> None:
@@ -152,9 +190,36 @@ def _swap(stage: Path, target: Path) -> None:
         raise
 
 
+def _add(stage: Path, target: Path) -> None:
+    """Move the files of `stage` beside those of the result in `target`; can be gone on with where it was cut off."""
+    for name in set(_names_of(target)) - set(_names_of(stage)):
+        (target / name).unlink(missing_ok=True)
+    for move in _moves_in(stage, target):
+        os.replace(*move)
+
+
+def _go_on_adding(leftover: Path, target: Path) -> None:
+    """Finish what a killed `_add` left; where the result was replaced meanwhile, take back what it had moved."""
+    told = parsed_json((leftover / _ADDED).read_text(encoding="utf-8"))
+    if _content_of(target) == told["content"]:
+        _add(leftover, target)
+        return
+    for name in set(told["files"]) - set(_names_of(target)):
+        if RESULT_NAMES.fullmatch(name) and not (leftover / name).exists():
+            (target / name).unlink(missing_ok=True)
+
+
+def _content_of(folder: Path) -> Any:
+    """What the result.json in a folder holds; None where there is no readable one."""
+    try:
+        return parsed_json((folder / RESULT_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
 def _moves_in(stage: Path, target: Path) -> list[tuple[Path, Path]]:
     """The moves of a stage's files into the folder, result.json last, since it says that the rest is there."""
-    files = [path for path in stage.iterdir() if path.is_file() and not path.name.startswith(".")]
+    files = [path for path in stage.iterdir() if path.is_file() and not path.name.startswith((".", _ADDED))]
     ordered = sorted(files, key=lambda path: (path.name == RESULT_FILE, path.name))
     return [(path, target / path.name) for path in ordered]
 
@@ -162,7 +227,9 @@ def _moves_in(stage: Path, target: Path) -> list[tuple[Path, Path]]:
 def _finish(leftover: Path, target: Path) -> None:
     """Bring to an end what a killed run left: a swap that had begun is finished, anything else is removed."""
     earlier = leftover / _EARLIER
-    if earlier.is_dir() and (leftover / RESULT_FILE).exists() and not (target / RESULT_FILE).exists():
+    if (leftover / _ADDED).exists() and (leftover / RESULT_FILE).exists():
+        _go_on_adding(leftover, target)
+    elif earlier.is_dir() and (leftover / RESULT_FILE).exists() and not (target / RESULT_FILE).exists():
         # The new result was whole, and the earlier one is on its way out.
         for name in _names_of(earlier):
             if (target / name).exists() and not (earlier / name).exists():

@@ -440,6 +440,7 @@ def figures_of(result: Result) -> list[str]:
         "",
         *parameter_lines(estimate, result.uncertainty),
         *sensitivity_lines(result),
+        *plan_lines(result),
         "",
         f"Best match        entry {best.entry}",
         f"  Dice in atlas   {best.dice_core:.3f} + {best.dice_whole:.3f}",
@@ -490,6 +491,15 @@ def sensitivity_lines(result: Result) -> list[str]:
         lengths = "/".join(f"{length:.1f}" for length in row.infiltration_lengths_mm)
         lines.append(f"  {row.assumption:<28}{lengths} {row.above_level_ml:5.0f}")
     return lines
+
+
+def plan_lines(result: Result) -> list[str]:
+    """The plans' volumes and what they leave out, and where they are drawn; none where they were not asked for."""
+    if result.plans is None:
+        return []
+    named = (("standard", result.plans.standard), ("model's", result.plans.model))
+    lines = ["", "Plans (plan.png)      ml   cells outside"]
+    return lines + [f"  {name:<16}{one.volume_ml:6.0f}   {100 * one.cells_outside:.1f} %" for name, one in named]
 
 
 def warning_columns(warnings: Sequence[str]) -> list[list[str]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -20,12 +21,13 @@ from TumorQueryLib.estimates.estimate import Estimate, best_model, describe_para
 from TumorQueryLib.estimates.refine import Refinement
 from TumorQueryLib.estimates.sensitivity import SensitivityRow
 from TumorQueryLib.estimates.uncertainty import Uncertainty
-from TumorQueryLib.geometry.grid import Volume
+from TumorQueryLib.geometry.grid import Grid, Volume, resample_mask
 from TumorQueryLib.geometry.regions import TumorMasks, threshold_density
 from TumorQueryLib.growth import GrowthParameters
 from TumorQueryLib.inputs.patient import Patient
 from TumorQueryLib.registration import Alignment, Registration
 from TumorQueryLib.results.files import RESULT_VERSION, outputs_of, write_result
+from TumorQueryLib.results.plan import Plans
 from TumorQueryLib.strategies import Match
 
 
@@ -106,6 +108,8 @@ class Result:
     timings : dict of str to float
         Seconds of each step.
     warnings : tuple of str
+    plans : Plans, optional
+        Made of it, where they were asked for.
     """
 
     patient: Patient
@@ -124,6 +128,7 @@ class Result:
     sensitivity: tuple[SensitivityRow, ...]
     timings: dict[str, float]
     warnings: tuple[str, ...]
+    plans: Plans | None = None
 
     @property
     def estimate(self) -> Estimate:
@@ -171,12 +176,32 @@ class Result:
         return Volume(np.where(observed.core, 1, 2 * observed.whole).astype(np.uint8), observed.grid)
 
     @cached_property
+    def cavity(self) -> Volume | None:
+        """The resection cavity, boolean, on the T1Gd image's grid; None where there is none."""
+        given = self.patient.cavity
+        return None if given is None else resample_mask(given, self.patient.t1gd.grid)
+
+    @cached_property
     def tissue(self) -> Volume:
         """The tissue that the shown tumour's model grew in, uint8 on the T1Gd image's grid.
 
         0 outside the brain, 1 CSF, 2 grey matter, 3 white matter (see `Anatomy.tissue_in_patient`).
         """
         return self.model.anatomy.tissue_in_patient(self.brain_on_t1gd)
+
+    @property
+    def has_draws(self) -> bool:
+        """Whether the uncertainty of the density is known, and with it joint draws."""
+        return self.uncertainty is not None
+
+    def drawn_densities(self, grid: Grid) -> Iterator[Volume]:
+        """The joint draws of the density at the voxels of a grid in the patient's space, float32, one after the other.
+
+        None where the result was made without uncertainty.
+        """
+        if self.uncertainty is not None:
+            for drawn in self.uncertainty.draw():
+                yield self.uncertainty.anatomy.in_patient(drawn, grid)
 
     def to_json(self) -> dict[str, Any]:
         """The content of result.json, version 2."""
@@ -219,7 +244,7 @@ class Result:
             "tissue": self._describe_tissue(),
             "sensitivity": [row.as_json() for row in self.sensitivity] or None,
             "uncertainty": None if self.uncertainty is None else self.uncertainty.as_json(),
-            "plan": None,
+            "plan": None if self.plans is None else self.plans.as_json(),
             "timings_s": {name: round(seconds, 4) for name, seconds in self.timings.items()},
             "outputs": outputs,
             "warnings": list(self.warnings),

@@ -617,3 +617,15 @@ def test_a_label_that_is_named_and_not_there_is_told():
     assert regions_from_label_map(array, "core=1,4/whole=1,2,4").warnings == ()
     # The labels of a convention need not all occur.
     assert regions_from_label_map(array[:3], "brats2018").warnings == ()
+
+
+def test_the_resection_cavity_is_read_beside_the_tumour():
+    regions = regions_from_label_map(np.array([0, 1, 2, 3, 4, 4]), "brats2024")
+    assert regions.cavity.tolist() == [False] * 4 + [True] * 2
+    assert not (regions.whole & regions.cavity).any()
+    assert regions_from_label_map(np.array([0, 1, 2, 3]), "brats2024").cavity is None
+    voxels = np.eye(3, dtype=bool)
+    segments = [Segment(name, voxels[number]) for number, name in enumerate(("Core", "Whole tumour", "RC"))]
+    for labels in (None, 'core=Core/whole=Core,"Whole tumour"'):
+        found = regions_from_segments(segments, labels)
+        assert found.cavity.tolist() == voxels[2].tolist()

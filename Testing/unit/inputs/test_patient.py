@@ -157,7 +157,7 @@ def test_a_mask_belongs_to_the_image_whose_grid_it_shares(synthetic_patient):
     flair = moved(volumes["flair"], (0.0, 1.3, 0.7))
     on_flair = Volume(volumes["whole"].array, flair.grid)
     patient = synthetic_patient(flair=flair, whole=on_flair)
-    assert patient.drawn_on == {"core": "t1gd", "whole": "flair", "brain_mask": "t1gd"}
+    assert patient.drawn_on == {"core": "t1gd", "whole": "flair", "brain_mask": "t1gd", "cavity": "t1gd"}
     assert synthetic_patient(flair=flair).drawn_on["whole"] == "t1gd"
     # Cropped to what it holds, as Slicer saves segmentations, and on a grid of its own.
     start, stop = bounding_box(on_flair.array)
@@ -525,3 +525,48 @@ def test_another_patients_segmentation_in_native_space_is_refused(test_data):
             segmentation=patients / "TCGA-FG-6692_native" / "seg.nii.gz",
             labels="brats2018",
         )
+
+
+def test_a_resection_cavity_is_taken_from_the_segmentation_or_from_a_file_of_its_own(tmp_path):
+    volumes = synthetic_volumes()
+    labels = np.where(volumes["core"].array, 3, 2 * volumes["whole"].array).astype(np.uint8)
+    hollow = np.zeros(labels.shape, bool)
+    hollow[2:4, 2:5, 3:5] = True
+    assert not (hollow & volumes["whole"].array).any()
+    grid = volumes["whole"].grid
+    sitk.WriteImage(image_from_volume(volumes["t1gd"]), tmp_path / "t1gd.nrrd")
+    sitk.WriteImage(
+        image_from_volume(Volume(np.where(hollow, 4, labels).astype(np.uint8), grid)), tmp_path / "seg.nrrd"
+    )
+    patient = Patient.load(tmp_path / "t1gd.nrrd", segmentation=tmp_path / "seg.nrrd", labels="brats2024")
+    np.testing.assert_array_equal(patient.cavity.array, hollow)
+    assert not (patient.whole.array & hollow).any()
+    assert [told["role"] for told in patient.inputs] == ["t1gd", "segmentation"]
+    other = np.roll(hollow, 1, axis=0)
+    sitk.WriteImage(image_from_volume(Volume(other, grid)), tmp_path / "cavity.nrrd")
+    patient = Patient.load(
+        tmp_path / "t1gd.nrrd",
+        segmentation=tmp_path / "seg.nrrd",
+        labels="brats2024",
+        cavity=tmp_path / "cavity.nrrd",
+    )
+    np.testing.assert_array_equal(patient.cavity.array, other)
+    assert [told["role"] for told in patient.inputs] == ["t1gd", "segmentation", "cavity"]
+
+
+def test_a_cavity_that_lies_elsewhere_is_refused(synthetic_patient):
+    far = moved(
+        Volume(np.ones((3, 3, 3), bool), synthetic_volumes()["whole"].grid.cropped((0, 0, 0), (3, 3, 3))), (900, 0, 0)
+    )
+    with pytest.raises(InputError, match="resection cavity is empty, or lies elsewhere"):
+        synthetic_patient(cavity=far)
+
+
+def test_a_cavity_moves_with_the_image_that_it_was_drawn_on(synthetic_patient):
+    volumes = synthetic_volumes()
+    flair = moved(volumes["flair"], (0.0, 1.3, 0.7))
+    cavity = Volume(np.roll(volumes["core"].array, 3, axis=1), flair.grid)
+    patient = synthetic_patient(flair=flair, cavity=cavity)
+    shift = np.eye(4)
+    shift[:3, 3] = (0.0, -1.3, -0.7)
+    assert patient.moved({"flair": shift}).cavity.grid.matches(volumes["flair"].grid, 1e-6)

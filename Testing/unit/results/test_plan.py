@@ -1,0 +1,280 @@
+"""Plans of a result: what they hold, how they are written beside it, and what a reader gets back."""
+
+import json
+import os
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from made_up_results import assimilated_result, made_up_result
+
+from TumorQueryLib.base.errors import InputError, OutputError
+from TumorQueryLib.base.files import parsed_json, write_json
+from TumorQueryLib.base.method import Method
+from TumorQueryLib.base.plan_choices import GUIDELINES, PlanChoices
+from TumorQueryLib.geometry.grid import Volume
+from TumorQueryLib.geometry.regions import dilated
+from TumorQueryLib.results import files, folder
+from TumorQueryLib.results.files import add_plans, read_result
+from TumorQueryLib.results.plan import plan
+
+SMALL = PlanChoices(margin=6.0, smallest_part_ml=0.1)
+
+
+@pytest.fixture(scope="module")
+def result(synthetic_patient):
+    return made_up_result(synthetic_patient())
+
+
+@pytest.fixture(scope="module")
+def planned(result):
+    return plan(result, SMALL)
+
+
+@pytest.fixture(scope="module")
+def once_written(result, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("result")
+    result.write(folder)
+    return folder
+
+
+@pytest.fixture
+def written(once_written, tmp_path):
+    """A folder of its own with the result."""
+    return Path(shutil.copytree(once_written, tmp_path / "result"))
+
+
+@pytest.fixture
+def without_picture(monkeypatch):
+    """Drawing takes longest, and where the files go does not depend on it."""
+    monkeypatch.setattr(files, "write_plan_picture", lambda plans, result, image, path: path.write_bytes(b"picture"))
+
+
+def test_the_standard_plan_is_the_core_and_its_margin_within_the_brain(result, planned):
+    core, brain = result.segmentation.array == 1, result.tissue.array > 0
+    expected = core | (dilated(Volume(core, result.density.grid), 6.0) & brain)
+    np.testing.assert_array_equal(planned.standard.mask.array, expected)
+    assert planned.standard.volume_ml == pytest.approx(expected.sum() * result.density.grid.voxel_volume_ml)
+
+
+def test_the_model_s_plan_has_the_same_volume_and_no_voxel_outside_is_denser(result, planned):
+    mask, density = planned.model.mask.array, result.density.array
+    assert mask.sum() == planned.standard.mask.array.sum()
+    brain = result.tissue.array > 0
+    assert not (mask & ~brain).any()
+    assert density[brain & ~mask].max() <= density[mask].min() == pytest.approx(planned.lowest_density)
+    outside = 1 - density[mask].sum(dtype=float) / density.sum(dtype=float)
+    assert planned.model.cells_outside == pytest.approx(outside, abs=1e-6)
+    assert planned.model.cells_outside <= planned.standard.cells_outside
+
+
+def test_the_comparison_adds_up(planned):
+    standard, model, compared = planned.standard, planned.model, planned.comparison
+    spared, added = (sum(one.values()) for one in (compared.spared_ml, compared.added_ml))
+    assert compared.overlap_ml + spared == pytest.approx(standard.volume_ml)
+    assert compared.overlap_ml + added == pytest.approx(model.volume_ml)
+    assert sum(standard.tissues_ml.values()) == pytest.approx(standard.volume_ml)
+    assert compared.dice == pytest.approx(2 * compared.overlap_ml / (standard.volume_ml + model.volume_ml))
+
+
+@pytest.mark.parametrize("volume", [3.0, 20.0])
+def test_a_volume_that_was_asked_for_is_met_to_a_voxel(result, volume):
+    made = plan(result, replace(SMALL, volume=volume))
+    assert abs(made.model.volume_ml - volume) <= result.density.grid.voxel_volume_ml
+
+
+def test_a_density_that_was_asked_for_bounds_the_plan(result):
+    made = plan(result, replace(SMALL, volume="above=0.3", smallest_part_ml=0.0))
+    np.testing.assert_array_equal(made.model.mask.array, (result.density.array > 0.3) & (result.tissue.array > 0))
+    with pytest.raises(InputError, match=r"No part of 500 ml is denser than 0\.3"):
+        plan(result, replace(SMALL, volume="above=0.3", smallest_part_ml=500.0))
+
+
+def test_guidelines_take_the_region_and_the_margin_that_they_state(result):
+    grid, brain = result.density.grid, result.tissue.array > 0
+    core, whole = (Volume(mask, grid) for mask in (result.segmentation.array == 1, result.segmentation.array > 0))
+    made = plan(result, replace(SMALL, margin="rtog-1"))
+    expected = {
+        "estro-eano": core.array | (dilated(core, 15.0) & brain),
+        "eortc": core.array | (dilated(core, 20.0) & brain),
+        "rtog-1": whole.array | (dilated(whole, 20.0) & brain),
+        "rtog-2": core.array | (dilated(core, 20.0) & brain),
+    }
+    assert set(made.guidelines) == set(GUIDELINES) == set(expected)
+    for name, mask in expected.items():
+        np.testing.assert_array_equal(made.guidelines[name].mask.array, mask)
+    np.testing.assert_array_equal(made.standard.mask.array, expected["rtog-1"])
+
+
+def test_without_oedema_the_first_phase_of_rtog_goes_25_mm_around_the_core(synthetic_patient):
+    patient = synthetic_patient()
+    bare = made_up_result(replace(patient, whole=patient.core, core=patient.core))
+    made = plan(bare, SMALL)
+    core = Volume(bare.segmentation.array == 1, bare.density.grid)
+    brain = bare.tissue.array > 0
+    np.testing.assert_array_equal(made.guidelines["rtog-1"].mask.array, core.array | (dilated(core, 25.0) & brain))
+
+
+def test_a_cavity_counts_with_the_core_and_may_be_all_there_is(result):
+    grid = result.density.grid
+    cavity = np.zeros(grid.shape, bool)
+    centre = np.round(np.argwhere(result.segmentation.array > 0).mean(axis=0)).astype(int)
+    cavity[centre[0] + 6 : centre[0] + 10, centre[1], centre[2]] = True
+    made = plan(result, SMALL, cavity=Volume(cavity, grid))
+    target = cavity | (result.segmentation.array == 1)
+    expected = target | (dilated(Volume(target, grid), 6.0) & (result.tissue.array > 0))
+    np.testing.assert_array_equal(made.standard.mask.array, expected)
+    assert made.cavity_ml == pytest.approx(cavity.sum() * grid.voxel_volume_ml)
+    with pytest.raises(InputError, match="cavity is empty"):
+        plan(result, SMALL, cavity=Volume(np.zeros(grid.shape, bool), grid))
+
+
+def test_csf_is_left_out_where_it_is_a_barrier(result, monkeypatch):
+    tissue = result.tissue.array.copy()
+    centre = np.round(np.argwhere(result.segmentation.array > 0).mean(axis=0)).astype(int)
+    tissue[: centre[0] - 3] = np.minimum(tissue[: centre[0] - 3], 1)
+    monkeypatch.setitem(result.__dict__, "tissue", Volume(tissue, result.density.grid))
+    free, cut = (plan(result, replace(SMALL, margin=20.0, barrier=barrier)) for barrier in ("brain", "csf"))
+    core = result.segmentation.array == 1
+    assert ((free.standard.mask.array & (tissue == 1)) & ~core).any()
+    for mask in (cut.standard.mask.array & ~core, cut.model.mask.array):
+        assert not (mask & (tissue == 1)).any()
+
+
+def test_a_model_s_plan_that_leaves_out_the_core_says_so(result):
+    made = plan(result, replace(SMALL, volume=0.3))
+    assert "leaves out" in made.warnings[0]
+    assert not plan(result, SMALL).warnings
+
+
+@pytest.fixture(scope="module")
+def unsure(synthetic_patient):
+    """A result with uncertainty, and its plans."""
+    with_draws = assimilated_result(synthetic_patient())
+    return with_draws, plan(with_draws, replace(SMALL, share=0.9, probability=0.75))
+
+
+def test_the_probable_plan_holds_what_it_promises_in_as_many_draws(unsure):
+    result, made = unsure
+    masks = {name: mask.array for name, mask in made.masks.items()}
+    assert list(masks) == ["standard", "model", "probable"]
+    held = np.array(
+        [
+            drawn.array[masks["probable"]].sum(dtype=float) / drawn.array.sum(dtype=float)
+            for drawn in result.drawn_densities(result.density.grid)
+        ]
+    )
+    assert len(held) == 32
+    # Cells are counted at every second voxel or so of a fine grid, and the plan has whole voxels.
+    assert (held >= 0.9 - 0.005).mean() >= 0.75
+    assert (held >= 0.9 + 0.02).mean() < 0.75
+    low, high = made.standard.cells_outside_band
+    assert 0 <= low < high <= 1
+
+
+def test_choices_that_there_are_not_are_refused_in_a_sentence():
+    for choice, said in (
+        ({"margin": 0}, "above 0 and at most 60"),
+        ({"margin": "acropolis"}, "estro-eano, eortc"),
+        ({"margin": float("nan")}, "number of mm"),
+        ({"volume": "above=1.5"}, "between 0 and 1"),
+        ({"volume": -3}, "number of ml above 0"),
+        ({"barrier": "falx"}, "brain, csf"),
+        ({"smallest_part_ml": -1}, "from 0"),
+        ({"share": 1.0}, "between 0 and 1"),
+        ({"probability": "often"}, "between 0 and 1"),
+    ):
+        with pytest.raises(InputError, match=said):
+            PlanChoices(**choice)
+    assert PlanChoices(margin="15", volume="120") == PlanChoices(volume=120.0)
+    with pytest.raises(InputError, match="none is asked for"):
+        Method(margin=20.0)
+    assert Method(plan=True, margin="20").plan_choices == PlanChoices(margin=20.0)
+
+
+def test_plans_are_written_beside_the_result_and_read_again(result, planned, written):
+    before = read_result(written)
+    assert before.plans == {}
+    path = add_plans(planned, before)
+    after = read_result(written)
+    assert after.content["plan"] == json.loads(path.read_text(encoding="utf-8")) == planned.as_json()
+    for name, mask in planned.masks.items():
+        np.testing.assert_array_equal(after.plans[name].array, mask.array)
+    kept = {name: told for name, told in after.content.items() if name not in ("plan", "outputs", "sha256")}
+    assert kept == {name: told for name, told in before.content.items() if name not in ("plan", "outputs", "sha256")}
+    named = {"result.json", *after.content["outputs"].values()}
+    assert named == {path.name for path in written.iterdir() if not path.name.startswith(".")}
+    # What is read back gives the same plans.
+    again = plan(after, SMALL)
+    np.testing.assert_array_equal(again.model.mask.array, planned.model.mask.array)
+
+
+@pytest.mark.slow
+def test_new_plans_take_the_place_of_the_old_ones(unsure, tmp_path):
+    result, made = unsure
+    result.write(tmp_path)
+    add_plans(made, read_result(tmp_path))
+    assert (tmp_path / "plan_probable.nrrd").exists()
+    add_plans(replace(made, probable=None), read_result(tmp_path))
+    assert not (tmp_path / "plan_probable.nrrd").exists()
+    assert list(read_result(tmp_path).plans) == ["standard", "model"]
+    result.write(tmp_path)
+    assert not list(tmp_path.glob("plan*"))
+
+
+@pytest.mark.parametrize("moves", range(5))
+@pytest.mark.usefixtures("without_picture")
+def test_a_kill_between_two_moves_is_made_good_by_the_next_run(planned, written, monkeypatch, moves):
+    """After any number of moves the process is gone; whoever comes next sees plans and result.json that agree."""
+    add_plans(replace(planned, estimate="before"), read_result(written))
+    real, count = os.replace, iter(range(100))
+
+    def killed(source, target):
+        if next(count) == moves:
+            raise KeyboardInterrupt
+        real(source, target)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "replace", killed)
+        patched.setattr(shutil, "rmtree", lambda *arguments, **options: None)  # nothing tidies up after a kill
+        patched.setattr(folder, "interrupts_held", lambda message: __import__("contextlib").nullcontext())
+        with pytest.raises(KeyboardInterrupt):
+            add_plans(planned, read_result(written))
+    folder.remove_leftovers(written)
+    after = read_result(written)
+    assert after.content["plan"] == planned.as_json() == json.loads((written / "plan.json").read_text("utf-8"))
+    np.testing.assert_array_equal(after.plans["model"].array, planned.model.mask.array)
+    assert not list(written.glob(f"{folder.HIDDEN_PREFIX}*"))
+
+
+@pytest.mark.usefixtures("without_picture")
+def test_a_result_that_was_replaced_meanwhile_keeps_its_own(planned, written):
+    earlier = read_result(written)
+    content = parsed_json((written / "result.json").read_text("utf-8"))
+    write_json(content | {"warnings": ["another one"]}, written / "result.json")
+    with pytest.raises(OutputError, match="replaced meanwhile"):
+        add_plans(planned, earlier)
+    assert read_result(written).warnings == ("another one",)
+    assert not list(written.glob("plan*"))
+
+
+def test_a_full_disk_leaves_the_result_as_it_was(planned, written, monkeypatch):
+    before = {path.name: path.read_bytes() for path in written.iterdir()}
+
+    def full(*arguments, **options):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(files, "write_plan_picture", full)
+    with pytest.raises((OSError, OutputError)):
+        add_plans(planned, read_result(written))
+    assert {path.name: path.read_bytes() for path in written.iterdir()} == before
+
+
+def test_a_result_is_written_with_its_plans(result, planned, tmp_path):
+    replace(result, plans=planned).write(tmp_path)
+    read = read_result(tmp_path)
+    assert read.content["plan"]["model"]["volume_ml"] == pytest.approx(planned.model.volume_ml, abs=1e-3)
+    assert set(read.plans) == {"standard", "model"}
+    assert (tmp_path / "plan.png").stat().st_size > 10_000
