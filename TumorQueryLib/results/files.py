@@ -442,6 +442,7 @@ def _what_it_reads(result: SavedResult) -> None:
     content = result.content
     volumes = [content["estimates"][name]["density"] for name in (result.chosen, *content["estimates"])]
     volumes += [content["outputs"][name] for name in ("density", "core", "whole", "segmentation", "tissue")]
+    volumes += [content["outputs"][name] for name in CAVITY_OUTPUTS if name in content["outputs"]]
     transforms = [content["outputs"][name] for name in ("patient_to_atlas", "atlas_to_patient")]
     for names, ending in ((volumes, ".nrrd"), (transforms, ".h5")):
         for name in names:
