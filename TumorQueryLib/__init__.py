@@ -51,6 +51,7 @@ _PUBLIC = {
     "Result": "results.result",
     "SavedResult": "results.files",
     "read_result": "results.files",
+    "export_dicom": "results.dicom.export",
     "Plan": "results.plan",
     "PlanChoices": "base.plan_choices",
     "Plans": "results.plan",
@@ -96,6 +97,7 @@ if TYPE_CHECKING:
     from TumorQueryLib.inputs.patient import Patient as Patient
     from TumorQueryLib.registration import Registration as Registration
     from TumorQueryLib.registration import register as register
+    from TumorQueryLib.results.dicom.export import export_dicom as export_dicom
     from TumorQueryLib.results.files import SavedResult as SavedResult
     from TumorQueryLib.results.files import read_result as read_result
     from TumorQueryLib.results.plan import Plan as Plan

@@ -23,6 +23,7 @@ from TumorQueryLib.base.method import DENSITIES, FOCI, REFINEMENTS, REGISTRATION
 from TumorQueryLib.base.plan_choices import BARRIERS, GUIDELINES, PlanChoices
 from TumorQueryLib.base.progress import Progress, part
 from TumorQueryLib.base.version import __version__
+from TumorQueryLib.results.folder import EXPORT_FOLDER
 from TumorQueryLib.strategies.base import ARCHITECTURES, learned_strategies, strategy_table
 
 if TYPE_CHECKING:
@@ -131,6 +132,11 @@ def make_parser() -> Parser:
     add_patient_options(infer)
     infer.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the results")
     add_method_options(infer)
+    infer.add_argument(
+        "--dicom",
+        action="store_true",
+        help=f"write DIR/{EXPORT_FOLDER} too: SEG, Parametric Maps and RTSTRUCT; the T1Gd has to be a DICOM series",
+    )
     infer.set_defaults(run=run_infer)
 
     plan = commands.add_parser("plan", help="make the plans of a result: a guideline's margin, and the density's")
@@ -160,6 +166,17 @@ def make_parser() -> Parser:
         help=f"with this probability ({usual.probability:g})",
     )
     plan.set_defaults(run=run_plan_command)
+
+    export = commands.add_parser("export", help="write a result as DICOM objects: SEG, Parametric Maps, RTSTRUCT")
+    export.add_argument("result", type=Path, metavar="RESULT_DIR", help="folder of a result")
+    export.add_argument(
+        "--dicom", type=Path, required=True, metavar="SERIES", help="folder of the T1Gd series that it was made from"
+    )
+    export.add_argument(
+        "--t1gd", type=Path, metavar="F", help="image file of that series, where the result was made from one"
+    )
+    export.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the objects")
+    export.set_defaults(run=run_export)
 
     study = commands.add_parser("study", help="show what a DICOM folder holds, and what would be taken for what")
     study.add_argument("study", type=Path, metavar="DIR", help="an archive's export, whatever its layout")
@@ -458,7 +475,7 @@ def progress_bar() -> Iterator[Progress]:
 
 def run_infer(options: argparse.Namespace) -> None:
     """`tumorquery infer`."""
-    from TumorQueryLib.jobs import infer_files
+    from TumorQueryLib.jobs import infer_files, series_to_export_to
 
     names = ("study", "t1gd", "flair", "t1", "segmentation", "core", "whole", "brain_mask", "cavity")
     files = {name: getattr(options, name) for name in (*names, "labels", "segmentation_on")}
@@ -467,8 +484,27 @@ def run_infer(options: argparse.Namespace) -> None:
     with progress_bar() as progress:
         if options.study is not None:
             files["study"] = study_to_take_from(options, progress=progress)
+        series = series_to_export_to(files) if options.dicom else None
         result = infer_files(files, method_of(options), options.out, progress=progress)
     print_summary(result, options.out)
+    if series is not None:
+        export_to(options.out, series, options.out / EXPORT_FOLDER)
+
+
+def run_export(options: argparse.Namespace) -> None:
+    """`tumorquery export`."""
+    export_to(options.result, options.dicom, options.out, t1gd=options.t1gd)
+
+
+def export_to(result: Path, series: Any, out: Path, **given: Any) -> None:
+    """Write a result as DICOM objects, and say what was written and what a user may miss."""
+    from TumorQueryLib.results.dicom.export import export_dicom
+
+    with progress_bar() as progress:
+        export = export_dicom(result, series, out, progress=progress, **given)
+    say(f"DICOM objects in {out}: {', '.join(path.name for path in export.files.values())}.")
+    for note in export.notes:
+        say(note)
 
 
 def study_to_take_from(options: argparse.Namespace, *, progress: Progress) -> Study:
@@ -496,6 +532,7 @@ def run_plan_command(options: argparse.Namespace) -> None:
         share=options.share,
         probability=options.probability,
     )
+    exported = (options.result / EXPORT_FOLDER).exists()
     with progress_bar() as progress:
         plans, path = plan_result(options.result, choices, cavity=options.cavity, progress=progress)
     for warning in plans.warnings:
@@ -503,6 +540,8 @@ def run_plan_command(options: argparse.Namespace) -> None:
     for sentence in plans.sentences():
         say(sentence)
     say(f"{path}, plan.png and the masks beside them have all of it.")
+    if exported and not (options.result / EXPORT_FOLDER).exists():
+        say(f"{EXPORT_FOLDER} held no such plans and was removed; write it anew with `tumorquery export`.")
 
 
 def run_study(options: argparse.Namespace) -> None:

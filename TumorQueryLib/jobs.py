@@ -22,8 +22,11 @@ from TumorQueryLib.database import build_database, describe_database
 from TumorQueryLib.geometry.grid import Volume, read_volume
 from TumorQueryLib.growth import simulate
 from TumorQueryLib.inference import infer
+from TumorQueryLib.inputs.dicom.choice import choose_series
+from TumorQueryLib.inputs.dicom.study import Study, read_study
 from TumorQueryLib.inputs.patient import Patient, read_mask_file
 from TumorQueryLib.registration.stripping import strip_images
+from TumorQueryLib.results.dicom.export import check_exportable, export_dicom
 from TumorQueryLib.results.files import OUTPUTS, add_plans, read_result, write_result_files, write_volume
 from TumorQueryLib.results.folder import RESULT_FILE, result_folder
 from TumorQueryLib.results.plan import Plans, plan
@@ -74,6 +77,34 @@ def infer_files(
         result = replace(result, timings=result.timings | added)
         write_result_files(result, stage, progress=part(progress, 0.93, 1.0))
     return result
+
+
+def series_to_export_to(patient_files: Mapping[str, Any]) -> Any:
+    """The T1Gd's DICOM series of an inference whose result is to be exported, as `export_dicom` takes it.
+
+    To be asked before the inference, so that what cannot be exported is refused before the work.
+
+    Parameters
+    ----------
+    patient_files : mapping
+        Arguments of `Patient.load`.
+
+    Raises
+    ------
+    InputError
+        When the T1Gd is no DICOM series.
+    MissingDependencyError
+        When highdicom is not installed.
+    """
+    series = patient_files["t1gd"]
+    study = patient_files.get("study")
+    if study is not None:
+        named = {name: patient_files.get(name) for name in ("t1gd", "flair", "t1", "segmentation")}
+        masks = patient_files.get("core") is not None or patient_files.get("whole") is not None
+        study = study if isinstance(study, Study) else read_study(study)
+        series = choose_series(study, **named, needs_segmentation=not masks).files["t1gd"]
+    check_exportable(series)
+    return series
 
 
 def show_match(
@@ -216,6 +247,22 @@ def run_strip(job: Mapping[str, Any], *, progress: Progress) -> Path:
     return out / STRIP_FILE
 
 
+def run_export(job: Mapping[str, Any], *, progress: Progress) -> Path:
+    """Job "export": a result as DICOM objects; returns the path of the segmentation, beside which the others lie.
+
+    `dicom` is the folder or a file of the T1Gd's series, or a list of its files; `t1gd` the image file that the
+    result was made from, where it was not that series itself.
+    """
+    arguments, out = _only(job["arguments"], ("result", "dicom", "t1gd")), Path(_text(job, "out"))
+    files = arguments.get("dicom")
+    if isinstance(files, list) and files:
+        series: Any = [_text({"dicom": file}, "dicom") for file in files]
+    else:
+        series = _text(arguments, "dicom")
+    t1gd = _text(arguments, "t1gd", needed=False)
+    return export_dicom(_text(arguments, "result"), series, out, t1gd=t1gd, progress=progress).files["segmentation"]
+
+
 def run_build(job: Mapping[str, Any], *, progress: Progress) -> Path:
     """Job "build": a database; returns its path."""
     arguments = _only(
@@ -281,6 +328,7 @@ JOBS = {
     "match": run_match,
     "plan": run_plan,
     "strip": run_strip,
+    "export": run_export,
     "build": run_build,
     "info": run_info,
 }

@@ -93,7 +93,7 @@ def is_cancel_command(line: str) -> bool:
     return isinstance(command, dict) and command.get("command") == "cancel"
 
 
-COMMANDS = ("infer", "match", "plan", "strip", "build", "info")
+COMMANDS = ("infer", "match", "plan", "strip", "export", "build", "info")
 
 
 def read_job(path: str) -> dict[str, Any]:

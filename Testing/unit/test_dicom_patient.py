@@ -48,7 +48,8 @@ def test_segmentation_and_contours_give_the_density_of_the_nifti_files(world, tm
     for name, arguments in calls.items():
         options = [str(text) for key, value in arguments.items() for text in (f"--{key}", value)]
         out = tmp_path / "out" / name
-        assert main(["infer", *options, *world.options(refine="none"), "--out", str(out)]) == 0
+        exported = [] if name == "nifti" else ["--dicom"]
+        assert main(["infer", *options, *world.options(refine="none"), "--out", str(out), *exported]) == 0
         densities[name] = read_volume(out / "density.nrrd")
         labels[name] = json.loads((out / "result.json").read_text(encoding="utf-8"))["labels"]
     near = ndimage.distance_transform_edt(~patient.whole.array, sampling=grid.spacing) < 20
@@ -58,6 +59,16 @@ def test_segmentation_and_contours_give_the_density_of_the_nifti_files(world, tm
         assert density.grid.matches(expected.grid)
         assert np.abs(density.array - expected.array)[near].mean() <= 0.002
     assert labels["segmentation"] == "terminology codes: core=Segment_1/whole=Segment_1,Segment_2"
+    assert not (tmp_path / "out" / "nifti" / "dicom_export").exists()
+    # What was exported begins the next inference where this one began.
+    exported = tmp_path / "out" / "contours" / "dicom_export" / "segmentation.dcm"
+    first, again = (
+        Patient.load(tmp_path / "0000", segmentation=file) for file in (calls["segmentation"]["segmentation"], exported)
+    )
+    for region in ("core", "whole"):
+        assert np.array_equal(getattr(first.regions_on_t1gd, region), getattr(again.regions_on_t1gd, region))
+    assert (out / "dicom_export" / "structures.dcm").exists()
+    assert "Made^Up" not in (out / "result.json").read_text(encoding="utf-8")
     assert labels["contours"] == "segment names: core=Core/whole=Core,Whole tumour"
 
 

@@ -66,6 +66,7 @@ NOT_RUN = {
     "tumorquery evaluate starter --cross-anatomy": "minutes; Testing/unit/studies/test_cross_anatomy.py runs its parts",
     "tumorquery evaluate starter --starts": "minutes; Testing/unit/studies/test_starts.py runs its parts",
     "tumorquery bench query": "minutes on any database; Testing/unit/studies/test_benchmark_query.py runs its parts",
+    "tumorquery export result": "needs a result and its series; Testing/unit/results/dicom/test_export.py runs it",
     "dask ": "a cluster of several machines; the commands that use one are run on the test's own",
     "sbatch ": "needs SLURM; the lines of the script that it starts are run",
 }

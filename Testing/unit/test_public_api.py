@@ -44,9 +44,9 @@ def test_a_job_begins_without_what_only_some_need():
 PUBLIC = """
 Anatomy Atlas Cancelled DatabaseError DensityDraws Estimate Fit Grid GrowthParameters InputError Match Method
 MissingDependencyError OutputError Patient Plan PlanChoices Plans Progress Refinement Registration Result SavedResult
-Tissue TumorDatabase TumorMasks TumorQueryError Uncertainty Volume __version__ assimilate build_database create_strategy
-estimate_uncertainty evaluate grow_trajectory infer plan read_result refine register register_strategy run_cohort
-sample_synthetic simulate strategy_names
+Tissue TumorDatabase TumorMasks TumorQueryError Uncertainty Volume __version__ assimilate build_database
+create_strategy estimate_uncertainty evaluate export_dicom grow_trajectory infer plan read_result refine register
+register_strategy run_cohort sample_synthetic simulate strategy_names
 """
 
 #: Arguments of what is frozen, with their defaults; `progress` stands for the one that every long function has.
@@ -93,6 +93,7 @@ SIGNATURES = {
         "(database, *, out, strategies, synthetic=1000, cohort=None, registration='deformable', random_seed=2022, "
         "atlas=None, progress)"
     ),
+    "export_dicom": "(result, series, out, *, t1gd=None, progress)",
     "register_strategy": "(name, info=None)",
     "strategy_names": "()",
 }

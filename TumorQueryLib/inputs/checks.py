@@ -79,6 +79,8 @@ class ImageFile:
         is; None for any other file. They stand in no result.
     drawn_on : str, optional
         UID of the series that a DICOM segmentation or contours say they were drawn on.
+    slices : tuple of (Path, int)
+        Of a DICOM series, for each slice along the third axis its file and its frame in that, from 0.
     """
 
     volume: Volume
@@ -88,6 +90,7 @@ class ImageFile:
     frame_of_reference: str | None = None
     series: str | None = None
     drawn_on: str | None = None
+    slices: tuple[tuple[Path, int], ...] = ()
 
 
 def check_plausible_grid(grid: Grid, role: str, *, is_mask: bool = False) -> None:

@@ -458,6 +458,12 @@ def _what_it_reads(result: SavedResult) -> None:
     for name, file in content["outputs"].items():
         if name.startswith("plan_") and file.endswith(".nrrd"):
             texts.append(content["sha256"][file])
+    texts += [one[name] for one in content["inputs"] for name in ("role", "sha256")]
+    levels = [made_in["threshold_core"], made_in["threshold_whole"]]
+    if content["uncertainty"] is not None:
+        levels.append(content["uncertainty"]["level"])
+    if not all(isinstance(level, float) and 0 < level < 1 for level in levels):
+        raise ValueError("a threshold is no density")
     if content["uncertainty"] is not None:
         texts += [content["sha256"][name] for name in UNCERTAINTY_OUTPUTS.values()]
         texts.append(content["estimates"][content["uncertainty"]["model"]]["anatomy"])

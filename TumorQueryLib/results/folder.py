@@ -29,14 +29,23 @@ from TumorQueryLib.base.files import (
 )
 
 RESULT_FILE = "result.json"
+#: Where `infer --dicom` writes, inside a result's folder; and the files of an export by what they are.
+EXPORT_FOLDER = "dicom_export"
+EXPORT_FILES = {
+    "segmentation": "segmentation.dcm",
+    "density": "density.dcm",
+    "density_sd": "density_sd.dcm",
+    "structures": "structures.dcm",
+}
 #: Files that file managers leave in a folder that they showed.
 LEFT_BY_VIEWERS = (".DS_Store", "Thumbs.db", "desktop.ini")
 _EARLIER = "earlier"  # where the earlier result goes, inside the stage
 _ADDED = "added"  # stands in a stage whose files only have to be moved beside an earlier result's
 #: Names that a result may write, whatever was asked for.
 RESULT_NAMES = re.compile(
-    r"result\.json|density(_\w+)?\.nrrd|(core|whole|brain|cavity|segmentation|tissue)\.nrrd|report\.png|refinement\.(csv|png)"
-    r"|(patient_to_atlas|atlas_to_patient)\.h5|density_draws\.npz|plan(_\w+)?\.(nrrd|json|png)|match_\d+",
+    r"result\.json|density(_\w+)?\.nrrd|(core|whole|brain|cavity|segmentation|tissue)\.nrrd|report\.png"
+    r"|refinement\.(csv|png)|(patient_to_atlas|atlas_to_patient)\.h5|density_draws\.npz"
+    r"|plan(_\w+)?\.(nrrd|json|png)|match_\d+|dicom_export",
     re.IGNORECASE,
 )
 
@@ -80,7 +89,8 @@ def added_to_result(target: Path, content: Mapping[str, Any]) -> Iterator[Path]:
     """A folder to write further files of an earlier result into, and its result.json as it is with them.
 
     They move beside the others when the block ends well, result.json last. Of the files that the new result.json no
-    longer names none is left. When the block raises, the earlier result is what it was.
+    longer names none is left, nor of the DICOM objects of the result as it was. When the block raises, the earlier
+    result is what it was.
 
     Parameters
     ----------
@@ -121,8 +131,18 @@ def written_by_a_run(folder: Path) -> list[Path]:
     names = _names_of(folder)
     if not names:
         return []
+    return [folder / name for name in [*names, *_made_beside(folder)] if (folder / name).exists()]
+
+
+def _made_beside(folder: Path) -> list[str]:
+    """The folders that were made of a result and go with it: matches that were shown, and its DICOM objects."""
     shown = [path.name for path in folder.glob("match_*") if _holds_a_match(path)]
-    return [folder / name for name in [*names, *shown] if (folder / name).exists()]
+    return [*shown, EXPORT_FOLDER] if _holds_an_export(folder / EXPORT_FOLDER) else shown
+
+
+def _holds_an_export(folder: Path) -> bool:
+    """Whether a folder is what an export leaves in a result's folder, and nobody else's."""
+    return _holds_only(folder, EXPORT_FILES.values())
 
 
 def _names_of(folder: Path) -> list[str]:
@@ -138,10 +158,15 @@ def _names_of(folder: Path) -> list[str]:
 
 def _holds_a_match(folder: Path) -> bool:
     """Whether a folder is what the job "match" leaves beside a result, ended or killed, and nobody else's."""
-    if re.fullmatch(r"match_\d+", folder.name) is None or not folder.is_dir() or folder.is_symlink():
+    return re.fullmatch(r"match_\d+", folder.name) is not None and _holds_only(folder, ["density.nrrd"])
+
+
+def _holds_only(folder: Path, names: Iterable[str]) -> bool:
+    """Whether there is a folder that holds no other files than these."""
+    if not folder.is_dir() or folder.is_symlink():
         return False
     held = {path.name for path in folder.iterdir() if not path.name.startswith(HIDDEN_PREFIX)}
-    return held <= {"density.nrrd", *LEFT_BY_VIEWERS}
+    return held <= {*names, *LEFT_BY_VIEWERS}
 
 
 def _refuse_inputs(target: Path, inputs: Iterable[str | os.PathLike]) -> None:
@@ -192,6 +217,9 @@ def _swap(stage: Path, target: Path) -> None:
 
 def _add(stage: Path, target: Path) -> None:
     """Move the files of `stage` beside those of the result in `target`; can be gone on with where it was cut off."""
+    if _holds_an_export(target / EXPORT_FOLDER):
+        # Its objects hold what was there before.
+        os.replace(target / EXPORT_FOLDER, stage / EXPORT_FOLDER)
     for name in set(_names_of(target)) - set(_names_of(stage)):
         (target / name).unlink(missing_ok=True)
     for move in _moves_in(stage, target):
@@ -231,7 +259,7 @@ def _finish(leftover: Path, target: Path) -> None:
         _go_on_adding(leftover, target)
     elif earlier.is_dir() and (leftover / RESULT_FILE).exists() and not (target / RESULT_FILE).exists():
         # The new result was whole, and the earlier one is on its way out.
-        for name in _names_of(earlier):
+        for name in [*_names_of(earlier), *_made_beside(target)]:
             if (target / name).exists() and not (earlier / name).exists():
                 os.replace(target / name, earlier / name)
         for move in _moves_in(leftover, target):

@@ -98,7 +98,29 @@ def test_what_a_killed_job_or_a_viewer_left_of_a_match_is_cleared(tmp_path, left
     assert not (tmp_path / "match_0").exists()
 
 
-@pytest.mark.parametrize("name", ["density.nrrd", "core.nrrd", "CORE.nrrd", "report.png", "result.json", "match_2"])
+def test_an_export_goes_with_the_result_that_it_was_made_of(tmp_path):
+    run(tmp_path, "first")
+    (tmp_path / "dicom_export").mkdir()
+    for name in ("segmentation.dcm", "density.dcm"):
+        (tmp_path / "dicom_export" / name).write_text("first")
+    run(tmp_path, "second")
+    whole(tmp_path, "second")
+    assert not (tmp_path / "dicom_export").exists()
+
+
+def test_an_export_beside_which_someone_keeps_a_file_stops_a_new_result(tmp_path):
+    run(tmp_path, "first")
+    (tmp_path / "dicom_export").mkdir()
+    (tmp_path / "dicom_export" / "sent.txt").write_text("mine")
+    with pytest.raises(OutputError, match="holds dicom_export, which no run of TumorQuery wrote"):
+        run(tmp_path, "second")
+    assert (tmp_path / "dicom_export" / "sent.txt").read_text() == "mine"
+
+
+OUTPUTS = ["density.nrrd", "core.nrrd", "CORE.nrrd", "report.png", "result.json", "match_2", "dicom_export"]
+
+
+@pytest.mark.parametrize("name", OUTPUTS)
 @pytest.mark.parametrize("kind", ["file", "folder", "link"])
 def test_a_file_that_no_run_wrote_is_refused_before_the_work(tmp_path, name, kind):
     out, elsewhere = tmp_path / "out", tmp_path / "elsewhere"
@@ -172,13 +194,15 @@ KILLED = """
 
 
 @pytest.mark.parametrize("earlier", [True, False])
-@pytest.mark.parametrize("moves", range(9))
+@pytest.mark.parametrize("moves", range(11))
 def test_a_run_killed_between_two_moves_leaves_no_mixture(tmp_path, earlier, moves):
     """Whatever is there afterwards reads as one result or as none, and the next run finishes or replaces it."""
     out = tmp_path / "out"
     names = NAMES | {"whole": "whole.nrrd"}
     if earlier:
         run(out, "first")
+        (out / "dicom_export").mkdir()
+        (out / "dicom_export" / "density.dcm").write_text("first")
     script = KILLED.format(tests=os.path.dirname(__file__), moves=moves, target=str(out), names=names)
     ended = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], capture_output=True, encoding="utf-8")
     assert ended.returncode in (0, -signal.SIGKILL), ended.stderr
@@ -186,8 +210,10 @@ def test_a_run_killed_between_two_moves_leaves_no_mixture(tmp_path, earlier, mov
         text = json.loads((out / "result.json").read_text())["text"]
         listed = json.loads((out / "result.json").read_text())["outputs"].values()
         assert {(out / name).read_text() for name in listed} == {text}
+        assert (out / "dicom_export").exists() == (text == "first")
     run(out, "third", {"density": "density.nrrd"})
     whole(out, "third", {"density": "density.nrrd"})
+    assert not (out / "dicom_export").exists()
 
 
 @pytest.fixture

@@ -419,6 +419,7 @@ def _read_series(files: Sequence[Dataset], role: str, where: str, is_mask: bool)
         warnings=tuple(said),
         frame_of_reference=spaces.pop() if len(spaces) == 1 else None,
         series=str(files[0].header.get("SeriesInstanceUID", "")) or None,
+        slices=tuple((frame.path, frame.number) for frame in frames),
     )
 
 
