@@ -101,8 +101,8 @@ SIGNATURES = {
 #: What a user may read from what the library returns.
 ATTRIBUTES = {
     "Grid": (
-        "affine around centre cropped isotropic isotropic_like matches moved shape shares_lattice spacing to_index "
-        "to_ras voxel_volume_ml"
+        "affine around axes_in centre cropped isotropic isotropic_like matches moved shape shares_lattice spacing "
+        "to_index to_ras voxel_volume_ml"
     ),
     "Volume": "array grid",
     "Match": "dice_core dice_sum dice_whole entry score",

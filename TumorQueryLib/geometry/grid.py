@@ -124,6 +124,37 @@ class Grid:
         corners = np.array(np.meshgrid(*[(0, n - 1) for n in self.shape], indexing="ij")).reshape(3, -1).T
         return bool(np.abs(self.to_ras(corners) - other.to_ras(corners)).max() <= tolerance)
 
+    def axes_in(self, other: Grid, tolerance: float = 1e-2) -> tuple[NDArray[np.intp], NDArray[np.int64]] | None:
+        """How another grid of the same voxels counts them.
+
+        Parameters
+        ----------
+        other : Grid
+        tolerance : float
+            mm by which a voxel may lie off its like.
+
+        Returns
+        -------
+        order : ndarray of int, shape (3,)
+            Which axis of the other grid each axis of this one is.
+        signs : ndarray of int, shape (3,)
+            -1 where it runs the other way. None where the two have not the same voxels.
+        """
+        matrix = np.linalg.inv(self.affine) @ other.affine
+        turned = np.rint(matrix[:3, :3])
+        if not ((np.abs(turned).sum(axis=0) == 1).all() and (np.abs(turned).sum(axis=1) == 1).all()):
+            return None
+        order = np.abs(turned).argmax(axis=1)
+        signs = turned[np.arange(3), order].astype(int)
+        shape = np.array(other.shape)[order]
+        if tuple(shape) != self.shape:
+            return None
+        exact = np.eye(4)
+        exact[:3, :3], exact[:3, 3] = turned, np.where(signs < 0, shape - 1, 0)
+        corners = np.array(np.meshgrid(*[(0, n - 1) for n in other.shape], [1], indexing="ij")).reshape(4, -1)
+        apart = self.affine[:3, :3] @ ((matrix - exact) @ corners)[:3]
+        return None if np.abs(apart).max() > tolerance else (order, signs)
+
     def shares_lattice(self, other: Grid, tolerance: float = 1e-2) -> bool:
         """Whether every voxel lies within `tolerance` mm of a voxel of the other grid, were both without end."""
         start = np.rint(other.to_index(self.affine[:3, 3]))

@@ -231,7 +231,8 @@ class Patient:
         found = {}
         for role in MASKS:
             mask = getattr(self, role)
-            same = [name for name, image in images.items() if mask and mask.grid.matches(image.grid)]
+            # DICOM and NIfTI of one image count its voxels from other ends.
+            same = [name for name, image in images.items() if mask and mask.grid.axes_in(image.grid) is not None]
             # Tools crop a mask to what it holds.
             same += [name for name, image in images.items() if mask and mask.grid.shares_lattice(image.grid)]
             found[role] = named if named is not None and role != "brain_mask" else (*same, "t1gd")[0]

@@ -1,5 +1,7 @@
 """Grids, volumes and resampling against slow twins, on headers of every kind."""
 
+import itertools
+
 import numpy as np
 import pytest
 import SimpleITK as sitk
@@ -21,6 +23,7 @@ from TumorQueryLib.geometry.grid import (
     resample_mask,
     volume_from_image,
 )
+from TumorQueryLib.geometry.transforms import rotation_matrix
 
 shapes = st.tuples(*[st.integers(2, 9)] * 3)
 spacings = st.tuples(*[st.floats(0.3, 4.0)] * 3)
@@ -294,3 +297,29 @@ def test_a_sheared_grid_is_refused_where_simpleitk_cannot_hold_it():
     sheared[0, 1] = 0.1
     with pytest.raises(InputError, match="right angles"):
         image_from_volume(Volume(np.zeros((3, 3, 3)), Grid((3, 3, 3), sheared)))
+
+
+@pytest.mark.parametrize("order", itertools.permutations(range(3)))
+@pytest.mark.parametrize("signs", itertools.product((1, -1), repeat=3))
+def test_voxels_are_the_same_from_whatever_end_they_are_counted(order, signs):
+    affine = np.eye(4)
+    affine[:3, :3] = rotation_matrix((10, -20, 30)) @ np.diag([1.1, 0.7, 4.0])
+    affine[:3, 3] = (4, -50, 9)
+    grid = Grid((3, 4, 5), affine)
+    turned = np.arange(60).reshape(3, 4, 5).transpose(order)[tuple(slice(None, None, sign) for sign in signs)]
+    # The slow twin: where the voxel of each index lies.
+    first, *steps = (
+        grid.to_ras(np.argwhere(np.arange(60).reshape(3, 4, 5) == turned[index])[0])
+        for index in ((0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1))
+    )
+    other = np.eye(4)
+    other[:3, :3], other[:3, 3] = np.array([step - first for step in steps]).T, first
+    found = grid.axes_in(Grid(turned.shape, other))
+    assert found is not None
+    back = turned.transpose(found[0])[tuple(slice(None, None, int(sign)) for sign in found[1])]
+    np.testing.assert_array_equal(back, np.arange(60).reshape(3, 4, 5))
+    moved = other.copy()
+    moved[:3, 3] += (0, 0, 0.02)
+    assert grid.axes_in(Grid(turned.shape, moved)) is None
+    assert grid.axes_in(Grid(turned.shape, moved), tolerance=0.03) is not None
+    assert grid.axes_in(Grid((6, 5, 2), other)) is None

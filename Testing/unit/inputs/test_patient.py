@@ -172,6 +172,17 @@ def test_a_mask_belongs_to_the_image_whose_grid_it_shares(synthetic_patient):
     assert synthetic_patient(flair=flair, whole=elsewhere).drawn_on["whole"] == "t1gd"
 
 
+def test_a_mask_belongs_to_the_t1gd_whose_voxels_are_counted_from_another_end(synthetic_patient):
+    """The T1Gd as DICOM, T1 and segmentation as NIfTI of the same voxels: the T1 is no nearer to it than the T1Gd."""
+    volumes = synthetic_volumes()
+    grid = volumes["t1gd"].grid
+    flipped = grid.affine @ np.diag([-1.0, 1.0, 1.0, 1.0])
+    flipped[:3, 3] = grid.to_ras((grid.shape[0] - 1, 0, 0))
+    t1gd = Volume(np.ascontiguousarray(volumes["t1gd"].array[::-1]), Grid(grid.shape, flipped))
+    patient = synthetic_patient(t1gd=t1gd, t1=volumes["t1gd"])
+    assert set(patient.drawn_on.values()) == {"t1gd"}
+
+
 def test_the_image_that_was_drawn_on_is_named(synthetic_patient):
     assert set(synthetic_patient(segmentation_on="flair").drawn_on.values()) == {"flair", "t1gd"}
     assert synthetic_patient(segmentation_on="flair").drawn_on["core"] == "flair"

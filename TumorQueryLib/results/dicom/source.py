@@ -103,21 +103,10 @@ class SourceSeries:
 
         The two may count along other axes, or from their other ends.
         """
-        matrix = np.linalg.inv(self.grid.affine) @ volume.grid.affine
-        turned = np.rint(matrix[:3, :3])
-        if not ((np.abs(turned).sum(axis=0) == 1).all() and (np.abs(turned).sum(axis=1) == 1).all()):
+        axes = self.grid.axes_in(volume.grid, SAME_PLACE * float(self.grid.spacing.min()))
+        if axes is None:
             return None
-        # Which axis of the volume each axis of the grid is, and whether it runs backwards.
-        order = np.abs(turned).argmax(axis=1)
-        signs = turned[np.arange(3), order]
-        shape = np.array(volume.grid.shape)[order]
-        if tuple(shape) != self.grid.shape:
-            return None
-        exact = np.eye(4)
-        exact[:3, :3], exact[:3, 3] = turned, np.where(signs < 0, shape - 1, 0)
-        corners = np.array(np.meshgrid(*[(0, n - 1) for n in volume.grid.shape], [1], indexing="ij")).reshape(4, -1)
-        if np.abs((matrix - exact) @ corners).max() > SAME_PLACE:
-            return None
+        order, signs = axes
         array = volume.array.transpose(order)
         return np.ascontiguousarray(array[tuple(slice(None, None, int(sign)) for sign in signs)])
 
