@@ -43,7 +43,7 @@ class Plan:
     cells_outside : float
         Share of the modelled tumour cells that lie outside it.
     cells_outside_band : tuple of float, optional
-        5 and 95 % bound of that share over the joint draws of the density.
+        5 and 95 % bound of that share over the joint draws of the density; it holds the share itself.
     """
 
     mask: Volume
@@ -338,12 +338,13 @@ class _Site:
         whole = np.zeros(self.whole_grid.shape, bool)
         whole[tuple(slice(a, a + n) for a, n in zip(self.start, mask.shape))] = mask
         inside = float(self.density[mask].sum(dtype=np.float64))
-        return Plan(
-            mask=Volume(whole, self.whole_grid),
-            tissues_ml=self._tissues(mask),
-            cells_outside=max(0.0, 1 - inside / self.cells) if self.cells else 0.0,
-            cells_outside_band=None if draws is None else draws.outside(mask),
-        )
+        outside = max(0.0, 1 - inside / self.cells) if self.cells else 0.0
+        band = None
+        if draws is not None:
+            # As every band of the density holds it: the share of the mean is not the mean of the shares.
+            low, high = draws.outside(mask)
+            band = min(low, outside), max(high, outside)
+        return Plan(Volume(whole, self.whole_grid), self._tissues(mask), outside, band)
 
     def compared(self, standard: NDArray[np.bool_], model: NDArray[np.bool_]) -> PlanComparison:
         """How two plans differ."""

@@ -172,6 +172,8 @@ def test_the_probable_plan_holds_what_it_promises_in_as_many_draws(unsure):
     assert (held >= 0.9 + 0.02).mean() < 0.75
     low, high = made.standard.cells_outside_band
     assert 0 <= low < high <= 1
+    for one in (made.standard, made.model, made.probable, *made.guidelines.values()):
+        assert one.cells_outside_band[0] <= one.cells_outside <= one.cells_outside_band[1]
 
 
 def test_choices_that_there_are_not_are_refused_in_a_sentence():
