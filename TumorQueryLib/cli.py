@@ -245,7 +245,9 @@ def make_parser() -> Parser:
     embed.set_defaults(run=run_embed)
 
     evaluate = commands.add_parser("evaluate", help="compare strategies with the exact query: the paper's tables")
-    evaluate.add_argument("database", metavar="DB.h5", help="a file, or the name of a bundled database")
+    evaluate.add_argument(
+        "database", nargs="?", metavar="DB.h5", help="a file, or the name of a bundled database; not for --recurrence"
+    )
     evaluate.add_argument("--strategies", type=names, metavar="A,B,...", help="by default every one")
     evaluate.add_argument("--synthetic", type=whole_number, metavar="N", help="synthetic queries (1000)")
     evaluate.add_argument("--cohort", type=Path, metavar="FILE.csv", help="real patients to query as well")
@@ -267,6 +269,12 @@ def make_parser() -> Parser:
         action="store_true",
         help="instead: whether the refined density depends on the database; on such tumours (8) and those of --cohort",
     )
+    evaluate.add_argument(
+        "--recurrence",
+        type=Path,
+        metavar="FILE.csv",
+        help="instead: coverage of recurrences by plans of given densities, as PREDICT-GBM counts it",
+    )
     evaluate.add_argument("--mass-effect", action="store_true", help="of the tumours of known truth")
     evaluate.add_argument(
         "--outline-error",
@@ -283,11 +291,18 @@ def make_parser() -> Parser:
         "--random-seed",
         type=int,
         metavar="S",
-        help="of the synthetic queries (2022), or of the tumours of known truth (0)",
+        help="of the synthetic queries (2022), of the tumours of known truth (0), or of --recurrence's bootstrap (0)",
     )
     evaluate.add_argument("--atlas", metavar="NAME|DIR", help="atlas of the database, where it is not bundled")
     evaluate.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of tables and figures")
     evaluate.set_defaults(run=run_evaluate)
+
+    predict = commands.add_parser(
+        "predict-gbm", help="infer the patients of a folder as PREDICT-GBM's containers get it"
+    )
+    predict.add_argument("source", type=Path, metavar="IN", help="with a folder Patient-ID for each patient")
+    predict.add_argument("out", type=Path, metavar="OUT", help="gets the density of each patient, ID.nii.gz")
+    predict.set_defaults(run=run_predict_gbm, when_cancelled="the densities that were written by then stay")
 
     bench = commands.add_parser("bench", help="measure speed and accuracy against references")
     benches = bench.add_subparsers(title="benchmarks", required=True, metavar="BENCHMARK")
@@ -376,6 +391,13 @@ def add_patient_options(parser: argparse.ArgumentParser) -> None:
         help="image that it was drawn on (by default the one whose grid it shares, else the T1Gd)",
     )
     files.add_argument("--brain-mask", type=Path, metavar="F", help="instead of the extraction where there is a skull")
+    files.add_argument(
+        "--tissue-maps",
+        type=Path,
+        nargs=3,
+        metavar=("WM", "GM", "CSF"),
+        help="probability maps of white matter, grey matter and CSF that the tumour grows in, instead of the atlas's",
+    )
     files.add_argument(
         "--cavity", type=Path, metavar="F", help="mask of the resection cavity, which a plan goes around"
     )
@@ -479,6 +501,8 @@ def run_infer(options: argparse.Namespace) -> None:
 
     names = ("study", "t1gd", "flair", "t1", "segmentation", "core", "whole", "brain_mask", "cavity")
     files = {name: getattr(options, name) for name in (*names, "labels", "segmentation_on")}
+    if options.tissue_maps is not None:
+        files |= dict(zip(("white_matter", "grey_matter", "csf"), options.tissue_maps))
     if options.study is None and options.t1gd is None:
         raise InputError("Give the T1Gd image with --t1gd, or a DICOM study with --study.")
     with progress_bar() as progress:
@@ -721,6 +745,9 @@ def run_evaluate(options: argparse.Namespace) -> None:
     from TumorQueryLib.database import TumorDatabase
 
     _refuse_what_has_no_effect(options)
+    if options.recurrence is not None:
+        _run_recurrence(options)
+        return
     given = {} if options.random_seed is None else {"random_seed": options.random_seed}
     if _of_known_truth(options):
         _run_known_truth(options, given)
@@ -740,6 +767,22 @@ def run_evaluate(options: argparse.Namespace) -> None:
             **given,
         )
     say((options.out / "tables.md").read_text(encoding="utf-8"))
+
+
+def _run_recurrence(options: argparse.Namespace) -> None:
+    """The coverage of recurrences; patients that could not be scored make the exit status 2."""
+    from TumorQueryLib.studies.recurrence.evaluation import NAME, evaluate_recurrence
+
+    with progress_bar() as progress:
+        result = evaluate_recurrence(
+            options.recurrence, options.out, random_seed=options.random_seed or 0, progress=progress
+        )
+    say((options.out / f"{NAME}.md").read_text(encoding="utf-8"))
+    if result["left_out"]:
+        count = len(result["left_out"])
+        raise InputError(
+            f"{count} of {count + result['patients']} patients could not be scored; the lines above say why."
+        )
 
 
 def _of_known_truth(options: argparse.Namespace) -> str | None:
@@ -776,6 +819,11 @@ def _refuse_what_has_no_effect(options: argparse.Namespace) -> None:
     """Refuse options of `evaluate` that the asked experiment would not look at."""
     if options.random_seed is not None and options.random_seed < 0:
         raise InputError(f"--random-seed is a whole number from 0, not {options.random_seed}.")
+    if options.recurrence is not None:
+        _refuse_beside_recurrence(options)
+        return
+    if options.database is None:
+        raise InputError("Name a database to evaluate, a file or the name of a bundled one, such as starter.")
     if options.variants is not None and options.cross_anatomy is None:
         raise InputError("--variants is of --cross-anatomy N; name how many tumours, or leave it out.")
     study = _of_known_truth(options)
@@ -797,6 +845,43 @@ def _refuse_what_has_no_effect(options: argparse.Namespace) -> None:
                 f"--{name} is not for {study}, which grows its own patients and queries them by the pipeline; "
                 "leave one of the two out."
             )
+
+
+def _refuse_beside_recurrence(options: argparse.Namespace) -> None:
+    """Refuse options of `evaluate` that the coverage of recurrences would not look at."""
+    methods = ("database", "cohort", "strategies", "synthetic", "registration", "atlas")
+    others = (*methods, "cross_anatomy", "calibration", "starts", "mass_effect", "outline_error", "variants")
+    given = [name for name in others if getattr(options, name) not in (None, False)]
+    if given:
+        named = "a database" if given[0] == "database" else f"--{given[0].replace('_', '-')}"
+        raise InputError(
+            f"{named} is not for --recurrence, which scores densities that are given; leave one of them out."
+        )
+
+
+def run_predict_gbm(options: argparse.Namespace) -> None:
+    """`tumorquery predict-gbm`; patients that failed are named, and make the exit status 2."""
+    from TumorQueryLib.studies.recurrence.container import Prediction, predict_folder
+
+    def told(prediction: Prediction) -> None:
+        for warning in prediction.warnings:
+            say(f"{prediction.identifier}: Warning: {warning}")
+        if prediction.fit is None:
+            say(f"{prediction.identifier}: {prediction.error}")
+            return
+        lengths = " and ".join(f"{length:.2f} mm" for length in prediction.infiltration_lengths_mm)
+        fit = prediction.fit
+        say(
+            f"{prediction.identifier}: Dice core {fit.dice_core:.3f} + whole {fit.dice_whole:.3f} = "
+            f"{fit.dice_sum:.3f}, infiltration length {lengths}."
+        )
+
+    with progress_bar() as progress:
+        predictions = predict_folder(options.source, options.out, told=told, progress=progress)
+    failed = [prediction for prediction in predictions if prediction.error]
+    say(f"{len(predictions) - len(failed)} of {len(predictions)} patients done; their densities are in {options.out}.")
+    if failed:
+        raise InputError(f"{len(failed)} of {len(predictions)} patients failed; the lines above say why.")
 
 
 def run_bench(options: argparse.Namespace) -> None:

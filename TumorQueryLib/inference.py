@@ -17,6 +17,7 @@ from TumorQueryLib.anatomy.anatomy import Anatomy
 from TumorQueryLib.anatomy.atlas import Atlas
 from TumorQueryLib.anatomy.brain import extract_brain
 from TumorQueryLib.anatomy.carried import carried_anatomy
+from TumorQueryLib.anatomy.given import given_tissue
 from TumorQueryLib.anatomy.own import UnclearTissueError, own_tissue
 from TumorQueryLib.anatomy.patient_brain import PatientBrain
 from TumorQueryLib.anatomy.tissue_maps import TissueMaps
@@ -46,7 +47,14 @@ from TumorQueryLib.results.plan import plan
 from TumorQueryLib.results.result import DatabaseIdentity, Result
 from TumorQueryLib.strategies import create_strategy, parse_strategy_options
 
-MASK_NAMES = {"core": "core", "whole": "whole tumour", "brain_mask": "brain mask", "cavity": "resection cavity"}
+#: What is drawn on an image, and moves with it.
+MASK_NAMES = {
+    "core": "core",
+    "whole": "whole tumour",
+    "brain_mask": "brain mask",
+    "cavity": "resection cavity",
+    "tissue_maps": "tissue maps",
+}
 
 
 def infer(
@@ -106,6 +114,8 @@ def _infer(
     timings: dict[str, float],
     progress: Progress,
 ) -> Result:
+    if patient.tissue_maps is not None:
+        refuse_tissue_maps_without_effect(method)
     with timed(timings, "load"):
         atlas = database.load_atlas(method.atlas if atlas is None else atlas)
         options = parse_strategy_options(method.strategy, method.strategy_options)
@@ -196,6 +206,15 @@ def planned(result: Result, *, timings: dict[str, float], progress: Progress = n
             # What was found before is worth more than its plan.
             return replace(result, warnings=(*result.warnings, f"There is no plan. {error}"))
     return replace(result, plans=plans, warnings=(*result.warnings, *plans.warnings))
+
+
+def refuse_tissue_maps_without_effect(method: Method) -> None:
+    """Refuse a method that grows no tumour in a patient's anatomy, for a patient with tissue maps, by `InputError`."""
+    if method.refine != "patient":
+        raise InputError(
+            f"Tissue maps are for a refinement in the patient's anatomy, and refine is {method.refine}; choose refine "
+            "patient, or leave the maps out."
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -435,10 +454,20 @@ def patient_anatomy(
         Between the patient and that atlas.
     tissue : {"atlas", "own"}
         The atlas's tissue carried to the patient, or outside the tumour the patient's own as the T1 (where there is
-        none, the T1Gd) shows it; where that is not clear the atlas's, with a warning.
+        none, the T1Gd) shows it; where that is not clear the atlas's, with a warning. Maps that the patient brings
+        along go before either.
     brain_mask : Volume, optional
         As in `register_patient`.
+
+    Raises
+    ------
+    InputError
+        When the patient's maps are in another order than white matter, grey matter, CSF.
     """
+    if patient.tissue_maps is not None:
+        given = given_tissue(patient.tissue_maps, TissueMaps.carried(atlas, space), patient.whole)
+        warnings = given.warnings if tissue == "atlas" else (*given.warnings, GIVEN_BEFORE_OWN)
+        return Anatomy.of_patient(given.maps, patient.core, patient.whole, origin=given, warnings=warnings)
     if tissue == "atlas":
         return carried_anatomy(atlas, space, patient.core, patient.whole)
     carried = TissueMaps.carried(atlas, space)
@@ -450,9 +479,12 @@ def patient_anatomy(
         kept = f"The patient's own tissue cannot be found in the {IMAGE_NAMES[role]}, and the atlas's is used: {error}"
         return Anatomy.of_patient(carried, patient.core, patient.whole, warnings=(kept,))
     warnings = () if role == "t1" else (TISSUE_OF_T1GD,)
-    return Anatomy.of_patient(own.maps, patient.core, patient.whole, own=own, warnings=warnings)
+    return Anatomy.of_patient(own.maps, patient.core, patient.whole, origin=own, warnings=warnings)
 
 
+GIVEN_BEFORE_OWN = (
+    "The tumour grew in the tissue maps that were given; the patient's own tissue is looked for only where none are."
+)
 TISSUE_OF_T1GD = (
     "The patient's own tissue was found in the T1Gd, where vessels and whatever else enhances count as white matter; "
     "a T1 without contrast (--t1) shows it better."

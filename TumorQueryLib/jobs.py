@@ -21,9 +21,10 @@ from TumorQueryLib.base.timing import timed
 from TumorQueryLib.database import build_database, describe_database
 from TumorQueryLib.geometry.grid import Volume, read_volume
 from TumorQueryLib.growth import simulate
-from TumorQueryLib.inference import infer
+from TumorQueryLib.inference import infer, refuse_tissue_maps_without_effect
 from TumorQueryLib.inputs.dicom.choice import choose_series
 from TumorQueryLib.inputs.dicom.study import Study, read_study
+from TumorQueryLib.inputs.given_tissue import TISSUE_NAMES
 from TumorQueryLib.inputs.patient import Patient, read_mask_file
 from TumorQueryLib.registration.stripping import strip_images
 from TumorQueryLib.results.dicom.export import check_exportable, export_dicom
@@ -62,6 +63,8 @@ def infer_files(
     """
     # What can be refused without reading an image is refused first.
     parse_strategy_options(method.strategy, method.strategy_options)
+    if any(patient_files.get(name) is not None for name in TISSUE_NAMES):
+        refuse_tissue_maps_without_effect(method)
     files = [
         value
         for name, value in patient_files.items()

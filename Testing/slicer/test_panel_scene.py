@@ -1,5 +1,7 @@
 """The panel and what becomes of the scene: nodes chosen anew, scenes loaded and closed, names, segments."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import slicer
@@ -281,6 +283,49 @@ def test_an_empty_brain_mask_is_told(panel):
     assert panel.widget._parameterNode.missing()["brainMask"] == "brain holds no segments."
     panel.widget._parameterNode.brainMask = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLabelMapVolumeNode", "mask")
     assert panel.ui.brainMaskHintLabel.text == "mask holds no image."
+
+
+def test_tissue_maps_are_all_three_or_none_and_reach_the_worker(panel, take, tmp_path):
+    take(CONTENT)
+    parameters, ui = panel.widget._parameterNode, panel.ui
+    maps = {name: add_image(name) for name in ("whiteMatter", "greyMatter", "csf")}
+    parameters.whiteMatterVolume = maps["whiteMatter"]
+    assert "Choose all three tissue maps" in ui.tissueMapsHintLabel.text
+    assert not ui.applyButton.enabled
+    for name, node in maps.items():
+        getattr(ui, f"{name}Selector").setCurrentNode(node)
+    assert ui.tissueMapsHintLabel.text == ""
+    assert ui.applyButton.enabled
+    parameters.refinement = type(parameters.refinement).NoRefinement
+    assert "Tissue maps are for a refinement in the patient's own anatomy" in ui.tissueMapsHintLabel.text
+    *_, arguments = parameters.patient().write(tmp_path)
+    written = {role: Path(arguments[role]).name for role in ("white_matter", "grey_matter", "csf")}
+    assert written == {role: f"{role}.nrrd" for role in written}
+    assert all((tmp_path / name).is_file() for name in written.values())
+    assert set(maps.values()) <= set(parameters.patient().nodes)
+
+
+def test_the_tissue_maps_of_a_patient_that_the_library_read_come_into_the_scene(panel):
+    """As a row of a cohort has them: a run from the panel afterwards would else grow the tumor in the atlas's."""
+    from TumorQueryLib.anatomy.tissue_maps import TissueMaps
+    from TumorQueryLib.inputs.patient import Patient
+    from TumorQueryLib.studies.phantom import synthetic_volumes
+    from TumorQueryModule.Jobs import Method
+    from TumorQueryModule.PatientNodes import addPatient
+
+    volumes = synthetic_volumes()
+    grid = volumes["t1gd"].grid
+    radius = np.linalg.norm(grid.to_ras(np.moveaxis(np.indices(grid.shape), 0, -1)) - grid.centre, axis=-1)
+    layers = [(radius < 40), (radius >= 40) & (radius < 60), (radius >= 60) & (radius < 65)]
+    maps = TissueMaps(*(layer.astype(np.float32) for layer in layers), grid)
+    nodes = addPatient(Patient(**volumes, tissue_maps=maps), "one")
+    for name, layer in zip(("whiteMatter", "greyMatter", "csf"), layers):
+        node = getattr(nodes, name)
+        np.testing.assert_array_equal(slicer.util.arrayFromVolume(node).transpose(), layer)
+        assert np.allclose(node.GetOrigin(), grid.affine[:3, 3])
+    assert len(nodes.tissueMaps) == 3
+    panel.widget._parameterNode.take(nodes, Method())
+    assert panel.widget._parameterNode.patient() == nodes
 
 
 # Which segment is what

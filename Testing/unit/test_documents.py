@@ -65,6 +65,8 @@ NOT_RUN = {
     "tumorquery train": "trains for minutes on any database; Testing/unit/strategies/test_learned.py trains",
     "tumorquery evaluate starter --cross-anatomy": "minutes; Testing/unit/studies/test_cross_anatomy.py runs its parts",
     "tumorquery evaluate starter --starts": "minutes; Testing/unit/studies/test_starts.py runs its parts",
+    "tumorquery evaluate --recurrence": "needs follow-ups; studies/test_recurrence_coverage.py has made-up ones",
+    "tumorquery predict-gbm": "half a minute a patient; studies/test_predict_gbm.py runs small ones",
     "tumorquery bench query": "minutes on any database; Testing/unit/studies/test_benchmark_query.py runs its parts",
     "tumorquery export result": "needs a result and its series; Testing/unit/results/dicom/test_export.py runs it",
     "dask ": "a cluster of several machines; the commands that use one are run on the test's own",

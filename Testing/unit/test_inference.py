@@ -305,8 +305,8 @@ def test_the_patients_own_tissue_is_looked_for_in_the_t1_else_in_the_t1gd():
     carried, masks = patient_anatomy(layered_patient(), atlas, stay)
     by_t1, masks_of_own = patient_anatomy(layered_patient(), atlas, stay, "own")
     by_t1gd, _ = patient_anatomy(layered_patient(with_t1=False), atlas, stay, "own")
-    assert carried.own is None
-    assert (by_t1.own.image, by_t1gd.own.image) == ("t1", "t1gd")
+    assert carried.origin is None
+    assert (by_t1.origin.image, by_t1gd.origin.image) == ("t1", "t1gd")
     assert by_t1.warnings == carried.warnings == ()
     assert "found in the T1Gd, where vessels" in by_t1gd.warnings[0]
     np.testing.assert_array_equal(by_t1.tissue.mobility, by_t1gd.tissue.mobility)

@@ -56,12 +56,12 @@ SIGNATURES = {
     "Atlas": "(name, grid, white_matter, grey_matter, csf, t1, licence, attribution)",
     "Atlas.load": "(name='SRI24')",
     "Patient": (
-        "(*, t1gd, core, whole, flair=None, t1=None, brain_mask=None, cavity=None, labels=None, inputs=(), "
-        "warnings=(), segmentation_on=None, aligned=False)"
+        "(*, t1gd, core, whole, flair=None, t1=None, brain_mask=None, cavity=None, tissue_maps=None, labels=None, "
+        "inputs=(), warnings=(), segmentation_on=None, aligned=False)"
     ),
     "Patient.load": (
         "(t1gd=None, flair=None, t1=None, *, segmentation=None, core=None, whole=None, labels=None, brain_mask=None, "
-        "cavity=None, study=None, segmentation_on=None)"
+        "cavity=None, white_matter=None, grey_matter=None, csf=None, study=None, segmentation_on=None)"
     ),
     "GrowthParameters": "(seed, diffusivity, proliferation, duration)",
     "Match": "(entry, dice_core, dice_whole, score)",

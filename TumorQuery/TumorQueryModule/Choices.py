@@ -198,7 +198,7 @@ MOST_MATCHES = 50
 LEVELS = (0.01, 0.99)
 
 
-def complaintsAbout(method: Method) -> dict[str, str]:
+def complaintsAbout(method: Method, patient: PatientNodes | None = None) -> dict[str, str]:
     """What does not go with the refinement: name of the choice -> a sentence for the user."""
     complaints = {}
     isRefined = method.refine != Refinement.NoRefinement.value
@@ -209,6 +209,10 @@ def complaintsAbout(method: Method) -> dict[str, str]:
     if method.tissue == Tissue.Own.value and method.refine != Refinement.Patient.value:
         complaints["tissue"] = _(
             "The patient's own tissue is for a refinement in the patient's own anatomy: choose that, or the atlas's."
+        )
+    if patient is not None and patient.tissueMaps and method.refine != Refinement.Patient.value:
+        complaints["tissueMaps"] = _(
+            "Tissue maps are for a refinement in the patient's own anatomy: choose that, or none of them."
         )
     if method.sensitivity and not isRefined:
         complaints["sensitivity"] = _("Sensitivity refines again: choose a refinement.")
@@ -269,6 +273,9 @@ class TumorQueryParameterNode:
     t1Volume: vtkMRMLScalarVolumeNode
     #: Only for a segmentation by another extension; no run needs it.
     t2Volume: vtkMRMLScalarVolumeNode
+    whiteMatterVolume: vtkMRMLScalarVolumeNode
+    greyMatterVolume: vtkMRMLScalarVolumeNode
+    csfVolume: vtkMRMLScalarVolumeNode
     brainMask: Union[vtkMRMLSegmentationNode, vtkMRMLLabelMapVolumeNode, None]  # noqa: UP007  (read at run time)
     segmentation: Union[vtkMRMLSegmentationNode, vtkMRMLLabelMapVolumeNode, None]  # noqa: UP007
     coreSegmentIDs: list[str]
@@ -320,6 +327,9 @@ class TumorQueryParameterNode:
             flair=self.flairVolume,
             t1=self.t1Volume,
             brainMask=self.brainMask,
+            whiteMatter=self.whiteMatterVolume,
+            greyMatter=self.greyMatterVolume,
+            csf=self.csfVolume,
             segmentation=self.segmentation,
             coreSegmentIDs=tuple(self.coreSegmentIDs),
             wholeSegmentIDs=tuple(self.wholeSegmentIDs),
@@ -350,9 +360,11 @@ class TumorQueryParameterNode:
 
     def missing(self) -> dict[str, str]:
         """What a run still needs: name of the input or the option -> a sentence for the user."""
-        missing = self.patient().missing()
+        patient = self.patient()
+        missing = patient.missing()
         try:
-            missing.update(complaintsAbout(self.method()))
+            method = self.method()
+            missing.update(complaintsAbout(method, patient))
         except ValueError as error:
             missing["strategyOptions"] = str(error)
         if self.databaseFile and not Path(self.databaseFile).is_file():
@@ -372,6 +384,9 @@ class TumorQueryParameterNode:
             self.flairVolume = patient.flair
             self.t1Volume = patient.t1
             self.brainMask = patient.brainMask
+            self.whiteMatterVolume = patient.whiteMatter
+            self.greyMatterVolume = patient.greyMatter
+            self.csfVolume = patient.csf
             self.segmentation = patient.segmentation
             self.segmentsChosenIn = None if patient.isLabelMap else patient.segmentation
             self.coreSegmentIDs = list(patient.coreSegmentIDs)

@@ -101,6 +101,9 @@ class Logic(ScriptedLoadableModuleLogic):
         *,
         t1Node: Any = None,
         brainMaskNode: Any = None,
+        whiteMatterNode: Any = None,
+        greyMatterNode: Any = None,
+        csfNode: Any = None,
         coreSegmentIDs: Any = None,
         wholeSegmentIDs: Any = None,
         labels: str | None = None,
@@ -131,6 +134,10 @@ class Logic(ScriptedLoadableModuleLogic):
         :param t1Node: T1-weighted image without contrast, optional.
         :param brainMaskNode: the brain, a segmentation or label map node; without it the brain is extracted where the
             image shows the skull, and comes back as a segmentation.
+        :param whiteMatterNode: map of the patient's own white matter, with the two maps below; the tumor grows in them
+            instead of the atlas's tissue. All three or none.
+        :param greyMatterNode: the same of the gray matter.
+        :param csfNode: the same of the CSF.
         :param coreSegmentIDs: segments of the core; by default those whose names tell it.
         :param wholeSegmentIDs: segments of the whole tumor; by default those whose names tell it.
         :param labels: what the numbers of a label map mean, for example "brats2018"; a label map needs it.
@@ -169,6 +176,9 @@ class Logic(ScriptedLoadableModuleLogic):
             flair=flairNode,
             t1=t1Node,
             brainMask=brainMaskNode,
+            whiteMatter=whiteMatterNode,
+            greyMatter=greyMatterNode,
+            csf=csfNode,
             segmentation=segmentationNode,
             coreSegmentIDs=tuple(coreSegmentIDs or ()),
             wholeSegmentIDs=tuple(wholeSegmentIDs or ()),

@@ -23,6 +23,7 @@ from TumorQueryModule.PatientNodes import (
     FLAIR_PATTERN,
     T1GD_PATTERN,
     T2_PATTERN,
+    TISSUE_ROLES,
     PatientNodes,
     isRefused,
     isResult,
@@ -189,7 +190,7 @@ class Panel(InputTools, ScriptedLoadableModuleWidget, VTKObservationMixin):
         """Offer no node of a result as an input; an ID that a removed one had may be a patient's next."""
         ui = self.ui
         results = [node for node in slicer.util.getNodesByClass("vtkMRMLDisplayableNode") if isResult(node)]
-        for name in ("t1gd", "flair", "t1", "t2", "brainMask", "segmentation"):
+        for name in ("t1gd", "flair", "t1", "t2", "brainMask", *TISSUE_ROLES, "segmentation"):
             hidden = [node.GetID() for node in results if isRefused(node, name)]
             model = getattr(ui, f"{name}Selector").sortFilterProxyModel()
             if list(model.hiddenNodeIDs) != hidden:
@@ -213,6 +214,8 @@ class Panel(InputTools, ScriptedLoadableModuleWidget, VTKObservationMixin):
                 self._parameterNode.flairVolume = nodes["flair"]
                 self._parameterNode.t1Volume = None
                 self._parameterNode.brainMask = None
+                for name in TISSUE_ROLES:
+                    setattr(self._parameterNode, f"{name}Volume", None)
                 self._parameterNode.segmentation = nodes["segmentation"]
             slicer.util.setSliceViewerLayers(background=nodes["t1gd"], foreground=None, label=None, fit=True)
 
@@ -595,7 +598,7 @@ class Panel(InputTools, ScriptedLoadableModuleWidget, VTKObservationMixin):
                 getattr(self.ui, f"{name}{part}").visible = isSegmentation
         self.ui.labelConventionLabel.visible = patient.isLabelMap
         self.ui.labelConventionComboBox.visible = patient.isLabelMap
-        for name in ("strategyOptions", "segmentationOn", "density", "tissue", "sensitivity"):
+        for name in ("strategyOptions", "segmentationOn", "density", "tissue", "tissueMaps", "sensitivity"):
             hint = getattr(self.ui, f"{name}HintLabel")
             hint.text = missing.get(name, "")
             hint.visible = name in missing

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,9 @@ RESULT_ATTRIBUTE = "TumorQuery.Result"
 #: Value of that attribute of the extracted brain, the one result that can be an input: the brain mask of the next run.
 BRAIN_ROLE = "brain"
 
+#: Tissue maps by the parameter that names them, as the worker calls their files.
+TISSUE_ROLES = {"whiteMatter": "white_matter", "greyMatter": "grey_matter", "csf": "csf"}
+
 #: Images on which a segmentation can be drawn, as TumorQueryLib names them; the first one where nothing tells it.
 IMAGE_ROLES = ("t1gd", "flair", "t1")
 
@@ -34,6 +38,9 @@ class PatientNodes:
     :param flair: T2-FLAIR image, optional.
     :param t1: T1-weighted image without contrast, optional.
     :param brainMask: segmentation or label map of the brain, optional.
+    :param whiteMatter: map of the patient's own tissue, in which the tumor grows; all three maps or none.
+    :param greyMatter: the same of the gray matter.
+    :param csf: the same of the CSF.
     :param segmentation: the tumor, a segmentation or a label map.
     :param coreSegmentIDs: the segments of a segmentation that make up the core.
     :param wholeSegmentIDs: the segments that make up the whole tumor; those of the core are added.
@@ -45,6 +52,9 @@ class PatientNodes:
     flair: Any = None
     t1: Any = None
     brainMask: Any = None
+    whiteMatter: Any = None
+    greyMatter: Any = None
+    csf: Any = None
     segmentation: Any = None
     coreSegmentIDs: tuple[str, ...] = ()
     wholeSegmentIDs: tuple[str, ...] = ()
@@ -54,8 +64,14 @@ class PatientNodes:
     @property
     def nodes(self) -> tuple[Any, ...]:
         """All nodes that are given."""
-        nodes = (self.t1gd, self.flair, self.t1, self.brainMask, self.segmentation)
+        nodes = (self.t1gd, self.flair, self.t1, self.brainMask, *self.tissueMaps, self.segmentation)
         return tuple(node for node in nodes if node is not None)
+
+    @property
+    def tissueMaps(self) -> tuple[Any, ...]:
+        """The maps that are given."""
+        maps = (getattr(self, name) for name in TISSUE_ROLES)
+        return tuple(node for node in maps if node is not None)
 
     @property
     def isLabelMap(self) -> bool:
@@ -82,7 +98,7 @@ class PatientNodes:
         for name, node in (("t1gd", self.t1gd), ("flair", self.flair), ("t1", self.t1)):
             if node is not None and node.GetImageData() is None:
                 missing[name] = _("{name} holds no image.").format(name=node.GetName())
-        missing |= self._missingOfBrainMask()
+        missing |= self._missingOfBrainMask() | self._missingOfTissueMaps()
         if self.segmentation is None:
             missing["segmentation"] = _("Choose the segmentation of the tumor.")
         elif self.isLabelMap:
@@ -96,7 +112,7 @@ class PatientNodes:
             missing["segmentation"] = _("{name} holds no segments.").format(name=self.segmentation.GetName())
         elif not set(self.wholeSegmentIDs) | set(self.coreSegmentIDs):
             missing["wholeSegments"] = _("Check the segments of the whole tumor.")
-        inputs = ("t1gd", "flair", "t1", "brainMask", "segmentation")
+        inputs = ("t1gd", "flair", "t1", "brainMask", *TISSUE_ROLES, "segmentation")
         results = {name: getattr(self, name) for name in inputs if isRefused(getattr(self, name), name)}
         if self.segmentationOn and getattr(self, self.segmentationOn) is None:
             missing["segmentationOn"] = _(
@@ -125,6 +141,18 @@ class PatientNodes:
             return {"brainMask": _("{name} holds no image.").format(name=brain.GetName())}
         return {}
 
+    def _missingOfTissueMaps(self) -> dict[str, str]:
+        if not self.tissueMaps:
+            return {}
+        for node in self.tissueMaps:
+            if node.GetImageData() is None:
+                return {"tissueMaps": _("{name} holds no image.").format(name=node.GetName())}
+        if len(self.tissueMaps) < len(TISSUE_ROLES):
+            return {
+                "tissueMaps": _("Choose all three tissue maps, white matter, gray matter and CSF, or none of them.")
+            }
+        return {}
+
     def write(self, folder: Path) -> Iterator[dict[str, str | None]]:
         """Write all inputs as uncompressed NRRD files in the T1Gd image's own frame.
 
@@ -142,6 +170,9 @@ class PatientNodes:
                 yield arguments
         if self.brainMask is not None:
             arguments["brain_mask"] = self.writeBrainMask(folder)
+            yield arguments
+        for role, node in zip(TISSUE_ROLES.values(), self.tissueMaps):
+            arguments[role] = writeVolume(inFrameOf(node, self.t1gd), folder / f"{role}.nrrd")
             yield arguments
         if self.isLabelMap:
             labels = inFrameOf(self.segmentation, self.t1gd)
@@ -182,6 +213,13 @@ def addPatient(patient: Any, name: str) -> PatientNodes:
     nodes = {role: add(volume, texts[role]) for role, volume in images.items() if volume is not None}
     if patient.brain_mask is not None:
         nodes["brainMask"] = add(patient.brain_mask, _("brain mask"), "vtkMRMLLabelMapVolumeNode")
+    if patient.tissue_maps is not None:
+        maps, names = (
+            patient.tissue_maps,
+            {"whiteMatter": _("white matter"), "greyMatter": _("gray matter"), "csf": "CSF"},
+        )
+        for name, role in TISSUE_ROLES.items():
+            nodes[name] = add(SimpleNamespace(array=getattr(maps, role), grid=maps.grid), names[name])
     segmentation = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", f"{name} " + _("segmentation"))
     segmentation.CreateDefaultDisplayNodes()
     segmentation.SetReferenceImageGeometryParameterFromVolumeNode(nodes["t1gd"])

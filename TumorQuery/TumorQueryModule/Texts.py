@@ -173,6 +173,7 @@ def inWordsOfThePanel(sentence: str) -> str:
         ),
         (r"--refine\b", f"'{_('Refinement')}'"),
         (r"--density\b", f"'{_('Density')}'"),
+        (r"--tissue-maps\b", f"'{_('White matter map')}'"),
         (r"--tissue\b", f"'{_('Tissue')}'"),
         (r"--sensitivity\b", f"'{_('Sensitivity')}'"),
         (r"--uncertainty\b", f"'{_('Uncertainty')}'"),

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from TumorQueryLib.anatomy.atlas import Atlas
+from TumorQueryLib.anatomy.given import GivenTissue
 from TumorQueryLib.anatomy.own import OwnTissue
 from TumorQueryLib.anatomy.tissue import TISSUE_THRESHOLD, Tissue
 from TumorQueryLib.anatomy.tissue_maps import TissueMaps
@@ -37,8 +38,8 @@ class Anatomy:
         Voxels of the tumour that the maps call CSF or background, made tissue.
     maps : TissueMaps, optional
         What `tissue` was made of.
-    own : OwnTissue, optional
-        How the tissue was found in the patient's own image; None where it is the atlas's.
+    origin : OwnTissue or GivenTissue, optional
+        How the tissue was found in the patient's own image, or that it was given; None where it is the atlas's.
     warnings : tuple of str
         What the user should know about the tissue.
     """
@@ -49,7 +50,7 @@ class Anatomy:
     length_scale: float = 1.0
     tissue_voxels_added: int = 0
     maps: TissueMaps | None = None
-    own: OwnTissue | None = None
+    origin: OwnTissue | GivenTissue | None = None
     warnings: tuple[str, ...] = ()
 
     @classmethod
@@ -73,7 +74,7 @@ class Anatomy:
         core: Volume,
         whole: Volume,
         *,
-        own: OwnTissue | None = None,
+        origin: OwnTissue | GivenTissue | None = None,
         warnings: tuple[str, ...] = (),
     ) -> tuple[Anatomy, TumorMasks]:
         """The patient's own anatomy by tissue maps in the patient's space; the patient's tumour is tissue.
@@ -84,7 +85,7 @@ class Anatomy:
             Carried there from an atlas, found in the patient's image, or given.
         core, whole : Volume
             The patient's regions, boolean, each on any grid.
-        own, warnings
+        origin, warnings
             See the class.
 
         Returns
@@ -99,7 +100,8 @@ class Anatomy:
         complete, missing = maps.with_tissue_in(seen.whole)
         added = int(missing.sum())
         tissue = complete.tissue()
-        return cls("patient", tissue, tissue_voxels_added=added, maps=complete, own=own, warnings=warnings), seen
+        anatomy = cls("patient", tissue, tissue_voxels_added=added, maps=complete, origin=origin, warnings=warnings)
+        return anatomy, seen
 
     @property
     def grid(self) -> Grid:

@@ -10,7 +10,7 @@ from scipy import ndimage
 
 from TumorQueryLib.anatomy.atlas import Atlas
 from TumorQueryLib.anatomy.tissue import GREY_TO_WHITE, TISSUE_THRESHOLD, Tissue
-from TumorQueryLib.geometry.grid import Grid, Volume
+from TumorQueryLib.geometry.grid import Grid, Volume, resample
 from TumorQueryLib.geometry.transforms import SpaceMap, map_points
 
 SPACING = 1.5  # mm; of the grid in the patient's space, as the atlas's
@@ -49,6 +49,19 @@ class TissueMaps:
             for tissue_map in (atlas.white_matter, atlas.grey_matter, atlas.csf)
         )
         return cls(white, grey, csf, grid)
+
+    def on_grid(self, grid: Grid) -> TissueMaps:
+        """The maps on another grid along the same or other axes, 0 beyond their own.
+
+        Finer maps are smoothed to the resolution of the target first, so that no voxel between its points is lost.
+        """
+        fine = self.grid.spacing
+        sigma = 0.42 * np.sqrt(np.maximum(grid.spacing.min() ** 2 - fine**2, 0)) / fine
+        white, grey, csf = (
+            resample(Volume(ndimage.gaussian_filter(m, sigma, mode="constant"), self.grid), grid).array
+            for m in (self.white_matter, self.grey_matter, self.csf)
+        )
+        return TissueMaps(white, grey, csf, grid)
 
     def tissue(self, grey_to_white: float = GREY_TO_WHITE) -> Tissue:
         """Where a tumour can grow by these maps; `grey_to_white` as in `Tissue.from_maps`."""

@@ -60,7 +60,8 @@ class Method:
         Density, in (0, 1), whose exceedance the uncertainty gives.
     tissue : {"atlas", "own"}
         Whose white matter, grey matter and CSF a refinement in the patient's anatomy grows in: the atlas's, carried to
-        the patient, or the patient's own outside the tumour, as the T1 shows it.
+        the patient, or the patient's own outside the tumour, as the T1 shows it. Tissue maps that are given with the
+        patient go before either.
     sensitivity : bool
         Refine again under other assumptions about the tissue, and give their figures side by side; it fits nothing.
     plan : bool

@@ -2,7 +2,8 @@
 
 Columns: `patient` (a name, unique, also the name of the output folder), `t1gd` or
 `study` (a DICOM folder), and as far as they apply `flair`, `t1`, `segmentation`, `core`,
-`whole`, `labels`, `brain_mask`, `cavity`, `segmentation_on`. Paths are relative to the CSV file;
+`whole`, `labels`, `brain_mask`, `cavity`, `wm`, `gm`, `csf` (tissue maps), `segmentation_on`. Paths are relative to
+the CSV file;
 beside a study an image may be the UID or number of one of its series. What spreadsheets make of such a
 file is read too: semicolons or tabs, headings with capitals or spaces, empty rows and
 columns, UTF-16.
@@ -16,7 +17,7 @@ import io
 import os
 import re
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,7 +25,11 @@ from TumorQueryLib.base.errors import InputError
 from TumorQueryLib.base.files import regular_bytes
 from TumorQueryLib.inputs.patient import Patient
 
-FILE_COLUMNS = ("t1gd", "flair", "t1", "segmentation", "core", "whole", "brain_mask", "cavity", "study")
+MASK_COLUMNS = ("segmentation", "core", "whole", "brain_mask", "cavity")
+FILE_COLUMNS = ("t1gd", "flair", "t1", *MASK_COLUMNS, "wm", "gm", "csf", "study")
+#: Arguments of `Patient.load` that have another name than their column.
+ARGUMENTS = {"wm": "white_matter", "gm": "grey_matter"}
+FILE_ARGUMENTS = tuple(ARGUMENTS.get(column, column) for column in FILE_COLUMNS)
 COLUMNS = ("patient", *FILE_COLUMNS, "labels", "segmentation_on")
 DELIMITERS = ",;\t"
 
@@ -62,17 +67,17 @@ class CohortRow:
         return CohortRow(
             self.patient,
             {
-                column: changed(value) if column in FILE_COLUMNS and not self._is_series(column) else value
-                for column, value in self.files.items()
+                name: changed(value) if name in FILE_ARGUMENTS and not self._is_series(name) else value
+                for name, value in self.files.items()
             },
         )
 
-    def _is_series(self, column: str) -> bool:
+    def _is_series(self, name: str) -> bool:
         """Whether a value is the UID or the number of a series of the row's study, or says that none is wanted."""
         return (
             "study" in self.files
-            and column in ("t1gd", "flair", "t1", "segmentation")
-            and re.fullmatch(r"\d+(\.\d+)*|none", self.files[column]) is not None
+            and name in ("t1gd", "flair", "t1", "segmentation")
+            and re.fullmatch(r"\d+(\.\d+)*|none", self.files[name]) is not None
         )
 
 
@@ -82,28 +87,61 @@ def read_cohort(path: str | os.PathLike) -> list[CohortRow]:
     Raises
     ------
     InputError
-        When the file cannot be read, has unknown columns or no `patient` and `t1gd` or `study`, no
-        rows, cells beyond its columns, a name that cannot be a folder's, or a patient
-        twice. Files that it names are not looked at here.
+        What `read_table` refuses, and a row without `t1gd` and `study`. Files that it names are not looked at here.
     """
     path = Path(path)
-    rows = _cells(_text(path), path)
+    patients = []
+    for line, name, values in read_table(path, COLUMNS, (("patient",), ("t1gd", "study"))):
+        if not {"t1gd", "study"} & set(values):
+            raise InputError(f"Line {line} of {path} (patient {name}) names no t1gd file and no study.")
+        files = {ARGUMENTS.get(column, column): value for column, value in values.items()}
+        patients.append(CohortRow(name, files).with_paths(lambda value: str(path.parent / value)))
+    return patients
+
+
+def read_table(
+    path: str | os.PathLike, columns: Sequence[str], needed: Sequence[tuple[str, ...]]
+) -> list[tuple[int, str, dict[str, str]]]:
+    """Read a CSV file with a row for each patient, in whatever form a spreadsheet gave it.
+
+    Parameters
+    ----------
+    path : path
+    columns : sequence of str
+        All that there are; `patient` is one of them.
+    needed : sequence of tuple of str
+        Columns of which the file needs one of each tuple.
+
+    Returns
+    -------
+    list of tuple
+        Line, patient, and the values of the other columns that are not empty, by column.
+
+    Raises
+    ------
+    InputError
+        When the file cannot be read, has unknown columns or lacks a needed one, has no rows, cells beyond its columns,
+        a name that cannot be a folder's, or a patient twice.
+    """
+    path = Path(path)
+    rows = _cells(_text(path), path, columns)
     if not rows:
-        raise InputError(f"The cohort file {path} is empty; its first row names the columns {', '.join(COLUMNS)}.")
+        raise InputError(f"The cohort file {path} is empty; its first row names the columns {', '.join(columns)}.")
     heading = rows[0][1]
-    columns = [_column(cell) for cell in heading]
-    unknown = [cell.strip() for cell, column in zip(heading, columns) if column and column not in COLUMNS]
-    twice = sorted({column for column in columns if column and columns.count(column) > 1})
-    if unknown or twice or "patient" not in columns or not {"t1gd", "study"} & set(columns):
+    there = [_column(cell) for cell in heading]
+    unknown = [cell.strip() for cell, column in zip(heading, there) if column and column not in columns]
+    twice = sorted({column for column in there if column and there.count(column) > 1})
+    if unknown or twice or not all(set(one) & set(there) for one in needed):
         wrong = f"; {', '.join(unknown or twice)[:200]} is {'unknown' if unknown else 'there twice'}"
-        said = ", ".join(filter(None, columns))[:200] or "(none)"
+        said = ", ".join(filter(None, there))[:200] or "(none)"
+        wanted = [one[0] + (f" (or {', '.join(one[1:])})" if one[1:] else "") for one in needed]
         raise InputError(
             f"The cohort file {path} has the columns {said}{wrong if unknown or twice else ''}; accepted are "
-            f"{', '.join(COLUMNS)}, of which patient and t1gd (or study) are needed."
+            f"{', '.join(columns)}, of which {', '.join(wanted[:-1])} and {wanted[-1]} are needed."
         )
-    patients = [_patient(line, cells, columns, path) for line, cells in rows[1:]]
-    names = [_folded(row.patient) for row in patients]
-    twice = sorted({row.patient for row, name in zip(patients, names) if names.count(name) > 1})
+    patients = [_patient(line, cells, there, path) for line, cells in rows[1:]]
+    names = [_folded(name) for _, name, _ in patients]
+    twice = sorted({name for (_, name, _), folded in zip(patients, names) if names.count(folded) > 1})
     if twice:
         raise InputError(
             f"The cohort file {path} names {', '.join(twice)} more than once (upper and lower case are alike, since "
@@ -139,7 +177,7 @@ def _text(path: Path) -> str:
     return text
 
 
-def _cells(text: str, path: Path) -> list[tuple[int, list[str]]]:
+def _cells(text: str, path: Path, columns: Sequence[str]) -> list[tuple[int, list[str]]]:
     """Rows that are not empty, each with the line on which it ends."""
     # Rows of nothing but delimiters may stand before the heading.
     filler = {*DELIMITERS, '"'}
@@ -148,7 +186,7 @@ def _cells(text: str, path: Path) -> list[tuple[int, list[str]]]:
         # Excel's own line that names the delimiter.
         delimiter, skipped = first[4:5] or "\t", True
     else:
-        delimiter, skipped = max(DELIMITERS, key=lambda one: len(_known(first.split(one)))), False
+        delimiter, skipped = max(DELIMITERS, key=lambda one: len(_known(first.split(one), columns))), False
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=delimiter != "\t")
     rows = []
     try:
@@ -186,12 +224,12 @@ def _column(cell: str) -> str:
     return "_".join(cell.strip().strip('"').casefold().replace("-", " ").split())
 
 
-def _known(cells: list[str]) -> set[str]:
-    return {column for cell in cells if (column := _column(cell)) in COLUMNS}
+def _known(cells: list[str], columns: Sequence[str]) -> set[str]:
+    return {column for cell in cells if (column := _column(cell)) in columns}
 
 
-def _patient(line: int, cells: list[str], columns: list[str], path: Path) -> CohortRow:
-    """One row as a patient."""
+def _patient(line: int, cells: list[str], columns: list[str], path: Path) -> tuple[int, str, dict[str, str]]:
+    """Line, name and other values of one row."""
     surplus = [cell for column, cell in zip(columns + [""] * len(cells), cells) if not column and cell.strip()]
     if surplus:
         raise InputError(
@@ -201,9 +239,7 @@ def _patient(line: int, cells: list[str], columns: list[str], path: Path) -> Coh
     values = {column: cell.strip() for column, cell in zip(columns, cells) if column and cell.strip()}
     name = values.pop("patient", "")
     _check_name(name, line, path)
-    if not {"t1gd", "study"} & set(values):
-        raise InputError(f"Line {line} of {path} (patient {name}) names no t1gd file and no study.")
-    return CohortRow(name, values).with_paths(lambda value: str(path.parent / value))
+    return line, name, values
 
 
 def _check_name(name: str, line: int, path: Path) -> None:

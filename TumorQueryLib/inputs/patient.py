@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from TumorQueryLib.anatomy.tissue_maps import TissueMaps
 from TumorQueryLib.base.errors import InputError
 from TumorQueryLib.geometry.brain import find_background
 from TumorQueryLib.geometry.grid import Grid, Volume, resample, resample_mask
@@ -20,6 +21,7 @@ from TumorQueryLib.inputs.checks import ImageFile, check_plausible_grid
 from TumorQueryLib.inputs.dicom.choice import choose_series
 from TumorQueryLib.inputs.dicom.study import Study, read_study
 from TumorQueryLib.inputs.drawn_on import IMAGE_NAMES, image_drawn_on
+from TumorQueryLib.inputs.given_tissue import TISSUE_NAMES, check_tissue_maps, tissue_maps_of_files
 from TumorQueryLib.inputs.image_files import read_image_file
 from TumorQueryLib.inputs.labels import ROUNDING, regions_from_label_map, regions_from_segments
 
@@ -48,6 +50,9 @@ class Patient:
     brain_mask : Volume of bool, optional
     cavity : Volume of bool, optional
         Resection cavity: no part of the tumour, but of what a plan is made around.
+    tissue_maps : TissueMaps, optional
+        The patient's own white matter, grey matter and CSF, in the patient's space, that the tumour grows in instead
+        of the atlas's.
     labels : str, optional
         The convention by which the segmentation was read: its name, the form
         core=.../whole=..., or "segment names: core=.../whole=..." ("terminology codes:
@@ -83,6 +88,7 @@ class Patient:
     t1: Volume | None = None
     brain_mask: Volume | None = None
     cavity: Volume | None = None
+    tissue_maps: TissueMaps | None = None
     labels: str | None = None
     inputs: tuple[dict[str, Any], ...] = ()
     warnings: tuple[str, ...] = ()
@@ -104,6 +110,9 @@ class Patient:
         labels: str | None = None,
         brain_mask: str | Path | None = None,
         cavity: str | Path | None = None,
+        white_matter: str | Path | None = None,
+        grey_matter: str | Path | None = None,
+        csf: str | Path | None = None,
         study: str | Path | Study | None = None,
         segmentation_on: str | None = None,
     ) -> Patient:
@@ -126,6 +135,9 @@ class Patient:
         brain_mask : path, optional
         cavity : path, optional
             Mask of the resection cavity; it takes the place of the one that the segmentation may hold.
+        white_matter, grey_matter, csf : path, optional
+            Probability maps of the patient's tissue, all three or none, on one grid, which may be another than the
+            images'; the tumour grows in them instead of the atlas's.
         study : path or Study, optional
             A DICOM folder to take images and segmentation from, where the choice is unambiguous; what
             is taken although it is only likely stands in `warnings`. `t1gd`, `flair`, `t1` and
@@ -148,6 +160,7 @@ class Patient:
             paths = {role: choice.files.get(role) for role in paths}
             taken = choice.warnings
         paths |= {"core": core, "whole": whole, "brain_mask": brain_mask, "cavity": cavity}
+        paths |= {"white_matter": white_matter, "grey_matter": grey_matter, "csf": csf}
         given = _read_files({role: path for role, path in paths.items() if path is not None}, labels, list(taken))
         if segmentation_on is not None:
             given["segmentation_on"] = segmentation_on
@@ -155,10 +168,13 @@ class Patient:
 
     def __post_init__(self) -> None:
         warnings = list(self.warnings)
+        given = {role: getattr(self, role) for role in (*IMAGE_NAMES, *MASKS)}
+        if self.tissue_maps is not None:
+            given |= {role: Volume(getattr(self.tissue_maps, role), self.tissue_maps.grid) for role in TISSUE_NAMES}
         inputs = self.inputs or tuple(
-            _input_record(role, hashlib.sha256(np.ascontiguousarray(volume.array).tobytes()).hexdigest(), volume.grid)
-            for role in (*IMAGE_NAMES, *MASKS)
-            if (volume := getattr(self, role)) is not None
+            input_record(role, hashlib.sha256(np.ascontiguousarray(volume.array).tobytes()).hexdigest(), volume.grid)
+            for role, volume in given.items()
+            if volume is not None
         )
         for role, name in IMAGE_NAMES.items():
             volume = getattr(self, role)
@@ -208,6 +224,7 @@ class Patient:
             whole=placed(self._given["whole"], self.drawn_on["whole"]),
             brain_mask=if_given(self.brain_mask, self.drawn_on["brain_mask"]),
             cavity=if_given(self.cavity, self.drawn_on["cavity"]),
+            tissue_maps=self._placed_tissue(moves),
             labels=self.labels,
             inputs=self.inputs,
             warnings=self._given["warnings"],
@@ -215,8 +232,14 @@ class Patient:
             aligned=True,
         )
 
+    def _placed_tissue(self, moves: Mapping[str, NDArray[np.float64]]) -> TissueMaps | None:
+        """The tissue maps moved with the image that they lie on."""
+        if self.tissue_maps is None or (image := self.drawn_on["tissue_maps"]) not in moves:
+            return self.tissue_maps
+        return replace(self.tissue_maps, grid=self.tissue_maps.grid.moved(moves[image]))
+
     def _drawn_on(self) -> dict[str, str]:
-        """The image on which each mask was drawn, by role."""
+        """The image on which each mask was drawn, and from which the tissue maps were made, by role."""
         named = self.segmentation_on
         images = {role: volume for role in IMAGE_NAMES if (volume := getattr(self, role)) is not None}
         if named is not None and named not in IMAGE_NAMES:
@@ -229,13 +252,15 @@ class Patient:
                 f"name one of {', '.join(images)}."
             )
         found = {}
-        for role in MASKS:
+        for role in MASKS if self.tissue_maps is None else (*MASKS, "tissue_maps"):
             mask = getattr(self, role)
             # DICOM and NIfTI of one image count its voxels from other ends.
             same = [name for name, image in images.items() if mask and mask.grid.axes_in(image.grid) is not None]
             # Tools crop a mask to what it holds.
             same += [name for name, image in images.items() if mask and mask.grid.shares_lattice(image.grid)]
-            found[role] = named if named is not None and role != "brain_mask" else (*same, "t1gd")[0]
+            found[role] = (
+                named if named is not None and role not in ("brain_mask", "tissue_maps") else (*same, "t1gd")[0]
+            )
         if not self.core.array.any():
             found["core"] = found["whole"]
         return found
@@ -274,6 +299,8 @@ class Patient:
                 )
         if self.cavity is not None and not resample_mask(self.cavity, self.t1gd.grid).array.any():
             raise InputError("The resection cavity is empty, or lies elsewhere in space than the T1Gd.")
+        if self.tissue_maps is not None:
+            self._check_tissue(points, warnings)
         # Where the images may still move, the tumour is looked at on the one that it was drawn on.
         role = "t1gd" if self.aligned else self.drawn_on["whole"]
         image = getattr(self, role)
@@ -295,14 +322,34 @@ class Patient:
         if inside < 0.95:
             warnings.append(f"{1 - inside:.0%} of the segmented tumour lies outside {where}.")
 
+    def _check_tissue(self, tumour: NDArray[np.float64], warnings: list[str]) -> None:
+        """Refuse tissue maps that lie elsewhere than the image that they were made from, or than the tumour's points.
+
+        Where the images may still move, what was drawn on another one is not yet compared.
+        """
+        assert self.tissue_maps is not None
+        role = "t1gd" if self.aligned else self.drawn_on["tissue_maps"]
+        beside = None if not self.aligned and self.drawn_on["brain_mask"] != role else self.brain_mask
+        check_tissue_maps(self.tissue_maps, getattr(self, role), IMAGE_NAMES[role], beside, warnings)
+        if not self.aligned and self.drawn_on["whole"] != role:
+            return
+        inside = _share_inside(tumour, self.tissue_maps.grid)
+        if inside < 0.5:
+            raise InputError(
+                f"Only {inside:.0%} of the segmented tumour lies in the box of the tissue maps; give maps of the whole "
+                "brain of this patient."
+            )
+
 
 #: What the files of a patient are called in sentences.
-FILE_NAMES = IMAGE_NAMES | {
+FILE_NAMES = {
+    **IMAGE_NAMES,
     "segmentation": "segmentation",
     "core": "core mask",
     "whole": "whole tumour mask",
     "brain_mask": "brain mask",
     "cavity": "resection cavity",
+    **TISSUE_NAMES,
 }
 #: Masks of a patient by role.
 MASKS = ("core", "whole", "brain_mask", "cavity")
@@ -320,13 +367,14 @@ def _read_files(paths: dict[str, Any], labels: str | None, warnings: list[str]) 
         raise InputError("A label convention belongs to a segmentation; masks of core and whole tumour need none.")
     given: dict[str, Any] = {}
     images: dict[str, ImageFile] = {}
+    tissue: dict[str, ImageFile] = {}
     inputs, drawn_on = [], {}
     for role, name in FILE_NAMES.items():
         if role not in paths:
             continue
-        is_mask = role not in IMAGE_NAMES
+        is_mask = role not in IMAGE_NAMES and role not in TISSUE_NAMES
         file = read_image_file(paths[role], name, is_mask=is_mask, references=tuple(images.values()))
-        inputs.append(_input_record(role, file.sha256, file.volume.grid))
+        inputs.append(input_record(role, file.sha256, file.volume.grid))
         warnings.extend(file.warnings)
         if is_mask:
             image = drawn_on[role] = image_drawn_on(file, images, name)
@@ -338,6 +386,8 @@ def _read_files(paths: dict[str, Any], labels: str | None, warnings: list[str]) 
         if role in IMAGE_NAMES:
             images[role] = file
             given[role] = file.volume
+        elif role in TISSUE_NAMES:
+            tissue[role] = file
         elif role == "segmentation":
             if file.segments:
                 regions = regions_from_segments(file.segments, labels)
@@ -350,6 +400,7 @@ def _read_files(paths: dict[str, Any], labels: str | None, warnings: list[str]) 
                 given["cavity"] = Volume(regions.cavity, file.volume.grid)
         else:
             given[role] = _mask_of(file, name)
+    given["tissue_maps"] = tissue_maps_of_files(tissue, warnings)
     if "core" not in given:
         grid = given["whole"].grid
         given["core"] = Volume(np.zeros(grid.shape, dtype=bool), grid)
@@ -364,7 +415,8 @@ def _read_files(paths: dict[str, Any], labels: str | None, warnings: list[str]) 
     }
 
 
-def _input_record(role: str, sha256: str, grid: Grid) -> dict[str, Any]:
+def input_record(role: str, sha256: str, grid: Grid) -> dict[str, Any]:
+    """What went in, as result.json holds it (see `Patient.inputs`)."""
     return {"role": role, "sha256": sha256, "grid": {"shape": list(grid.shape), "affine": grid.affine.tolist()}}
 
 

@@ -251,9 +251,9 @@ class Result:
         }
 
     def _describe_tissue(self) -> dict[str, Any] | None:
-        """The patient's own tissue; None where the tumour grew in the atlas's."""
+        """The patient's own tissue, found or given; None where the tumour grew in the atlas's."""
         refined = self.estimates.get("refined")
-        return None if refined is None or refined.anatomy.own is None else refined.anatomy.own.as_json()
+        return None if refined is None or refined.anatomy.origin is None else refined.anatomy.origin.as_json()
 
     def _describe_refinement(self) -> dict[str, Any] | None:
         if self.refinement is None:

@@ -133,9 +133,9 @@ def test_too_little_brain_is_refused_in_a_sentence(carried):
 def test_the_anatomy_of_own_maps_is_made_as_that_of_carried_ones(carried):
     tumour = ball(GRID, 12.0, place=(0.0, 12.0, 0.0))
     found = own_tissue(carried, scanned(GRID), "t1", tumour)
-    anatomy, masks = Anatomy.of_patient(found.maps, ball(GRID, 4.0, place=(0.0, 12.0, 0.0)), tumour, own=found)
+    anatomy, masks = Anatomy.of_patient(found.maps, ball(GRID, 4.0, place=(0.0, 12.0, 0.0)), tumour, origin=found)
     assert anatomy.name == "patient"
-    assert anatomy.own is found
+    assert anatomy.origin is found
     assert anatomy.tissue_voxels_added > 1000, "the tumour lies in what is a ventricle by the atlas"
     assert anatomy.tissue.mask[masks.whole].all()
     described = found.as_json()

@@ -78,7 +78,7 @@ def test_own_tissue_and_sensitivity_are_described_where_they_were_asked_for(synt
     maps = TissueMaps(*(np.zeros(grid.shape, np.float32) for _ in range(3)), grid)
     own = OwnTissue(maps, "t1", (300.0, 220.5, 90.25), (500.04, 600.0, 250.0), (0.8, 0.7, 0.5))
     refined = usual.estimates["refined"]
-    refined = replace(refined, anatomy=replace(refined.anatomy, own=own))
+    refined = replace(refined, anatomy=replace(refined.anatomy, origin=own))
     row = SensitivityRow("grey matter 3 times slower", (2.5,), (13.0,), 5.0, 20.0, 40.0, 0.05, 1.5)
     content = replace(usual, estimates=usual.estimates | {"refined": refined}, sensitivity=(row,)).to_json()
     assert content["tissue"] == {
