@@ -265,6 +265,12 @@ def make_parser() -> Parser:
         help="instead: whether the bands of N such tumours, the same ones, hold what they promise",
     )
     evaluate.add_argument(
+        "--plans",
+        type=whole_number,
+        metavar="N",
+        help="instead: the true cells outside the plans of N such tumours, the same ones, and of the sample case",
+    )
+    evaluate.add_argument(
         "--starts",
         action="store_true",
         help="instead: whether the refined density depends on the database; on such tumours (8) and those of --cohort",
@@ -274,6 +280,11 @@ def make_parser() -> Parser:
         type=Path,
         metavar="FILE.csv",
         help="instead: coverage of recurrences by plans of given densities, as PREDICT-GBM counts it",
+    )
+    evaluate.add_argument(
+        "--sensitivity",
+        action="store_true",
+        help="instead: figures under other assumptions about the tissue; of such tumours (8) and those of --cohort",
     )
     evaluate.add_argument("--mass-effect", action="store_true", help="of the tumours of known truth")
     evaluate.add_argument(
@@ -787,7 +798,13 @@ def _run_recurrence(options: argparse.Namespace) -> None:
 
 def _of_known_truth(options: argparse.Namespace) -> str | None:
     """The option of `evaluate` that asks for a study of made-up tumours, if one does."""
-    asked = {"--cross-anatomy": options.cross_anatomy, "--calibration": options.calibration, "--starts": options.starts}
+    asked = {
+        "--cross-anatomy": options.cross_anatomy,
+        "--calibration": options.calibration,
+        "--plans": options.plans,
+        "--starts": options.starts,
+        "--sensitivity": options.sensitivity,
+    }
     return next((name for name, value in asked.items() if value), None)
 
 
@@ -798,6 +815,8 @@ def _run_known_truth(options: argparse.Namespace, given: dict[str, Any]) -> None
     from TumorQueryLib.studies.cross_anatomy import CrossAnatomy
     from TumorQueryLib.studies.known_truth.run import run_studies
     from TumorQueryLib.studies.known_truth.setting import Conditions
+    from TumorQueryLib.studies.plans import PlansStudy
+    from TumorQueryLib.studies.sensitivity import SensitivityStudy
     from TumorQueryLib.studies.starts import DEFAULT_COUNT, StartsStudy
 
     asked: list[Any] = []
@@ -805,8 +824,13 @@ def _run_known_truth(options: argparse.Namespace, given: dict[str, Any]) -> None
         asked.append(CrossAnatomy(options.cross_anatomy, options.variants or "all"))
     if options.calibration is not None:
         asked.append(Calibration(options.calibration))
+    if options.plans is not None:
+        asked.append(PlansStudy(options.plans))
+    count = max((study.count for study in asked), default=DEFAULT_COUNT)
     if options.starts:
-        asked.append(StartsStudy(max((study.count for study in asked), default=DEFAULT_COUNT)))
+        asked.append(StartsStudy(count))
+    if options.sensitivity:
+        asked.append(SensitivityStudy(count))
     options.when_cancelled = "the same call goes on with it"
     conditions = Conditions(mass_effect=options.mass_effect, outline_error_mm=options.outline_error or 0.0, **given)
     with TumorDatabase.open(options.database) as database, progress_bar() as progress:
@@ -831,8 +855,8 @@ def _refuse_what_has_no_effect(options: argparse.Namespace) -> None:
         for name, given in (("mass-effect", options.mass_effect), ("outline-error", options.outline_error)):
             if given:
                 raise InputError(
-                    f"--{name} is of the tumours of --cross-anatomy N, --calibration N and --starts; "
-                    "name one of them, or leave it out."
+                    f"--{name} is of the tumours of --cross-anatomy N, --calibration N, --plans N, --starts and "
+                    "--sensitivity; name one of them, or leave it out."
                 )
         if options.registration is not None and options.cohort is None:
             raise InputError("--registration is of the patients of --cohort FILE.csv; name the file, or leave it out.")
@@ -840,7 +864,7 @@ def _refuse_what_has_no_effect(options: argparse.Namespace) -> None:
     if options.atlas is not None:
         raise InputError(f"--atlas is not for {study}, whose patients are of MNI152 and whose atlas is SRI24.")
     for name in ("cohort", "strategies", "synthetic", "registration"):
-        if getattr(options, name) is not None and not (name == "cohort" and options.starts):
+        if getattr(options, name) is not None and not (name == "cohort" and (options.starts or options.sensitivity)):
             raise InputError(
                 f"--{name} is not for {study}, which grows its own patients and queries them by the pipeline; "
                 "leave one of the two out."

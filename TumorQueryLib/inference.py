@@ -155,6 +155,7 @@ def _infer(
             refinement, estimates["refined"], in_anatomy = found
             step = part(progress, 0.8, 0.9)
             rows = sensitivity_of(found[1], method, observed, in_anatomy, thresholds, timings=timings, progress=step)
+            warnings += sensitivity_warnings(rows)
             warnings += estimates["refined"].anatomy.warnings
             warnings += refinement_warnings(refinement, match, estimates["refined"])
     model = best_model(estimates)
@@ -438,7 +439,15 @@ def sensitivity_of(
     if not method.sensitivity:
         return ()
     with timed(timings, "sensitivity"):
-        return sensitivity(refined, observed, target, thresholds, level=method.level, progress=progress)
+        return sensitivity(
+            refined,
+            observed,
+            target,
+            thresholds,
+            level=method.level,
+            seconds=method.refine_seconds,
+            progress=progress,
+        )
 
 
 def patient_anatomy(
@@ -560,6 +569,16 @@ def refinement_warnings(refinement: Refinement, match: Estimate, refined: Estima
                 f"The infiltration length ran to the {end} that is searched, {limit:g} mm: the model agrees with these "
                 "outlines best at the end of its range, so the length is not to be relied on."
             )
+
+
+def sensitivity_warnings(rows: tuple[SensitivityRow, ...]) -> Iterator[str]:
+    """Which of sensitivity's searches the time ended."""
+    ended = [row.assumption for row in rows if row.stopped == "time"]
+    if ended:
+        yield (
+            f"Sensitivity stopped at the end of its time with {' and with '.join(ended)}; "
+            "these are the best figures so far."
+        )
 
 
 #: What to say of a part without density, by whether two foci were tried.

@@ -140,6 +140,7 @@ def test_other_assumptions_stand_below_the_matches_and_show_nothing(panel, take)
 
 
 def test_the_words_of_every_assumption_are_the_panels(running):
+    from TumorQueryLib.anatomy.anatomy import Anatomy
     from TumorQueryLib.anatomy.tissue_maps import TissueMaps
     from TumorQueryLib.estimates.sensitivity import assumed_tissues
     from TumorQueryLib.geometry.grid import Grid
@@ -149,7 +150,8 @@ def test_the_words_of_every_assumption_are_the_panels(running):
     grid = Grid.isotropic(4, 2.0, (0.0, 0.0, 0.0))
     third = np.full(grid.shape, 1 / 3, np.float32)
     maps, tumour = TissueMaps(third, third, third, grid), TumorMasks(third > 1, third > 0, grid)
-    assert not [words for words in assumed_tissues(maps, tumour) if assumptionOf(words) == words]
+    anatomy = Anatomy("patient", maps.tissue(), maps=maps)
+    assert not [words for words in assumed_tissues(anatomy, tumour) if assumptionOf(words) == words]
 
 
 # What is shown

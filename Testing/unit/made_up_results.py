@@ -120,4 +120,5 @@ def made_up_uncertainty(model, assimilated, level=0.05) -> Uncertainty:
         jacobian=np.full((5 * len(spreads), cells), 0.1, np.float32),
         discrepancy=Kriging(np.zeros((0, 3)), 15.0, 0.5),
         discrepancy_deviation=0.9,
+        correction_share=np.ones_like(deviation),
     )

@@ -527,6 +527,8 @@ def test_a_database_of_an_atlas_that_is_not_bundled_is_evaluated(capsys, tmp_pat
         (["--calibration", "1", "--variants", "pipeline"], "--variants is of --cross-anatomy N"),
         (["--calibration", "1", "--cohort", "a.csv"], "--cohort is not for --calibration"),
         (["--starts", "--registration", "affine"], "--registration is not for --starts"),
+        (["--plans", "2", "--cohort", "a.csv"], "--cohort is not for --plans"),
+        (["--sensitivity", "--synthetic", "5"], "--synthetic is not for --sensitivity"),
         (["--registration", "affine"], "--registration is of the patients of --cohort"),
         (["--random-seed", "-1"], "--random-seed is a whole number from 0, not -1"),
         *(

@@ -128,8 +128,9 @@ ATTRIBUTES = {
     "Plan": "as_json cells_outside cells_outside_band mask tissues_ml volume_ml",
     "DensityDraws": ("cells density discrepancy grid jacobian load log_odds made parameters save stride"),
     "Uncertainty": (
-        "anatomy as_json band density deviation discrepancy discrepancy_deviation draw jacobian length_interval level "
-        "log_odds mean model probability residual_rms rho_t_interval sd sentences spreads volume_interval volume_ml"
+        "anatomy as_json band correction_share density deviation discrepancy discrepancy_deviation draw jacobian "
+        "length_interval level log_odds mean model probability residual_rms rho_t_interval sd sentences spreads "
+        "volume_interval volume_ml"
     ),
 }
 

@@ -19,6 +19,9 @@ from TumorQueryLib.geometry.transforms import SpaceMap
 #: Labels of a map of tissues.
 OUTSIDE, CSF, GREY_MATTER, WHITE_MATTER = 0, 1, 2, 3
 
+#: mm; steps in which a grid in the patient's space is searched for a part of an anatomy.
+COARSE = 5.0
+
 
 @dataclass(frozen=True, eq=False)
 class Anatomy:
@@ -145,6 +148,41 @@ class Anatomy:
         found = np.where(white + grey >= TISSUE_THRESHOLD, np.where(white > grey, WHITE_MATTER, GREY_MATTER), CSF)
         labels[box] = np.where(brain.array[box], found, OUTSIDE)
         return Volume(labels, brain.grid)
+
+    def box_in_patient(self, cells: NDArray[np.bool_], grid: Grid) -> tuple[slice, slice, slice]:
+        """A box of a grid in the patient's space beyond which cells of this anatomy's grid have no part in any value.
+
+        Parameters
+        ----------
+        cells : ndarray of bool, shape of this anatomy's grid
+        grid : Grid
+            A T1Gd image's, of which the tumour's surroundings are a small part: what is mapped into the box alone
+            costs that part of the memory.
+
+        Returns
+        -------
+        tuple of slice
+            Along i, j, k; empty where no cell lies in the grid.
+        """
+        if not cells.any():
+            return slice(0, 0), slice(0, 0), slice(0, 0)
+        # The solid box around the cells, so that the coarse steps cannot miss a thin part.
+        start, stop = bounding_box(cells)
+        solid = np.zeros(self.grid.shape, np.float32)
+        # Interpolation reaches one cell farther.
+        solid[tuple(slice(max(0, a - 1), b + 1) for a, b in zip(start, stop))] = 1
+        steps = np.maximum(1, COARSE // grid.spacing).astype(int)
+        affine = grid.affine.copy()
+        affine[:3, :3] *= steps
+        i, j, k = (int(n) for n in -(-np.array(grid.shape) // steps))
+        seen = self.in_patient(Volume(solid, self.grid), Grid((i, j, k), affine)).array > 0
+        if not seen.any():
+            return slice(0, 0), slice(0, 0), slice(0, 0)
+        start, stop = bounding_box(seen)
+        # What lies between two steps belongs to it.
+        low, high = np.maximum(0, (start - 1) * steps), np.minimum(grid.shape, stop * steps + 1)
+        first, second, third = (slice(int(a), int(b)) for a, b in zip(low, high))
+        return first, second, third
 
     def point_in_patient(self, point: ArrayLike) -> NDArray[np.float64]:
         """A point of this anatomy in the patient, both RAS mm, shape (3,)."""

@@ -47,7 +47,7 @@ class Method:
     refine_solves : int
         Budget of the refinement; with a budget in solves alone the result is deterministic.
     refine_seconds : float, optional
-        Seconds after which the refinement ends with the best so far.
+        Seconds after which the refinement ends with the best so far; sensitivity's searches together have as many.
     foci : {"auto", "1", "2"}
         Or the number 1 or 2. Whether two tumours are tried: "auto" where the core has two components of at least 1 ml.
     density : {"auto", "match", "refined", "assimilated"}

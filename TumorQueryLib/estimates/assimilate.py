@@ -85,9 +85,13 @@ def _corrected(model: Estimate, observed: TumorMasks, thresholds: tuple[float, f
     near = tissue.mask & (distance < REACH)
     kriging = correction_of(seen, model.anatomy)
     added = kriging.mean(tissue.grid.to_ras(np.argwhere(near)), seen.residuals[:, None])[:, 0]
-    share = np.clip((REACH - distance[near]) / TAPER, 0, 1)
-    density[near] = density_of_log_odds(log_odds(density[near]) + share * added)
+    density[near] = density_of_log_odds(log_odds(density[near]) + correction_share(distance[near]) * added)
     return density
+
+
+def correction_share(distance: NDArray[np.float64]) -> NDArray[np.float64]:
+    """What share of the correction is added at a distance (the patient's mm) from the whole tumour, in [0, 1]."""
+    return np.clip((REACH - distance) / TAPER, 0, 1)
 
 
 def distance_from(region: NDArray[np.bool_], anatomy: Anatomy) -> NDArray[np.float64]:

@@ -67,18 +67,24 @@ class DensityDraws:
         cells: NDArray[np.bool_],
         jacobian: NDArray[np.float32],
         field: Kriging,
+        share: NDArray[np.float32],
         deviation: float,
         count: int,
         random: np.random.Generator,
     ) -> DensityDraws:
-        """Draw: parameters from their normal distribution, the discrepancy from its field (see `Uncertainty`)."""
+        """Draw: parameters from their normal distribution, the discrepancy from its field (see `Uncertainty`).
+
+        `log_odds`, `cells` and `share` have the shape of the anatomy's grid.
+        """
         start, stop = bounding_box(cells)
         grid, box = anatomy.grid.cropped(start, stop), tuple(slice(a, b) for a, b in zip(start, stop))
         stride = max(1, round(NODE_SPACING / anatomy.length_scale / float(grid.spacing.min())))
         shape = -(-(stop - 1 - start) // stride) + 1
         nodes = stride * np.stack(np.meshgrid(*(np.arange(n) for n in shape), indexing="ij"), axis=-1).reshape(-1, 3)
         parameters = random.standard_normal((count, len(jacobian))).astype(np.float32)
-        discrepancy = deviation * field.draw(grid.to_ras(nodes), count, random)
+        # Nodes end up to a stride beyond the grid.
+        at_nodes = ndimage.map_coordinates(share, (start + nodes).T, order=1, mode="nearest")
+        discrepancy = deviation * field.draw(grid.to_ras(nodes), count, random, at_nodes)
         return cls(
             grid=grid,
             cells=cells[box],

@@ -75,16 +75,36 @@ class Kriging:
             found[block] = np.clip(1 - explained, 0, 1)
         return found
 
-    def draw(self, places: NDArray[np.float64], count: int, random: np.random.Generator) -> NDArray[np.float32]:
-        """Random fields that the observations, all of them 0, leave possible (Matheron's rule), shape (count, m).
+    def draw(
+        self,
+        places: NDArray[np.float64],
+        count: int,
+        random: np.random.Generator,
+        share: NDArray[np.floating] | float = 1.0,
+    ) -> NDArray[np.float32]:
+        """What random fields have left where a share of what the observations tell of them is taken off.
 
-        Doi 10.1080/00401706.1974.10489222 (conditioning by kriging); add `mean` for other observations.
+        With all of it these are the fields that observations of 0 leave possible (Matheron's rule, doi
+        10.1080/00401706.1974.10489222, conditioning by kriging); add `mean` for other observations.
+
+        Parameters
+        ----------
+        places : ndarray, shape (m, 3)
+        count : int
+        random : Generator
+        share : float or ndarray, shape (m,)
+            In [0, 1]; the variance left is 1 - share (2 - share) (1 - `variance`).
+
+        Returns
+        -------
+        ndarray of float32, shape (count, m)
         """
         both = np.concatenate([self.points, places])
         fields = prior_fields(both, self.length, count, random)
         at_points, at_places = fields[:, : len(self.points)], fields[:, len(self.points) :]
         noise = self.nugget * random.standard_normal(at_points.shape)
-        return at_places - self.mean(places, (at_points + noise).T.astype(np.float64)).T
+        told = self.mean(places, (at_points + noise).T.astype(np.float64)).T
+        return (at_places - share * told).astype(np.float32)
 
     def _blocks(self, places: NDArray[np.float64]) -> Iterator[tuple[slice, NDArray[np.floating]]]:
         for start in range(0, len(places), BLOCK):

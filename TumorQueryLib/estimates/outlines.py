@@ -19,7 +19,8 @@ LARGEST_LOG_ODDS = 12.0
 #: Faces count where both voxels lie more than so many voxels from what is no tissue: nearer there, the outline is
 #: where the tissue ends and not where the density passes the threshold.
 VOXELS_FROM_NO_TISSUE = 2
-#: With fewer faces than this so far from what is no tissue, all of them count.
+#: With fewer faces than this so far from what is no tissue, all of them count. Both outlines together: one whose faces
+#: all lie near it shows where the tissue ends, and within the correlation length the other says more of it.
 FEWEST_FACES = 20
 CLUSTERS = 400  # of faces, of both outlines together
 CLUSTER_ROUNDS = 3

@@ -9,19 +9,19 @@ and whole tumour are never varied: freed, they follow the model's error and doub
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy import ndimage
 
 from TumorQueryLib.anatomy.anatomy import Anatomy
 from TumorQueryLib.anatomy.tissue import GREY_TO_WHITE, Tissue
-from TumorQueryLib.anatomy.tissue_maps import TissueMaps
 from TumorQueryLib.base.errors import InputError
 from TumorQueryLib.base.method import DEFAULT_LEVEL
 from TumorQueryLib.base.progress import Progress, no_progress, part
+from TumorQueryLib.estimates.assimilate import distance_from
 from TumorQueryLib.estimates.estimate import Estimate
 from TumorQueryLib.estimates.foci import combined_density, halves
 from TumorQueryLib.estimates.moments import best_exact_moment
@@ -33,7 +33,7 @@ from TumorQueryLib.growth import GrowthParameters, simulate
 SENSITIVITY_SOLVES = 60  # of each assumption
 #: The search starts at these shares of the refined length: where cells move faster, a shorter one fits.
 START_LENGTHS = (1.0, 0.7, 0.45)
-TUMOUR_MARGIN = 1.5  # mm around the whole tumour that is taken as white matter with it
+TUMOUR_MARGIN = 1.5  # the patient's mm around the whole tumour that is taken as white matter with it
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,8 @@ class SensitivityRow:
     level : float
     dice_sum : float
         Of core and whole tumour on the T1Gd image's grid, in [0, 2].
+    stopped : {"converged", "budget", "time"}
+        Why the search ended; of two, the one whose end says less of the figures.
     """
 
     assumption: str
@@ -63,6 +65,7 @@ class SensitivityRow:
     above_level_ml: float
     level: float
     dice_sum: float
+    stopped: str = "converged"
 
     @property
     def sentence(self) -> str:
@@ -83,6 +86,7 @@ class SensitivityRow:
             "volumes_ml": {"core": self.core_ml, "whole": self.whole_ml, "above_level": self.above_level_ml},
             "level": self.level,
             "dice_sum": self.dice_sum,
+            "stopped": self.stopped,
         }
 
 
@@ -94,9 +98,10 @@ def sensitivity(
     *,
     level: float = DEFAULT_LEVEL,
     solves: int = SENSITIVITY_SOLVES,
+    seconds: float | None = None,
     progress: Progress = no_progress,
 ) -> tuple[SensitivityRow, ...]:
-    """Refine a tumour again under other assumptions about the tissue; the same input gives the same rows.
+    """Refine a tumour again under other assumptions about the tissue; the same budget of solves gives the same rows.
 
     Parameters
     ----------
@@ -112,6 +117,8 @@ def sensitivity(
         Density above which a volume is given too.
     solves : int
         Budget of each assumption.
+    seconds : float, optional
+        Wall seconds after which all searches have ended with the best so far; each gets its share of what is left.
     progress : Progress
 
     Returns
@@ -129,11 +136,13 @@ def sensitivity(
         raise InputError(
             "Sensitivity starts from a refined tumour in an anatomy of tissue maps; refine the match first."
         )
-    tissues = assumed_tissues(estimate.anatomy.maps, target)
+    tissues = assumed_tissues(estimate.anatomy, target)
+    end = math.inf if seconds is None else time.monotonic() + seconds
     rows = []
     for number, (assumption, tissue) in enumerate(tissues.items()):
         step = part(progress, number / len(tissues), (number + 1) / len(tissues))
-        again = _refined_again(estimate, tissue, observed, target, thresholds, solves, step)
+        deadline = _share_of_time(end, len(tissues) - number)
+        again, stopped = _refined_again(estimate, tissue, observed, target, thresholds, solves, deadline, step)
         voxel = again.in_patient.grid.voxel_volume_ml
         rows.append(
             SensitivityRow(
@@ -145,18 +154,36 @@ def sensitivity(
                 above_level_ml=float(np.count_nonzero(again.in_patient.array > level) * voxel),
                 level=level,
                 dice_sum=again.fit.dice_sum,
+                stopped=stopped,
             )
         )
     return tuple(rows)
 
 
-def assumed_tissues(maps: TissueMaps, target: TumorMasks) -> Mapping[str, Tissue]:
-    """The tissue under each assumption, by the assumption in words; the model's own first."""
-    outside = ndimage.distance_transform_edt(~target.whole, sampling=tuple(target.grid.spacing))
+def _share_of_time(end: float, searches: int) -> float:
+    """The end of the next of some searches that share the time until `end` (both by `time.monotonic`)."""
+    now = time.monotonic()
+    return now + max(0.0, end - now) / searches
+
+
+def assumed_tissues(anatomy: Anatomy, target: TumorMasks) -> Mapping[str, Tissue]:
+    """The tissue under each assumption, by the assumption in words; the model's own first.
+
+    Parameters
+    ----------
+    anatomy : Anatomy
+        With the maps that it was made of.
+    target : TumorMasks
+        The patient's regions on its grid.
+    """
+    maps = anatomy.maps
+    if maps is None:
+        raise ValueError("The anatomy does not know the maps that it was made of.")
+    near = distance_from(target.whole, anatomy) <= TUMOUR_MARGIN
     return {
         "grey matter 10 times slower": maps.tissue(GREY_TO_WHITE),
         "grey matter 3 times slower": maps.tissue(1 / 3),
-        "white matter in the tumour": maps.with_white_matter_in(outside <= TUMOUR_MARGIN).tissue(),
+        "white matter in the tumour": maps.with_white_matter_in(near).tissue(),
     }
 
 
@@ -167,19 +194,24 @@ def _refined_again(
     target: TumorMasks,
     thresholds: tuple[float, float],
     solves: int,
+    deadline: float,
     progress: Progress,
-) -> Estimate:
-    """The estimate after a search from its parameters in another tissue; each focus in its half, as it was found."""
+) -> tuple[Estimate, str]:
+    """The estimate after a search from its parameters in another tissue, and why the search ended.
+
+    Each focus is searched in its half, as it was found.
+    """
     before = estimate.parameters
     sides = (target,) if len(before) == 1 else halves(target, 0.0)
     if sides is None or len(sides) != len(before):
         raise InputError(f"The tumour has {len(before)} foci and its core is not of as many components.")
-    found = []
+    found, ends = [], []
     for number, (start, side) in enumerate(zip(before, sides)):
         step = part(progress, number / len(before), (number + 1) / len(before))
-        search = Search(tissue, side, thresholds, math.inf, 0, progress=step)
+        search = Search(tissue, side, thresholds, _share_of_time(deadline, len(before) - number), 0, progress=step)
         starts = [(start.seed, share * start.infiltration_length) for share in START_LENGTHS]
         best = search.run(starts, max(1, solves // len(before)))
+        ends.append(search.stopped)
         rho_t = best_exact_moment(best.seed, best.infiltration_length, best.rho_t, tissue, side, thresholds)
         found.append(
             GrowthParameters.from_identifiable(best.seed, best.infiltration_length, rho_t, start.proliferation)
@@ -188,4 +220,7 @@ def _refined_again(
     density = densities[0] if len(densities) == 1 else combined_density(densities)
     place = estimate.anatomy
     anatomy = Anatomy(place.name, tissue, place.space, place.length_scale)
-    return Estimate.of(estimate.name, anatomy, tuple(found), Volume(density, tissue.grid), observed, target, thresholds)
+    again = Estimate.of(
+        estimate.name, anatomy, tuple(found), Volume(density, tissue.grid), observed, target, thresholds
+    )
+    return again, next(end for end in ("time", "budget", "converged") if end in ends)

@@ -35,7 +35,7 @@ from TumorQueryLib.base.errors import InputError
 from TumorQueryLib.base.method import DEFAULT_LEVEL
 from TumorQueryLib.base.parallel import available_cores, in_order
 from TumorQueryLib.base.progress import Progress, no_progress
-from TumorQueryLib.estimates.assimilate import correction_of, distance_from
+from TumorQueryLib.estimates.assimilate import correction_of, correction_share, distance_from
 from TumorQueryLib.estimates.draws import DensityDraws
 from TumorQueryLib.estimates.estimate import Estimate
 from TumorQueryLib.estimates.foci import combined_density
@@ -158,6 +158,8 @@ class Uncertainty:
         Of the correction, unit variance.
     discrepancy_deviation : float
         Standard deviation of the discrepancy away from the outlines, in log-odds.
+    correction_share : ndarray of float32, shape anatomy.grid.shape
+        Share of the correction that the assimilated density has, in [0, 1] (`assimilate.correction_share`).
     """
 
     anatomy: Anatomy
@@ -171,6 +173,7 @@ class Uncertainty:
     jacobian: NDArray[np.float32]
     discrepancy: Kriging
     discrepancy_deviation: float
+    correction_share: NDArray[np.float32]
 
     def band(self, confidence: float = 0.9) -> tuple[Volume, Volume]:
         """Lower and upper density between which the true one lies with this probability, voxel by voxel.
@@ -186,31 +189,33 @@ class Uncertainty:
             float32 in [0, 1], on the T1Gd image's grid.
         """
         width = quantile(confidence) * self.deviation
-        lower, upper = (self._in_patient(density_of_log_odds(self.log_odds + sign * width)) for sign in (-1, 1))
-        return (
-            Volume(np.minimum(lower, self.density.array), self.density.grid),
-            Volume(np.maximum(upper, self.density.array), self.density.grid),
-        )
+        bounds = []
+        for sign, bound in ((-1, np.minimum), (1, np.maximum)):
+            # Every band holds the density, which is held to the outlines.
+            limit = self._in_patient(density_of_log_odds(self.log_odds + sign * width), self.density.array, bound)
+            bounds.append(Volume(limit, self.density.grid))
+        return bounds[0], bounds[1]
 
-    @cached_property
+    @property
     def mean(self) -> Volume:
-        """Expected density, float32 in [0, 1], on the T1Gd image's grid."""
-        return Volume(self._in_patient(self._moment(1)), self.density.grid)
+        """Expected density, float32 in [0, 1], on the T1Gd image's grid; made at each call, as all maps here are."""
+        return Volume(self._in_patient(self._moments[0], self.density.array), self.density.grid)
 
-    @cached_property
+    @property
     def sd(self) -> Volume:
         """Standard deviation of the density, float32, on the T1Gd image's grid."""
-        variance = np.maximum(self._moment(2) - self._moment(1) ** 2, 0)
-        return Volume(self._in_patient(np.sqrt(variance)), self.density.grid)
+        first, second = self._moments
+        deviation = np.sqrt(np.maximum(second - first**2, 0))
+        return Volume(self._in_patient(deviation, np.zeros((), np.float32)), self.density.grid)
 
-    @cached_property
+    @property
     def probability(self) -> Volume:
         """Probability that the density exceeds `level`, float32 in [0, 1], on the T1Gd image's grid."""
         above = self.log_odds - log_odds(self.level)
         with np.errstate(divide="ignore", invalid="ignore"):
             chance = np.where(self.deviation > 0, ndtr(above / self.deviation), above > 0)
-        inside = np.where(self.anatomy.tissue.mask, chance, 0).astype(np.float32)
-        return Volume(self._in_patient(inside), self.density.grid)
+        beyond = self.density.array > self.level
+        return Volume(self._in_patient(chance.astype(np.float32), beyond), self.density.grid)
 
     def length_interval(self, confidence: float = 0.9, focus: int = 0) -> tuple[float, float]:
         """Infiltration length sqrt(D/rho) of a focus, the patient's mm."""
@@ -309,23 +314,52 @@ class Uncertainty:
             self.deviation > 0,
             self.jacobian,
             self.discrepancy,
+            self.correction_share,
             self.discrepancy_deviation,
             count,
             np.random.default_rng(random_seed),
         )
 
-    def _moment(self, power: int) -> NDArray[np.float32]:
-        """Mean of a power of the density on the anatomy's grid; what it is there where there is no deviation."""
-        moment = density_of_log_odds(self.log_odds) ** power
-        spread = self.deviation > 0
+    @cached_property
+    def _moments(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Mean of the density and of its square on the anatomy's grid; what it is there where it has no deviation."""
+        density, spread = density_of_log_odds(self.log_odds), self.deviation > 0
         middle, width = self.log_odds[spread], self.deviation[spread]
-        nodes = zip(_NODES, _WEIGHTS / _WEIGHTS.sum())
-        moment[spread] = sum(w * density_of_log_odds(middle + n * width) ** power for n, w in nodes)
-        return np.where(self.anatomy.tissue.mask, moment, 0)
+        sums = np.zeros((2, len(middle)), np.float32)
+        for node, weight in zip(_NODES, _WEIGHTS / _WEIGHTS.sum()):
+            value = density_of_log_odds(middle + np.float32(node) * width)
+            sums += np.float32(weight) * np.stack([value, value**2])
+        first, second = density, density**2
+        first[spread], second[spread] = sums
+        return first, second
 
-    def _in_patient(self, density: NDArray[np.float32]) -> NDArray[np.float32]:
-        inside = np.where(self.anatomy.tissue.mask, density, 0).astype(np.float32)
-        return self.anatomy.in_patient(Volume(inside, self.anatomy.grid), self.density.grid).array
+    @cached_property
+    def _box(self) -> tuple[slice, slice, slice]:
+        """Of the T1Gd image's grid: beyond it no density has a band."""
+        return self.anatomy.box_in_patient(self.deviation > 0, self.density.grid)
+
+    def _in_patient(
+        self, values: NDArray[np.float32], beyond: NDArray[Any], joined: np.ufunc | None = None
+    ) -> NDArray[np.float32]:
+        """Values of the anatomy's tissue on the T1Gd image's grid, `beyond` where no density has a band.
+
+        Parameters
+        ----------
+        values : ndarray of float32, shape anatomy.grid.shape
+        beyond : ndarray
+            Broadcastable to the T1Gd image's grid.
+        joined : ufunc, optional
+            Of the mapped values and `beyond`, where there are bands; by default the former.
+        """
+        grid, box = self.density.grid, self._box
+        mapped = np.empty(grid.shape, np.float32)
+        mapped[...] = beyond
+        if all(part.stop > part.start for part in box):
+            part_of_grid = grid.cropped([part.start for part in box], [part.stop for part in box])
+            inside = np.where(self.anatomy.tissue.mask, values, np.float32(0))
+            near = self.anatomy.in_patient(Volume(inside, self.anatomy.grid), part_of_grid).array
+            mapped[box] = near if joined is None else joined(near, mapped[box])
+        return mapped
 
 
 def quantile(confidence: float) -> float:
@@ -371,7 +405,8 @@ def estimate_uncertainty(
     if not 0 < level < 1:
         raise InputError(f"A level is a density between 0 and 1, not {level}.")
     anatomy, tissue = model.anatomy, model.anatomy.tissue
-    near = tissue.mask & (distance_from(observed_in_anatomy.whole, anatomy) < REACH)
+    distance = distance_from(observed_in_anatomy.whole, anatomy)
+    near = tissue.mask & (distance < REACH)
     seen = outline_residuals(model.density, tissue, observed_in_anatomy, thresholds).clustered()
     if not near.any() or not len(seen.residuals):
         raise InputError(
@@ -386,10 +421,12 @@ def estimate_uncertainty(
     places = tissue.grid.to_ras(np.argwhere(near))
     field = correction_of(seen, anatomy)
     at_points = jacobian[cKDTree(places).query(seen.points)[1]]
-    # A change of the parameters changes the residuals too, and with them the correction.
-    jacobian = jacobian - field.mean(places, at_points)
+    share = correction_share(distance).astype(np.float32)
+    taken = share[near]
+    # A change of the parameters changes the residuals too, and with them the correction, as far as there is one.
+    jacobian = jacobian - taken[:, None] * field.mean(places, at_points)
     deviation_of_discrepancy = DISCREPANCY * math.hypot(seen.rms, SMALLEST_RESIDUAL)
-    left = variance_left(field, near, tissue.grid)
+    left = 1 - taken * (2 - taken) * (1 - variance_left(field, near, tissue.grid))
     deviation = np.zeros(tissue.grid.shape, np.float32)
     deviation[near] = np.sqrt((jacobian**2).sum(axis=1) + deviation_of_discrepancy**2 * left)
     return Uncertainty(
@@ -404,6 +441,7 @@ def estimate_uncertainty(
         jacobian=jacobian.T,
         discrepancy=field,
         discrepancy_deviation=deviation_of_discrepancy,
+        correction_share=share,
     )
 
 

@@ -119,10 +119,13 @@ def write_result_files(result: Result, folder: Path, *, progress: Progress = no_
 
 def write_uncertainty(uncertainty: Uncertainty, folder: Path) -> None:
     """Write standard deviation, 5 and 95 % bounds, probability and joint draws into an existing folder."""
-    for name, volume in zip(("p05", "p95"), uncertainty.band(0.9)):
-        write_volume(volume, folder / UNCERTAINTY_OUTPUTS[f"density_{name}"])
-    for name, volume in (("sd", uncertainty.sd), ("probability", uncertainty.probability)):
-        write_volume(volume, folder / UNCERTAINTY_OUTPUTS[f"density_{name}"])
+    lower, upper = uncertainty.band(0.9)
+    write_volume(lower, folder / UNCERTAINTY_OUTPUTS["density_p05"])
+    write_volume(upper, folder / UNCERTAINTY_OUTPUTS["density_p95"])
+    del lower, upper
+    # One after the other: each is as large as the T1Gd image.
+    for name in ("sd", "probability"):
+        write_volume(getattr(uncertainty, name), folder / UNCERTAINTY_OUTPUTS[f"density_{name}"])
     uncertainty.draw().save(folder / UNCERTAINTY_OUTPUTS["density_draws"])
 
 
@@ -178,7 +181,9 @@ def write_volume(volume: Volume, path: Path) -> None:
     image = image_from_volume(volume)
     try:
         sitk.WriteImage(image, str(path), useCompression=True)
-        intact = np.array_equal(sitk.GetArrayFromImage(sitk.ReadImage(str(path))), sitk.GetArrayFromImage(image))
+        again = sitk.ReadImage(str(path))
+        # Views: copies of large images are what a run's memory goes to.
+        intact = np.array_equal(sitk.GetArrayViewFromImage(again), sitk.GetArrayViewFromImage(image))
     except RuntimeError:
         intact = False
     if not intact:

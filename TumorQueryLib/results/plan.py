@@ -5,8 +5,9 @@ Both are masks on the T1Gd image's grid, cut at the brain. A plan is a proposal 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,15 +20,42 @@ from TumorQueryLib.geometry.grid import Grid, Volume, resample_mask
 from TumorQueryLib.geometry.regions import bounding_box, dice, distance_from
 from TumorQueryLib.results.plan_masks import densest_of, margin_plan, outline_distances, ranked, without_small_parts
 
-if TYPE_CHECKING:
-    from TumorQueryLib.results.files import SavedResult
-    from TumorQueryLib.results.result import Result
-
 TISSUES = {"white_matter_ml": WHITE_MATTER, "grey_matter_ml": GREY_MATTER, "csf_ml": CSF}
 #: mm; cells of the joint draws are counted at voxels this far apart, on finer grids.
 DRAW_SPACING = 2.0
 #: Share of core and cavity that the model's plan may leave out without a warning.
 CORE_LEFT_OUT = 0.01
+
+
+class Plannable(Protocol):
+    """What a plan is made of: a `Result` has it, a `SavedResult`, and whatever else knows a patient's density."""
+
+    @property
+    def chosen(self) -> str:
+        """Name of the estimate that the density is of."""
+
+    @property
+    def density(self) -> Volume:
+        """On the T1Gd image's grid, as all that follows."""
+
+    @property
+    def segmentation(self) -> Volume:
+        """uint8: 1 core, 2 the rest of the whole tumour."""
+
+    @property
+    def tissue(self) -> Volume:
+        """uint8, see `Anatomy.tissue_in_patient`."""
+
+    @property
+    def cavity(self) -> Volume | None:
+        """The resection cavity, boolean."""
+
+    @property
+    def has_draws(self) -> bool:
+        """Whether there are joint draws of the density."""
+
+    def drawn_densities(self, grid: Grid) -> Iterator[Volume]:
+        """The joint draws at the voxels of a grid in the patient's space."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -182,7 +210,7 @@ class Plans:
 
 
 def plan(
-    result: Result | SavedResult,
+    result: Plannable,
     choices: PlanChoices | None = None,
     *,
     cavity: Volume | None = None,
@@ -267,7 +295,7 @@ class _Site:
         return self.core | self.cavity
 
     @classmethod
-    def of(cls, result: Result | SavedResult, choices: PlanChoices, cavity: Volume | None) -> _Site:
+    def of(cls, result: Plannable, choices: PlanChoices, cavity: Volume | None) -> _Site:
         density, segmentation, tissue = result.density, result.segmentation.array, result.tissue.array
         hollow = np.zeros(density.grid.shape, bool)
         if cavity is not None:
@@ -374,7 +402,7 @@ class _Draws:
     values: NDArray[np.float32]
 
     @classmethod
-    def of(cls, result: Result | SavedResult, site: _Site, *, progress: Progress) -> _Draws | None:
+    def of(cls, result: Plannable, site: _Site, *, progress: Progress) -> _Draws | None:
         """The draws of a result; None where it was made without uncertainty."""
         if not result.has_draws:
             return None

@@ -2,6 +2,10 @@
 
 import numpy as np
 import SimpleITK as sitk
+from awkward_grids import AWKWARD_AFFINES, centred_grid
+from hypothesis import given
+from hypothesis import strategies as st
+from property_examples import examples
 
 from TumorQueryLib.anatomy.anatomy import Anatomy
 from TumorQueryLib.anatomy.tissue_maps import TissueMaps
@@ -35,3 +39,45 @@ def test_the_atlas_s_tissue_is_found_where_the_transform_puts_it():
     assert (found[8:] == 2).all()
     # What no map reaches is CSF.
     assert (found[:4] == 1).all()
+
+
+PLACES = st.tuples(*[st.floats(-60, 60)] * 3)
+
+
+@examples(40)
+@given(
+    st.sampled_from(sorted(AWKWARD_AFFINES)),
+    PLACES,
+    st.tuples(*[st.integers(0, 9)] * 3),
+    st.floats(-0.5, 0.5),
+    st.sampled_from((0.4, 1.0, 2.5)),
+)
+def test_the_box_in_the_patient_holds_all_that_cells_reach(name, centre, first, angle, size):
+    """The slow twin maps the cells themselves onto the whole of the grid."""
+    maps = thirds()
+    turn = sitk.Similarity3DTransform()
+    turn.SetRotation((0.2, 0.5, 1.0), angle)
+    turn.SetScale(1.1)
+    anatomy = Anatomy("atlas", maps.tissue(), SpaceMap(turn, turn.GetInverse()), maps=maps)
+    affine = AWKWARD_AFFINES[name].copy()
+    affine[:3, :3] *= size
+    image = centred_grid((40, 35, 30), affine, centre)
+    cells = np.zeros(GRID.shape, bool)
+    cells[tuple(slice(n, n + 3) for n in first)] = True
+    box = anatomy.box_in_patient(cells, image)
+    reached = anatomy.in_patient(Volume(cells.astype(np.float32), GRID), image).array > 0
+    within = np.zeros(image.shape, bool)
+    within[box] = True
+    touched = np.argwhere(reached)
+    # What only grazes the grid's border, by less than the steps in which it is searched, may be missed.
+    if len(touched) and (np.ptp(touched, axis=0) * image.spacing).min() > 5:
+        assert not (reached & ~within).any()
+        # No more than the steps and a cell around it, and as much for the turn of the solid box in the image's axes.
+        beyond = [(part.stop - part.start) * s for part, s in zip(box, image.spacing)]
+        assert (beyond <= np.ptp(touched, axis=0) * image.spacing + 40).all()
+
+
+def test_no_cells_have_an_empty_box():
+    maps = thirds()
+    nothing = np.zeros(GRID.shape, bool)
+    assert Anatomy("patient", maps.tissue(), maps=maps).box_in_patient(nothing, GRID) == (slice(0, 0),) * 3

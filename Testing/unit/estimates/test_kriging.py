@@ -60,11 +60,13 @@ def test_random_fields_have_the_correlation():
     assert np.allclose(np.cov(fields.T, bias=True), expected, atol=0.08)
 
 
-def test_conditioned_draws_have_the_variance_that_is_left(points):
+@pytest.mark.parametrize("share", [1.0, 0.4, 0.0])
+def test_draws_have_the_variance_that_is_left(points, share):
     kriging = Kriging(points, LENGTH, 0.5)
     places = np.random.default_rng(6).uniform(-20, 80, (30, 3))
-    drawn = np.concatenate([kriging.draw(places, 64, np.random.default_rng(n)) for n in range(30)])
-    assert np.allclose(drawn.var(axis=0), kriging.variance(places), atol=0.12)
+    drawn = np.concatenate([kriging.draw(places, 64, np.random.default_rng(n), share) for n in range(30)])
+    left = 1 - share * (2 - share) * (1 - kriging.variance(places))
+    assert np.allclose(drawn.var(axis=0), left, atol=0.12)
     assert np.abs(drawn.mean(axis=0)).max() < 0.15
 
 

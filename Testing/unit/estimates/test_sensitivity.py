@@ -74,6 +74,7 @@ def test_where_grey_matter_is_faster_the_same_outlines_mean_a_shorter_length(row
 
 
 def test_rows_say_what_they_are(rows):
+    assert {row.stopped for row in rows} <= {"converged", "budget"}
     described = rows[1].as_json()
     assert described["infiltration_length_patient_mm"] == list(rows[1].infiltration_lengths_mm)
     assert set(described["volumes_ml"]) == {"core", "whole", "above_level"}
@@ -97,7 +98,7 @@ def test_each_focus_is_refined_in_its_own_half():
 
 def test_only_the_tissue_of_the_assumption_changes(case):
     estimate, masks = case
-    own, faster, white = assumed_tissues(estimate.anatomy.maps, masks).values()
+    own, faster, white = assumed_tissues(estimate.anatomy, masks).values()
     np.testing.assert_array_equal(own.mobility, estimate.anatomy.tissue.mobility)
     assert own.description == estimate.anatomy.tissue.description
     np.testing.assert_array_equal(faster.mask, own.mask)
@@ -106,6 +107,25 @@ def test_only_the_tissue_of_the_assumption_changes(case):
     for cell in np.argwhere(own.mask)[::60]:
         near = np.linalg.norm((cells - cell) * 1.5, axis=1).min() <= TUMOUR_MARGIN
         assert white.mobility[tuple(cell)] == (1 if near else own.mobility[tuple(cell)])
+
+
+def test_the_margin_of_white_matter_is_the_patients_millimetres(case):
+    """In an atlas whose millimetre is 1.2 of the patient's, a voxel of 1.5 mm is 1.8 mm wide, beyond the margin."""
+    estimate, masks = case
+    larger = replace(estimate.anatomy, length_scale=1.2)
+    white = assumed_tissues(larger, masks)["white matter in the tumour"]
+    np.testing.assert_array_equal(white.mobility == 1, masks.whole)
+
+
+def test_all_searches_end_with_their_time(case, monkeypatch):
+    # How often a search looks at the clock; these tumours are so small that it would end before its first look.
+    monkeypatch.setattr("TumorQueryLib.estimates.search.REPORT_EVERY", 1e-3)
+    estimate, masks = case
+    rows = sensitivity(estimate, masks, masks, THRESHOLDS, seconds=1e-3)
+    assert [row.stopped for row in rows] == ["time"] * 3
+    assert rows[0].as_json()["stopped"] == "time"
+    # What was found by then is an answer all the same.
+    assert all(row.dice_sum > 0.5 for row in rows)
 
 
 def test_what_has_no_parameters_or_no_maps_is_refused(case):

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from awkward_grids import centred_grid, placed_affine
 from known_tumour import THRESHOLDS
 
 from TumorQueryLib.anatomy.anatomy import Anatomy
@@ -100,8 +101,38 @@ def test_bands_hold_the_density_and_one_another(uncertainty, assimilated, anatom
         assert (lower <= before[0]).all()
         assert (upper >= before[1]).all()
         before = lower, upper
-    assert not upper[~anatomy.tissue.mask].any()
-    assert not uncertainty.sd.array[~anatomy.tissue.mask].any()
+    assert upper[~anatomy.tissue.mask].max() < 1e-6
+    assert uncertainty.sd.array[~anatomy.tissue.mask].max() < 1e-6
+
+
+@pytest.mark.slow
+def test_maps_of_a_large_image_are_made_where_there_are_bands(anatomy, observed, model):
+    """The slow twin maps everything; a tumour of an image that reaches far beyond, turned and anisotropic."""
+    affine = placed_affine(spacing=(1.0, 1.3, 4.0), angles=(12.0, -20.0, 31.0), flips=(-1, 1, -1))
+    image = centred_grid((150, 130, 40), affine, (12.0, -9.0, 5.0))
+    seen = TumorMasks.on_grid(Volume(observed.core, GRID), Volume(observed.whole, GRID), image)
+    placed = Estimate.of("refined", anatomy, (FIT,), model.density, seen, observed, THRESHOLDS)
+    assimilated = assimilate(placed, seen, observed, THRESHOLDS)
+    found = estimate_uncertainty(placed, assimilated, observed, THRESHOLDS)
+    assert np.prod([part.stop - part.start for part in found._box]) < 0.7 * seen.core.size
+
+    def mapped(values):
+        return anatomy.in_patient(
+            Volume(np.where(anatomy.tissue.mask, values, 0).astype(np.float32), GRID), image
+        ).array
+
+    density, width = assimilated.in_patient.array, quantile(0.9) * found.deviation
+    lower, upper = (bound.array for bound in found.band())
+    expected = [1 / (1 + np.exp(-(found.log_odds + sign * width))) for sign in (-1, 1)]
+    assert lower == pytest.approx(np.minimum(mapped(expected[0]), density), abs=1e-5)
+    assert upper == pytest.approx(np.maximum(mapped(expected[1]), density), abs=1e-5)
+    first, second = found._moments
+    assert found.sd.array == pytest.approx(mapped(np.sqrt(np.maximum(second - first**2, 0))), abs=1e-5)
+    assert found.probability.array.max() > 0.99
+    away = mapped(np.ones(GRID.shape)) == 0
+    assert away.any()
+    assert not found.sd.array[away].any()
+    assert not found.probability.array[away].any()
 
 
 def test_what_is_sure_and_what_is_not(uncertainty, observed, anatomy):
@@ -112,16 +143,28 @@ def test_what_is_sure_and_what_is_not(uncertainty, observed, anatomy):
     assert np.median(deviation[near]) < np.median(deviation[far])
 
 
+def test_beyond_the_correction_nothing_is_taken_off(uncertainty, model, observed, anatomy):
+    """The assimilated density has no correction farther than 20 mm, so no outline makes its model surer there."""
+    near = uncertainty.deviation > 0
+    far = distance_from(observed.whole, anatomy)[near] > 20
+    assert far.sum() > 50
+    spread, derivative = vary(model, 0, observed, THRESHOLDS, near)
+    of_parameters = derivative[:, far].T @ np.linalg.cholesky(spread.covariance)
+    expected = np.sqrt((of_parameters**2).sum(axis=1) + uncertainty.discrepancy_deviation**2)
+    assert uncertainty.deviation[near][far] == pytest.approx(expected, rel=1e-3)
+
+
 def test_mean_deviation_and_probability_are_those_of_samples(uncertainty, anatomy):
     random = np.random.default_rng(0)
     cells = np.argwhere((uncertainty.deviation > 0) & (np.abs(uncertainty.log_odds) < 5))[::997]
     assert len(cells) > 20
+    mean, sd, probability = (getattr(uncertainty, name).array for name in ("mean", "sd", "probability"))
     for cell in map(tuple, cells):
         values = uncertainty.log_odds[cell] + uncertainty.deviation[cell] * random.standard_normal(20000)
         samples = 1 / (1 + np.exp(-values))
-        assert uncertainty.mean.array[cell] == pytest.approx(samples.mean(), abs=0.01)
-        assert uncertainty.sd.array[cell] == pytest.approx(samples.std(), abs=0.01)
-        assert uncertainty.probability.array[cell] == pytest.approx((samples > uncertainty.level).mean(), abs=0.02)
+        assert mean[cell] == pytest.approx(samples.mean(), abs=0.01)
+        assert sd[cell] == pytest.approx(samples.std(), abs=0.01)
+        assert probability[cell] == pytest.approx((samples > uncertainty.level).mean(), abs=0.02)
 
 
 def test_the_bands_are_quantiles_of_the_draws(uncertainty, anatomy):

@@ -9,7 +9,8 @@ from scipy.spatial import KDTree
 from TumorQueryLib.base.errors import InputError
 from TumorQueryLib.studies.cross_anatomy.errors import density_errors
 from TumorQueryLib.studies.cross_anatomy.experiment import CrossAnatomy, measure_tumour, run_cross_anatomy
-from TumorQueryLib.studies.cross_anatomy.tables import as_markdown, draw, summarise, write_rows
+from TumorQueryLib.studies.cross_anatomy.tables import as_markdown, draw, summarise
+from TumorQueryLib.studies.known_truth.tables import write_rows
 
 LEVELS = (0.05, 0.2, 0.4, 0.6, 0.8)
 

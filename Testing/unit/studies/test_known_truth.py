@@ -88,6 +88,7 @@ class Volumes:
     cancelled_at: int | None = None
     seen: list = field(default_factory=list)
     takes_patients: ClassVar[bool] = True
+    takes_sample: ClassVar[bool] = False
     needs_clean_registration: ClassVar[bool] = False
 
     def choices(self):

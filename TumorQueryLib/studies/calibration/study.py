@@ -10,14 +10,12 @@ from typing import Any
 
 from TumorQueryLib.base.method import DEFAULT_SOLVES
 from TumorQueryLib.base.progress import Progress, no_progress
-from TumorQueryLib.base.timing import Stopwatch
 from TumorQueryLib.database import TumorDatabase
-from TumorQueryLib.estimates.uncertainty import estimate_uncertainty
 from TumorQueryLib.studies.calibration.coverage import coverage_of
 from TumorQueryLib.studies.calibration.tables import as_markdown, draw, summarise
-from TumorQueryLib.studies.cross_anatomy.tables import write_rows
 from TumorQueryLib.studies.known_truth.run import run_studies
 from TumorQueryLib.studies.known_truth.setting import Conditions
+from TumorQueryLib.studies.known_truth.tables import write_rows
 from TumorQueryLib.studies.known_truth.tumour import Tumour
 
 
@@ -34,6 +32,7 @@ class Calibration:
     count: int
     name = "calibration"
     takes_patients = False
+    takes_sample = False
     needs_clean_registration = False
 
     def choices(self) -> dict[str, Any]:
@@ -44,16 +43,9 @@ class Calibration:
         """The rows of `coverage.coverage_of` for the pipeline's assimilated density, with the `seconds` it took."""
         if tumour.phantom is None:
             raise ValueError("The truth of a real patient is not known.")
-        found = tumour.way.found("assimilated")
-        with Stopwatch() as taken:
-            uncertainty = estimate_uncertainty(
-                found.model,
-                found.estimate,
-                found.observed,
-                tumour.setting.thresholds,
-                progress=tumour.progress,
-            )
-        return [{**row, "seconds": taken.wall} for row in coverage_of(uncertainty, tumour.phantom)]
+        uncertainty = tumour.way.uncertainty
+        seconds = tumour.way.uncertainty_seconds
+        return [{**row, "seconds": seconds} for row in coverage_of(uncertainty, tumour.phantom)]
 
     def summarise(self, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
         """See `tables.summarise`."""

@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from TumorQueryLib.studies.cross_anatomy.tables import conditions_in_words
-from TumorQueryLib.studies.strategies.summary import share_with_interval
+from TumorQueryLib.studies.known_truth.tables import conditions_in_words, share_in_words, share_of
 
 #: A tumour's 90 % band is called calibrated where it holds the truth in so many of its voxels.
 CALIBRATED, CALIBRATED_FROM, CALIBRATED_TO = 0.9, 0.80, 0.97
@@ -61,11 +60,6 @@ def _mean(values: Sequence[float | None]) -> float | None:
     return float(np.mean(known)) if known else None
 
 
-def share_of(held: Sequence[bool]) -> dict[str, float]:
-    """How many of some are true: hits, cases, and per cent with Wilson's 95 % interval."""
-    return {"hits": sum(held), "cases": len(held), **share_with_interval(sum(held), len(held))}
-
-
 def as_markdown(result: Mapping[str, Any]) -> str:
     """The conditions and the summary as a Markdown table."""
     header = (
@@ -80,14 +74,14 @@ def as_markdown(result: Mapping[str, Any]) -> str:
         cells += [_number(row[f"width{part}"]) for part in PARTS]
         cells += [_number(row["above"]), _number(row["below"])]
         for name in INTERVALS:
-            cells += [_share(row[f"{name}_held"]), f"{100 * row[f'{name}_half_width']:.0f} %"]
+            cells += [share_in_words(row[f"{name}_held"]), f"{100 * row[f'{name}_half_width']:.0f} %"]
         lines.append("| " + " | ".join(cells) + " |")
     for row in result["summary"]:
         if row["calibrated"] is not None:
             lines += [
                 "",
                 f"The {100 * row['confidence']:.0f} % band holds the truth in {100 * CALIBRATED_FROM:.0f} to "
-                f"{100 * CALIBRATED_TO:.0f} % of the voxels in {_share(row['calibrated'])} tumours. "
+                f"{100 * CALIBRATED_TO:.0f} % of the voxels in {share_in_words(row['calibrated'])} tumours. "
                 f"Mean residual on the outlines: {row['residual_rms']:.2f} log-odds.",
             ]
     return "\n".join(lines)
@@ -95,10 +89,6 @@ def as_markdown(result: Mapping[str, Any]) -> str:
 
 def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}"
-
-
-def _share(share: Mapping[str, float]) -> str:
-    return f"{share['hits']} of {share['cases']} [{share['low']:.0f}, {share['high']:.0f} %]"
 
 
 def draw(result: Mapping[str, Any], path: Path) -> None:

@@ -17,9 +17,10 @@ from TumorQueryLib.database import TumorDatabase
 from TumorQueryLib.estimates.estimate import Estimate
 from TumorQueryLib.geometry.transforms import SpaceMap, in_turn
 from TumorQueryLib.studies.cross_anatomy.errors import density_errors
-from TumorQueryLib.studies.cross_anatomy.tables import as_markdown, draw, summarise, write_rows
+from TumorQueryLib.studies.cross_anatomy.tables import as_markdown, draw, summarise
 from TumorQueryLib.studies.known_truth.run import run_studies
 from TumorQueryLib.studies.known_truth.setting import Conditions
+from TumorQueryLib.studies.known_truth.tables import write_rows
 from TumorQueryLib.studies.known_truth.tumour import MODES, Tumour, Way
 from TumorQueryLib.studies.phantom import Phantom
 
@@ -51,6 +52,7 @@ class CrossAnatomy:
     variants: str = "all"
     name = "cross_anatomy"
     takes_patients = False
+    takes_sample = False
 
     def __post_init__(self) -> None:
         if self.variants not in VARIANTS:

@@ -1,8 +1,7 @@
-"""The rows of the experiment as a summary, a table, a CSV file and a plot."""
+"""The rows of the experiment as a summary, a table and a plot."""
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,8 +11,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from TumorQueryLib.studies.cross_anatomy.errors import LEVELS
-from TumorQueryLib.studies.known_truth.setting import Conditions
-from TumorQueryLib.studies.strategies.summary import share_with_interval
+from TumorQueryLib.studies.known_truth.tables import conditions_in_words, share_in_words, share_of
 
 #: The row that the others are compared with: the refinement that `infer` makes by default.
 REFERENCE = ("pipeline", "patient")
@@ -60,11 +58,7 @@ def summarise(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _better(rows: Sequence[dict[str, Any]], reference: Mapping[Any, float]) -> dict[str, float] | None:
-    pairs = [(row["mae_near"], reference[row["tumour"]]) for row in rows if row["tumour"] in reference]
-    if not pairs:
-        return None
-    hits = sum(found < before for found, before in pairs)
-    return {"hits": hits, "cases": len(pairs), **share_with_interval(hits, len(pairs))}
+    return share_of([row["mae_near"] < reference[row["tumour"]] for row in rows if row["tumour"] in reference])
 
 
 def as_markdown(result: Mapping[str, Any]) -> str:
@@ -76,7 +70,7 @@ def as_markdown(result: Mapping[str, Any]) -> str:
     )
     lines = [conditions_in_words(result), "", header, "|" + "---|" * (header.count("|") - 1)]
     for row in result["summary"]:
-        cells = [row["variant"], row["mode"], *(f"{row[name]:.4f}" for name in MAE), _in_words(row["better"])]
+        cells = [row["variant"], row["mode"], *(f"{row[name]:.4f}" for name in MAE), share_in_words(row["better"])]
         cells += [f"{row[f'dice_{level}']:.3f}" for level in LEVELS]
         cells += [f"{row['seed_error_mm']:.1f}"]
         cells += [
@@ -88,27 +82,6 @@ def as_markdown(result: Mapping[str, Any]) -> str:
     core, whole = first["drawn_dice_core"], first["drawn_dice_whole"]
     lines += ["", f"Dice of the drawn to the true outlines: core {core:.3f}, whole tumour {whole:.3f}."]
     return "\n".join(lines)
-
-
-def conditions_in_words(result: Mapping[str, Any]) -> str:
-    """A run's conditions, and which tumours could not be measured, as sentences for above a table."""
-    conditions = Conditions(result["random_seed"], result["mass_effect"], result["outline_error_mm"])
-    left_out = [f" Left out: {name} ({reason})" for name, reason in result["left_out"].items()]
-    return conditions.in_words(result["count"]) + "".join(left_out)
-
-
-def _in_words(share: Mapping[str, float] | None) -> str:
-    if share is None:
-        return "-"
-    return f"{share['hits']} of {share['cases']} [{share['low']:.0f}, {share['high']:.0f} %]"
-
-
-def write_rows(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """Write the rows as CSV."""
-    with open(path, "w", newline="", encoding="utf-8") as file:
-        table = csv.DictWriter(file, fieldnames=list(rows[0]))
-        table.writeheader()
-        table.writerows(rows)
 
 
 def draw(rows: Sequence[Mapping[str, Any]], path: Path) -> None:

@@ -20,15 +20,19 @@ from TumorQueryLib.base.progress import Progress, no_progress, part
 from TumorQueryLib.base.version import __version__
 from TumorQueryLib.database import TumorDatabase, sample_synthetic
 from TumorQueryLib.inputs.cohort_file import CohortRow, read_cohort
+from TumorQueryLib.inputs.patient import Patient
 from TumorQueryLib.registration import register
 from TumorQueryLib.strategies import create_strategy
 from TumorQueryLib.studies.known_truth.saved_rows import Rows, SavedRows
 from TumorQueryLib.studies.known_truth.setting import Conditions, Setting
 from TumorQueryLib.studies.known_truth.tumour import Tumour
+from TumorQueryLib.studies.sample import load_truth, sample_files
 
 ROWS_FILE = "rows.jsonl"
 #: In place of a study's name, where a tumour could not be measured.
 LEFT_OUT = "left_out"
+#: Name of the bundled sample case, whose true density is known too.
+SAMPLE = "bundled sample"
 
 
 class Study(Protocol):
@@ -45,6 +49,10 @@ class Study(Protocol):
     @property
     def takes_patients(self) -> bool:
         """Whether it looks at real patients too."""
+
+    @property
+    def takes_sample(self) -> bool:
+        """Whether it looks at the bundled sample too, beside tumours without mass effect and with exact outlines."""
 
     @property
     def needs_clean_registration(self) -> bool:
@@ -163,9 +171,16 @@ def _makers(
     def real(row: CohortRow) -> Maker:
         return lambda progress: Tumour(row.patient, row.load(), setting, progress=progress)
 
+    def sample(progress: Progress) -> Tumour:
+        files: dict[str, Any] = dict(sample_files())
+        return Tumour(SAMPLE, Patient.load(**files), setting, true_density=load_truth().density, progress=progress)
+
     makers: dict[int | str, Maker] = {n: made_up(n, tumour.parameters) for n, tumour in enumerate(tumours)}
     if any(study.takes_patients for study in studies):
         makers |= {name: real(row) for name, row in patients.items()}
+    exact = not (conditions.mass_effect or conditions.outline_error_mm)
+    if exact and any(study.takes_sample for study in studies):
+        makers[SAMPLE] = sample
     return makers
 
 
@@ -190,7 +205,9 @@ def _finished(
 
 
 def _looks_at(study: Study, name: int | str) -> bool:
-    return name < study.count if isinstance(name, int) else study.takes_patients
+    if isinstance(name, int):
+        return name < study.count
+    return study.takes_sample if name == SAMPLE else study.takes_patients
 
 
 def _measure(studies: Sequence[Study], makers: Mapping[int | str, Maker], name: int | str, progress: Progress) -> Rows:

@@ -13,6 +13,7 @@ from TumorQueryLib.base.timing import Stopwatch
 from TumorQueryLib.estimates.assimilate import assimilate
 from TumorQueryLib.estimates.estimate import Estimate
 from TumorQueryLib.estimates.matches import estimate_of_match
+from TumorQueryLib.estimates.uncertainty import Uncertainty, estimate_uncertainty
 from TumorQueryLib.geometry.grid import Volume
 from TumorQueryLib.geometry.regions import TumorMasks, dice
 from TumorQueryLib.geometry.transforms import SpaceMap
@@ -97,6 +98,8 @@ class Way:
                 solver_version=setting.database.solver_version,
             )
         self._seconds = seconds + taken.wall
+        #: Wall seconds of `uncertainty`, once it was asked for.
+        self.uncertainty_seconds = 0.0
 
     def found(self, mode: str, tissue: str = "atlas") -> Found:
         """What the pipeline answers.
@@ -111,6 +114,23 @@ class Way:
         if (mode, tissue) not in self._found:
             self._found[mode, tissue] = self._answer(mode, tissue)
         return self._found[mode, tissue]
+
+    @cached_property
+    def uncertainty(self) -> Uncertainty:
+        """Of the assimilated density of the pipeline; see `uncertainty_seconds`.
+
+        Raises
+        ------
+        InputError
+            When nothing can be told of it.
+        """
+        found = self.found("assimilated")
+        with Stopwatch() as taken:
+            uncertainty = estimate_uncertainty(
+                found.model, found.estimate, found.observed, self.setting.thresholds, progress=self.progress
+            )
+        self.uncertainty_seconds = taken.wall
+        return uncertainty
 
     def _answer(self, mode: str, tissue: str) -> Found:
         if mode == "none":
@@ -154,6 +174,8 @@ class Tumour:
     setting : Setting
     phantom : Phantom, optional
         The truth; None for a real patient.
+    true_density : Volume, optional
+        On the T1Gd image's grid; that of the phantom, where there is one.
     progress : Progress
         Raises `Cancelled` to stop.
     """
@@ -165,12 +187,14 @@ class Tumour:
         setting: Setting,
         *,
         phantom: Phantom | None = None,
+        true_density: Volume | None = None,
         progress: Progress = no_progress,
     ) -> None:
         self.name = name
         self.patient = patient
         self.setting = setting
         self.phantom = phantom
+        self.true_density = true_density if phantom is None else phantom.density
         self.progress = progress
 
     @classmethod

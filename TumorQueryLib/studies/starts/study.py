@@ -18,9 +18,9 @@ from TumorQueryLib.estimates.estimate import Estimate
 from TumorQueryLib.estimates.refine import START_KINDS, refine
 from TumorQueryLib.estimates.search import Solve
 from TumorQueryLib.studies.cross_anatomy.errors import density_errors
-from TumorQueryLib.studies.cross_anatomy.tables import write_rows
 from TumorQueryLib.studies.known_truth.run import run_studies
 from TumorQueryLib.studies.known_truth.setting import Conditions
+from TumorQueryLib.studies.known_truth.tables import write_rows
 from TumorQueryLib.studies.known_truth.tumour import Tumour
 from TumorQueryLib.studies.starts.tables import as_markdown, summarise
 
@@ -43,6 +43,7 @@ class StartsStudy:
     count: int
     name = "starts"
     takes_patients = True
+    takes_sample = False
     needs_clean_registration = False
 
     def choices(self) -> dict[str, Any]:
@@ -130,7 +131,8 @@ def measure_starts(tumour: Tumour) -> list[dict[str, Any]]:
         Of each of `refine.START_KINDS`: `kind` ("made up" or "patient"), `starts`; `dice_core`, `dice_whole` and
         `dice_sum` on the T1Gd image's grid; `score`, the Dice sum in the anatomy, which the search maximises;
         `mae_near` (None without a truth); `length_mm` in the patient, `rho_t`; wall `seconds` and `solves` of the
-        search, and how many of them it took until the score was within `REACHED` of the final one.
+        search, and how many of them it took until the score was within `REACHED` of the final one (the seconds are
+        shared out evenly over the solves: those of two threads overlap, so no clock tells them apart).
 
     Raises
     ------
@@ -182,7 +184,6 @@ def measure_starts(tumour: Tumour) -> list[dict[str, Any]]:
                 "seconds": taken.wall,
                 "solves": len(path),
                 "solves_to_reach": reached,
-                # Solves of one search take about the same time.
                 "seconds_to_reach": taken.wall * reached / len(path),
             }
         )

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from TumorQueryLib.studies.cross_anatomy.tables import conditions_in_words
+from TumorQueryLib.studies.known_truth.tables import conditions_in_words
 
 TITLES = {"all": "matches and centre", "matches": "matches alone", "centre": "centre alone"}
 MEANS = ("dice_core", "dice_whole", "dice_sum", "mae_near", "seconds", "solves", "seconds_to_reach", "solves_to_reach")
@@ -53,6 +53,7 @@ def as_markdown(result: Mapping[str, Any]) -> str:
         cells += [f"{row['lowest_change']:+.3f}", mae, f"{row['seconds']:.0f}", f"{row['solves']:.0f}"]
         cells += [f"{row['seconds_to_reach']:.0f}", f"{row['solves_to_reach']:.0f}"]
         lines.append("| " + " | ".join(cells) + " |")
+    lines += ["", "Seconds to the final score: a search's own, shared out evenly over its solves."]
     return "\n".join(lines)
 
 
