@@ -467,7 +467,9 @@ def add_plan_options(parser: Any) -> None:
         metavar="same|ML|above=U",
         help=f"of the model's plan: as the standard's, in ml, or all that is denser than U ({usual.volume})",
     )
-    parser.add_argument("--barrier", choices=BARRIERS, default=usual.barrier, help=f"where plans end ({usual.barrier})")
+    parser.add_argument(
+        "--barrier", choices=BARRIERS, default=usual.barrier, help=f"what plans are cut at ({usual.barrier})"
+    )
 
 
 class NamedValue(argparse.Action):
@@ -666,7 +668,7 @@ def print_summary(result: Result, out: Path) -> None:
         for line in result.uncertainty.sentences():
             say(line)
     if result.plans is not None:
-        for line in result.plans.sentences():
+        for line in (*result.plans.sentences(), *(f"Warning: {said}" for said in result.plans.warnings)):
             say(line)
     if result.sensitivity:
         say(

@@ -43,6 +43,7 @@ from TumorQueryLib.growth import GrowthParameters
 from TumorQueryLib.inputs.patient import IMAGE_NAMES, Patient
 from TumorQueryLib.registration import Alignment, Registration, align_images, register
 from TumorQueryLib.registration.quality import brain_warnings
+from TumorQueryLib.results.files import NO_PLAN
 from TumorQueryLib.results.plan import plan
 from TumorQueryLib.results.result import DatabaseIdentity, Result
 from TumorQueryLib.strategies import create_strategy, parse_strategy_options
@@ -205,8 +206,8 @@ def planned(result: Result, *, timings: dict[str, float], progress: Progress = n
             plans = plan(result, result.method.plan_choices, progress=progress)
         except InputError as error:
             # What was found before is worth more than its plan.
-            return replace(result, warnings=(*result.warnings, f"There is no plan. {error}"))
-    return replace(result, plans=plans, warnings=(*result.warnings, *plans.warnings))
+            return replace(result, warnings=(*result.warnings, f"{NO_PLAN} {error}"))
+    return replace(result, plans=plans)
 
 
 def refuse_tissue_maps_without_effect(method: Method) -> None:

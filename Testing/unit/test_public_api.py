@@ -115,15 +115,15 @@ ATTRIBUTES = {
     "Result": (
         "alignment brain brain_on_t1gd cavity chosen core database density drawn_densities estimate estimates "
         "has_draws matched_parameters matches method model patient plans query refinement regions registration "
-        "segmentation sensitivity timings tissue to_json uncertainty warnings whole write"
+        "segmentation sensitivity thresholds timings tissue to_json uncertainty warnings whole write"
     ),
     "SavedResult": (
         "cavity chosen content core density density_of drawn_densities draws folder has_draws matched_parameters "
-        "matches plans segmentation space tissue uncertainty_map warnings whole"
+        "matches plans segmentation space thresholds tissue uncertainty_map warnings whole"
     ),
     "Plans": (
         "as_json cavity_ml choices comparison estimate guidelines lowest_density masks model probable sentences "
-        "standard warnings"
+        "standard standard_title warnings"
     ),
     "Plan": "as_json cells_outside cells_outside_band mask tissues_ml volume_ml",
     "DensityDraws": ("cells density discrepancy grid jacobian load log_odds made parameters save stride"),

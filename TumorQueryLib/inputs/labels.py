@@ -393,7 +393,9 @@ def regions_from_segments(segments: Sequence[Segment], labels: str | None) -> Re
         for segment, tumour in zip(segments, is_whole)
         if not tumour and _letters(segment.name) in NO_TUMOUR_NAMES
     ]
-    return Regions(core, whole, said, tuple(warnings), np.logical_or.reduce(hollow) if hollow else None)
+    # Templates have segments that nobody drew in.
+    cavity = np.logical_or.reduce(hollow) if hollow else np.zeros(0, bool)
+    return Regions(core, whole, said, tuple(warnings), cavity if cavity.any() else None)
 
 
 def _by_what_they_say(segments: Sequence[Segment], warnings: list[str]) -> tuple[list[bool], list[bool], str]:

@@ -251,6 +251,10 @@ class Patient:
                 f"The segmentation is said to be drawn on the {IMAGE_NAMES[named]}, which is not given; give it, or "
                 f"name one of {', '.join(images)}."
             )
+        of_segmentation = {"core", "whole"}
+        # What was read out of the segmentation lies on its grid; a file of its own need not.
+        if self.cavity is not None and self.cavity.grid == self.whole.grid:
+            of_segmentation.add("cavity")
         found = {}
         for role in MASKS if self.tissue_maps is None else (*MASKS, "tissue_maps"):
             mask = getattr(self, role)
@@ -258,9 +262,7 @@ class Patient:
             same = [name for name, image in images.items() if mask and mask.grid.axes_in(image.grid) is not None]
             # Tools crop a mask to what it holds.
             same += [name for name, image in images.items() if mask and mask.grid.shares_lattice(image.grid)]
-            found[role] = (
-                named if named is not None and role not in ("brain_mask", "tissue_maps") else (*same, "t1gd")[0]
-            )
+            found[role] = named if named is not None and role in of_segmentation else (*same, "t1gd")[0]
         if not self.core.array.any():
             found["core"] = found["whole"]
         return found
@@ -274,6 +276,16 @@ class Patient:
     def regions_on_t1gd(self) -> TumorMasks:
         """Core and whole tumour on the T1Gd image's grid."""
         return TumorMasks.on_grid(self.core, self.whole, self.t1gd.grid)
+
+    def _check_cavity(self, warnings: list[str]) -> None:
+        """Refuse a cavity that is not there; one that is too small for the T1Gd's voxels is said."""
+        if self.cavity is None:
+            return
+        points = self.cavity.grid.to_ras(np.argwhere(self.cavity.array))
+        if not len(points) or _share_inside(points, self.t1gd.grid) < 0.5:
+            raise InputError("The resection cavity is empty, or lies elsewhere in space than the T1Gd.")
+        if not resample_mask(self.cavity, self.t1gd.grid).array.any():
+            warnings.append("The resection cavity is smaller than the T1Gd's voxels and is left out.")
 
     def _check_places(self, warnings: list[str]) -> None:
         """Refuse images and masks that do not lie over one another."""
@@ -297,8 +309,7 @@ class Patient:
                     f"Head or brain in {name} and T1Gd overlap by only {overlap:.0%}: the patient moved between them; "
                     f"register the {name} to the T1Gd first."
                 )
-        if self.cavity is not None and not resample_mask(self.cavity, self.t1gd.grid).array.any():
-            raise InputError("The resection cavity is empty, or lies elsewhere in space than the T1Gd.")
+        self._check_cavity(warnings)
         if self.tissue_maps is not None:
             self._check_tissue(points, warnings)
         # Where the images may still move, the tumour is looked at on the one that it was drawn on.

@@ -56,6 +56,8 @@ UNCERTAINTY_OUTPUTS = {
     "density_draws": "density_draws.npz",
 }
 PLAN_OUTPUTS = {"plan": "plan.json", "plan_picture": "plan.png"}
+#: How the warning begins that a run which was asked for a plan made none.
+NO_PLAN = "There is no plan."
 REFINEMENT_OUTPUTS = {"refinement_table": "refinement.csv", "refinement_plot": "refinement.png"}
 
 
@@ -150,7 +152,13 @@ def add_plans(plans: Plans, result: SavedResult) -> Path:
         write_plans(plans, result, None, stage)
         outputs = {name: file for name, file in result.content["outputs"].items() if not PLAN_FILE.fullmatch(file)}
         sums = {file: told for file, told in result.content["sha256"].items() if not PLAN_FILE.fullmatch(file)}
-        content = {"outputs": outputs | added, "plan": plans.as_json(), "sha256": sums | _sums(added, stage)}
+        warnings = [said for said in result.warnings if not said.startswith(NO_PLAN)]
+        content = {
+            "outputs": outputs | added,
+            "plan": plans.as_json(),
+            "sha256": sums | _sums(added, stage),
+            "warnings": warnings,
+        }
         write_json(result.content | content, stage / RESULT_FILE)
     return result.folder / added["plan"]
 
@@ -322,6 +330,12 @@ class SavedResult:
             for name, file in files
             if PLAN_FILE.fullmatch(file) and file.endswith(".nrrd")
         }
+
+    @property
+    def thresholds(self) -> tuple[float, float]:
+        """Densities above which a voxel belongs to core and whole tumour."""
+        made_in = self.content["database"]
+        return made_in["threshold_core"], made_in["threshold_whole"]
 
     @property
     def has_draws(self) -> bool:

@@ -16,6 +16,7 @@ from TumorQueryLib.anatomy.anatomy import CSF, GREY_MATTER, WHITE_MATTER
 from TumorQueryLib.base.errors import InputError
 from TumorQueryLib.base.plan_choices import GUIDELINES, SAME_VOLUME, Guideline, PlanChoices
 from TumorQueryLib.base.progress import Progress, no_progress, part
+from TumorQueryLib.estimates.uncertainty import SAVED_DRAWS
 from TumorQueryLib.geometry.grid import Grid, Volume, resample_mask
 from TumorQueryLib.geometry.regions import bounding_box, dice, distance_from
 from TumorQueryLib.results.plan_masks import densest_of, margin_plan, outline_distances, ranked, without_small_parts
@@ -23,6 +24,8 @@ from TumorQueryLib.results.plan_masks import densest_of, margin_plan, outline_di
 TISSUES = {"white_matter_ml": WHITE_MATTER, "grey_matter_ml": GREY_MATTER, "csf_ml": CSF}
 #: mm; cells of the joint draws are counted at voxels this far apart, on finer grids.
 DRAW_SPACING = 2.0
+#: The estimate that the joint draws belong to.
+WITH_DRAWS = "assimilated"
 #: Share of core and cavity that the model's plan may leave out without a warning.
 CORE_LEFT_OUT = 0.01
 
@@ -71,7 +74,8 @@ class Plan:
     cells_outside : float
         Share of the modelled tumour cells that lie outside it.
     cells_outside_band : tuple of float, optional
-        5 and 95 % bound of that share over the joint draws of the density; it holds the share itself.
+        5 and 95 % bound of that share over the joint draws of the density, widened where need be to hold the share
+        itself: the share of a mean density is not the mean of the shares.
     """
 
     mask: Volume
@@ -135,10 +139,12 @@ class Plans:
     choices : PlanChoices
     estimate : str
         Name of the estimate whose density the model's plan follows.
+    standard_title : str
+        What the standard plan is, in words.
     standard, model : Plan
     probable : Plan, optional
-        The smallest plan that holds `choices.share` of the cells with `choices.probability`; None where the
-        uncertainty of the density is not known.
+        The smallest of the plans that follow the density and hold `choices.share` of the cells with
+        `choices.probability`; None where the uncertainty of the density is not known, or no plan holds so much.
     lowest_density : float
         The lowest density in the model's plan.
     comparison : PlanComparison
@@ -152,6 +158,7 @@ class Plans:
 
     choices: PlanChoices
     estimate: str
+    standard_title: str
     standard: Plan
     model: Plan
     probable: Plan | None
@@ -172,7 +179,7 @@ class Plans:
         return {
             "choices": self.choices.as_json(),
             "estimate": self.estimate,
-            "standard": {"title": standard_title(self.choices), **self.standard.as_json()},
+            "standard": {"title": self.standard_title, **self.standard.as_json()},
             "model": {"lowest_density": round(self.lowest_density, 6), **self.model.as_json()},
             "probable": None if self.probable is None else self.probable.as_json(),
             "comparison": self.comparison.as_json(),
@@ -189,9 +196,9 @@ class Plans:
         """The comparison in words."""
         standard, model, choices = self.standard, self.model, self.choices
         said = [
-            f"The standard plan ({standard_title(choices)}) has {standard.volume_ml:.0f} ml and leaves "
-            f"{_percent(standard)} of the modelled cells outside; the model's plan has {model.volume_ml:.0f} ml, all "
-            f"that is denser than {self.lowest_density:.2g}, and leaves {_percent(model)}.",
+            f"The standard plan ({self.standard_title}) has {standard.volume_ml:.0f} ml and leaves "
+            f"{_percent(standard)} of the modelled cells outside; the model's plan has {model.volume_ml:.0f} ml, "
+            f"{self._reach()}, and leaves {_percent(model)}.",
             f"The model's plan spares {_listed(self.comparison.spared_ml)} of the standard one, and adds "
             f"{_listed(self.comparison.added_ml)}.",
         ]
@@ -202,11 +209,17 @@ class Plans:
             )
         if self.probable is not None:
             said.append(
-                f"The smallest plan that holds {100 * choices.share:g} % of the cells with a probability of "
-                f"{100 * choices.probability:g} % has {self.probable.volume_ml:.0f} ml."
+                f"The smallest plan by that density that holds {100 * choices.share:g} % of the cells with a "
+                f"probability of {100 * choices.probability:g} % has {self.probable.volume_ml:.0f} ml."
             )
         said.append("Whether the modelled cells are the patient's no image shows: a plan is a proposal to compare.")
         return said
+
+    def _reach(self) -> str:
+        """How far down the density the model's plan goes."""
+        if self.lowest_density > 0:
+            return f"down to a density of {self.lowest_density:.2g}"
+        return "filled up by what lies nearest to the core where there are no more cells"
 
 
 def plan(
@@ -240,36 +253,48 @@ def plan(
     choices = PlanChoices() if choices is None else choices
     progress(0.0, "Planning")
     site = _Site.of(result, choices, result.cavity if cavity is None else cavity)
-    standard = site.standard(choices.guideline or _core_guideline(choices.margin))
-    guidelines = {name: site.standard(guideline) for name, guideline in GUIDELINES.items()}
+    standard, title = site.standard(choices.guideline or _core_guideline(choices.margin))
+    guidelines = {name: site.standard(guideline)[0] for name, guideline in GUIDELINES.items() if site.has(guideline)}
     progress(0.4, "Planning")
-    model, lowest = site.model_plan(choices, int(np.count_nonzero(standard)))
+    model = site.model_plan(choices, int(np.count_nonzero(standard)))
     progress(0.6, "Planning")
     draws = _Draws.of(result, site, progress=part(progress, 0.6, 0.9))
-    probable = None
-    if draws is not None:
-        count = draws.count_that_holds(choices.share, choices.probability)
-        probable = site.plan_of(site.densest(count, choices.smallest_part_ml), draws)
-    made = {"standard": site.plan_of(standard, draws), "model": site.plan_of(model, draws)}
-    left_out = float((~model[site.target]).mean())
-    warnings = []
-    if left_out > CORE_LEFT_OUT:
-        warnings.append(
-            f"The model's plan leaves out {100 * left_out:.0f} % of core and cavity: it follows the density "
-            "alone. Add what is to be irradiated in any case."
-        )
+    held = None if draws is None else site.probable_plan(draws, choices)
     progress(1.0, "Planned")
     return Plans(
         choices=choices,
         estimate=result.chosen,
-        probable=probable,
-        lowest_density=lowest,
+        standard_title=title,
+        standard=site.plan_of(standard, draws),
+        model=site.plan_of(model, draws),
+        probable=None if held is None else site.plan_of(held, draws),
+        lowest_density=float(site.density[model].min()),
         comparison=site.compared(standard, model),
         guidelines={name: site.plan_of(mask, draws) for name, mask in guidelines.items()},
         cavity_ml=float(np.count_nonzero(site.cavity) * site.grid.voxel_volume_ml),
-        warnings=tuple(warnings),
-        **made,
+        warnings=tuple(_warnings(result, choices, site.left_out(model), draws is not None, held is not None)),
     )
+
+
+def _warnings(
+    result: Plannable, choices: PlanChoices, left_out: float, has_draws: bool, has_probable: bool
+) -> Iterator[str]:
+    """What the user should know of the plans; `left_out` is the share of core and cavity outside the model's."""
+    if left_out > CORE_LEFT_OUT:
+        yield (
+            f"The model's plan leaves out {100 * left_out:.0f} % of core and cavity: it follows the density alone. "
+            "Add what is to be irradiated in any case."
+        )
+    if result.has_draws and not has_draws:
+        yield (
+            f"The uncertainty is that of the density {WITH_DRAWS}, and these plans follow the density {result.chosen}: "
+            "there is no interval of the cells outside, and no plan of a probability."
+        )
+    if has_draws and not has_probable:
+        yield (
+            f"No plan that may lie here holds {100 * choices.share:g} % of the cells with a probability of "
+            f"{100 * choices.probability:g} %: too many lie where no plan may."
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -306,11 +331,15 @@ class _Site:
         box = tuple(slice(a, b) for a, b in zip(start, stop))
         tissue, segmentation, hollow = tissue[box], segmentation[box], hollow[box]
         core = segmentation == 1
-        if not (core | hollow).any():
-            raise InputError("The segmentation has no core, and no cavity was given: there is nothing to plan around.")
+        whole_is_planned = choices.guideline is not None and choices.guideline.region == "whole"
+        if not (core | hollow).any() and not whole_is_planned:
+            raise InputError(
+                "The segmentation has no core, and no cavity was given: there is nothing to put this margin around. "
+                "Give a cavity, or name a margin of the whole tumour (rtog-1)."
+            )
         grid = density.grid.cropped(start, stop)
         within = tissue > (CSF if choices.barrier == "csf" else 0)
-        from_target = distance_from(Volume(core | hollow, grid))
+        from_target = distance_from(Volume(core | hollow if (core | hollow).any() else segmentation > 0, grid))
         values = density.array[box]
         return cls(
             whole_grid=density.grid,
@@ -327,32 +356,51 @@ class _Site:
             cells=float(density.array.sum(dtype=np.float64)),
         )
 
-    def standard(self, guideline: Guideline) -> NDArray[np.bool_]:
-        """The plan that a guideline states."""
-        if guideline.region == "whole" and (self.whole & ~self.core).any():
-            target = self.whole | self.cavity
-            return margin_plan(target, distance_from(Volume(target, self.grid)), guideline.margin_mm, self.within)
-        return margin_plan(self.target, self.from_target, guideline.margin_without_oedema_mm, self.within)
+    def left_out(self, mask: NDArray[np.bool_]) -> float:
+        """The share of core and cavity outside a plan."""
+        return float((~mask[self.target]).mean()) if self.target.any() else 0.0
 
-    def model_plan(self, choices: PlanChoices, count: int) -> tuple[NDArray[np.bool_], float]:
-        """The model's plan and the lowest density in it; `count` are the standard plan's voxels."""
-        if choices.above is not None:
-            mask = without_small_parts(
-                (self.density > choices.above) & self.within, self._voxels(choices.smallest_part_ml)
-            )
-            if not mask.any():
-                raise InputError(
-                    f"No part of {choices.smallest_part_ml:g} ml is denser than {choices.above:g}; "
-                    "name a lower density."
-                )
+    def has(self, guideline: Guideline) -> bool:
+        """Whether there is anything to put a guideline's margin around."""
+        return bool(self.target.any()) or (guideline.region == "whole" and bool(self.whole.any()))
+
+    def standard(self, guideline: Guideline) -> tuple[NDArray[np.bool_], str]:
+        """The plan that a guideline states, and what it is in words."""
+        if guideline.region == "whole" and (self.whole & ~self.core).any():
+            target, margin, around = self.whole | self.cavity, guideline.margin_mm, "whole tumour and cavity"
+            distance = distance_from(Volume(target, self.grid))
         else:
+            target, margin, around = self.target, guideline.margin_without_oedema_mm, "core and cavity"
+            distance = self.from_target
+        title = f"{around} + {margin:g} mm" + (f", {guideline.title}" if guideline.title else "")
+        return margin_plan(target, distance, margin, self.within), title
+
+    def model_plan(self, choices: PlanChoices, count: int) -> NDArray[np.bool_]:
+        """The model's plan; `count` are the standard plan's voxels."""
+        if choices.above is None:
             if choices.volume != SAME_VOLUME:
                 count = max(1, round(float(choices.volume) / self.grid.voxel_volume_ml))
+            return self.densest(count, choices.smallest_part_ml)
+        mask = without_small_parts((self.density > choices.above) & self.within, self._voxels(choices.smallest_part_ml))
+        if not mask.any():
+            raise InputError(
+                f"No part of {choices.smallest_part_ml:g} ml is denser than {choices.above:g}; name a lower density."
+            )
+        return mask
+
+    def probable_plan(self, draws: _Draws, choices: PlanChoices) -> NDArray[np.bool_] | None:
+        """The smallest plan by the density that holds a share of the cells in a share of the draws, if one does."""
+        count = draws.count_that_holds(choices.share, choices.probability)
+        while count is not None and count <= self.order.size:
             mask = self.densest(count, choices.smallest_part_ml)
-        return mask, float(self.density[mask].min())
+            if draws.share_of_draws(mask, choices.share) >= choices.probability - 1e-9:
+                return mask
+            # Parts that were left out held some of the cells.
+            count += max(1, count // 100)
+        return None
 
     def densest(self, count: int, smallest_part_ml: float) -> NDArray[np.bool_]:
-        """The plan of the `count` densest voxels (see `densest_voxels`)."""
+        """The plan of the `count` densest voxels (see `densest_of`)."""
         if count > self.order.size:
             voxel = self.grid.voxel_volume_ml
             raise InputError(
@@ -369,7 +417,7 @@ class _Site:
         outside = max(0.0, 1 - inside / self.cells) if self.cells else 0.0
         band = None
         if draws is not None:
-            # As every band of the density holds it: the share of the mean is not the mean of the shares.
+            # As every band of the density holds the density.
             low, high = draws.outside(mask)
             band = min(low, outside), max(high, outside)
         return Plan(Volume(whole, self.whole_grid), self._tissues(mask), outside, band)
@@ -403,8 +451,8 @@ class _Draws:
 
     @classmethod
     def of(cls, result: Plannable, site: _Site, *, progress: Progress) -> _Draws | None:
-        """The draws of a result; None where it was made without uncertainty."""
-        if not result.has_draws:
+        """The draws of a result; None where it has none, or shows another estimate than theirs."""
+        if not result.has_draws or result.chosen != WITH_DRAWS:
             return None
         stride = np.maximum(1, np.floor(DRAW_SPACING / site.grid.spacing + 1e-6)).astype(int)
         steps = tuple(slice(int(n) // 2, None, int(n)) for n in stride)
@@ -415,7 +463,7 @@ class _Draws:
         grid = Grid((i, j, k), affine)
         values = []
         for number, drawn in enumerate(result.drawn_densities(grid)):
-            progress(number / 32, "Counting the cells of the draws")
+            progress(number / SAVED_DRAWS, "Counting the cells of the draws")
             values.append(drawn.array.ravel())
         within = site.within[steps]
         return cls(
@@ -432,32 +480,27 @@ class _Draws:
         low, high = np.percentile(1 - inside / np.maximum(total, 1e-12), (5, 95))
         return float(max(0.0, low)), float(max(0.0, high))
 
-    def count_that_holds(self, share: float, probability: float) -> int:
-        """How many of the site's densest voxels hold a share of the cells in a share of the draws."""
+    def share_of_draws(self, mask: NDArray[np.bool_], share: float) -> float:
+        """In what share of the draws a plan holds at least a share of the cells."""
+        inside = self.values[:, mask[self.steps].ravel()].sum(axis=1, dtype=np.float64)
+        return float((inside >= share * self.values.sum(axis=1, dtype=np.float64)).mean())
+
+    def count_that_holds(self, share: float, probability: float) -> int | None:
+        """How many of the site's densest voxels hold a share of the cells in a share of the draws; None if all do not.
+
+        Cells outside of where a plan may lie count as cells that none can hold.
+        """
         held = np.cumsum(self.values[:, self.order], axis=1, dtype=np.float64)
         wanted = share * self.values.sum(axis=1, dtype=np.float64)
-        # Cells outside of where a plan may lie count as cells that none can hold.
         counts = np.sort([np.searchsorted(one, least) + 1 for one, least in zip(held, wanted)])
-        needed = counts[int(np.ceil(probability * len(counts) - 1e-9)) - 1]
-        return round(min(needed, self.order.size) * self.voxels_for_each)
+        needed = int(counts[int(np.ceil(probability * len(counts) - 1e-9)) - 1])
+        return None if needed > self.order.size else round(needed * self.voxels_for_each)
 
 
 def _core_guideline(margin: float | str) -> Guideline:
-    """A margin around core and cavity that no guideline is named for."""
-    return Guideline("", "core", float(margin), float(margin), "")
-
-
-def standard_title(choices: PlanChoices) -> str:
-    """What the standard plan is, in words."""
-    if choices.guideline is None:
-        known = [guideline.title for guideline in GUIDELINES.values() if _is(guideline, choices.margin)]
-        return f"core and cavity + {choices.margin:g} mm" + (f", {known[0]}" if known else "")
-    region = "whole tumour" if choices.guideline.region == "whole" else "core and cavity"
-    return f"{region} + {choices.guideline.margin_mm:g} mm, {choices.guideline.title}"
-
-
-def _is(guideline: Guideline, margin: float | str) -> bool:
-    return guideline.region == "core" and guideline.margin_mm == margin
+    """A margin around core and cavity in mm; of the guideline that states the same one, if one does."""
+    known = [one for one in GUIDELINES.values() if one.region == "core" and one.margin_mm == margin]
+    return known[0] if known else Guideline("", "core", float(margin), float(margin), "")
 
 
 def _percent(one: Plan) -> str:

@@ -33,51 +33,39 @@ def margin_plan(
     return target | ((distance <= margin + ROUNDING) & within)
 
 
-def densest_voxels(
-    density: NDArray[np.floating],
-    distance: NDArray[np.floating],
-    within: NDArray[np.bool_],
-    count: int,
-    smallest_part: int = 0,
+def densest_of(
+    order: NDArray[np.int64], shape: tuple[int, ...], count: int, smallest_part: int = 0
 ) -> NDArray[np.bool_]:
-    """The voxels of highest density, as many as asked for.
+    """The first voxels of an order, without small parts.
 
     Parameters
     ----------
-    density : ndarray, shape (i, j, k)
-    distance : ndarray, shape (i, j, k)
-        From the core, mm: of equally dense voxels the nearer comes first, then the one of lower index.
-    within : ndarray of bool, shape (i, j, k)
-        Where they may lie.
+    order : ndarray of int
+        Flat indices of where they may lie, see `ranked`.
+    shape : tuple of int
+        Of the grid.
     count : int
-        How many; at most as many as `within` holds.
+        How many; at most as many as the order has.
     smallest_part : int
-        Parts (connected by faces) of fewer voxels are left out, and the next densest voxels that belong to larger
-        parts take their place.
+        Parts (connected by faces) of fewer voxels are left out, and the next voxels of the order that belong to larger
+        parts take their place. Where there is no part so large, or too little beside the large ones, the order alone
+        decides.
 
     Returns
     -------
-    ndarray of bool, shape (i, j, k)
+    ndarray of bool, shape `shape`
         With exactly `count` voxels.
 
     Raises
     ------
     InputError
-        When `within` holds fewer voxels.
+        When the order has fewer voxels.
     """
-    order = ranked(density, distance, within)
     if count > order.size:
-        raise InputError(f"A plan of {count:,} voxels was asked for, and the brain has {order.size:,}.")
-    return densest_of(order, density.shape, count, smallest_part)
-
-
-def densest_of(order: NDArray[np.int64], shape: tuple[int, ...], count: int, smallest_part: int) -> NDArray[np.bool_]:
-    """The first `count` voxels of an order, without small parts (see `densest_voxels`)."""
+        raise InputError(f"A plan of {count:,} voxels was asked for, and where it may lie there are {order.size:,}.")
 
     def large_parts(number: int) -> NDArray[np.bool_]:
-        chosen = np.zeros(shape, bool)
-        chosen.ravel()[order[:number]] = True
-        return without_small_parts(chosen, smallest_part)
+        return without_small_parts(_first(order, shape, number), smallest_part)
 
     kept = large_parts(count)
     have = np.count_nonzero(kept)
@@ -90,7 +78,7 @@ def densest_of(order: NDArray[np.int64], shape: tuple[int, ...], count: int, sma
         too_few, enough = enough, min(order.size, enough + count - have)
         kept = large_parts(enough)
         have = np.count_nonzero(kept)
-    while enough - too_few > 1:
+    while have > count and enough - too_few > 1:
         middle = (too_few + enough) // 2
         if np.count_nonzero(large_parts(middle)) < count:
             too_few = middle
@@ -99,8 +87,11 @@ def densest_of(order: NDArray[np.int64], shape: tuple[int, ...], count: int, sma
     kept = large_parts(enough)
     if np.count_nonzero(kept) == count:
         return kept
-    # The last voxel brought a whole part with it: the rest grows from what was there before it.
-    return _grown(large_parts(too_few), order, count)
+    # The last voxel brought a whole part with it, or all large parts are too little: the rest grows from what is there.
+    grown = _grown(large_parts(too_few) if have > count else kept, order, count)
+    missing = count - np.count_nonzero(grown)
+    grown.ravel()[order[~grown.ravel()[order]][:missing]] = True
+    return grown
 
 
 def _first(order: NDArray[np.int64], shape: tuple[int, ...], count: int) -> NDArray[np.bool_]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,6 @@ from numpy.typing import NDArray
 from TumorQueryLib.anatomy.anatomy import CSF, GREY_MATTER, WHITE_MATTER
 from TumorQueryLib.base.plan_choices import GUIDELINES
 from TumorQueryLib.geometry.grid import Volume, resample, resample_mask
-from TumorQueryLib.geometry.regions import THRESHOLD_CORE, THRESHOLD_WHOLE
 from TumorQueryLib.results.report import (
     NORMAL_AXIS,
     ORIENTATION_LETTERS,
@@ -38,7 +38,7 @@ COLOURS = {"standard": "#facc15", "model": "#f472b6", "probable": "#a78bfa"}
 NAMES = {"standard": "standard plan", "model": "the model's plan", "probable": "plan of the asked probability"}
 #: Grey values of a map of tissues, where the image itself is not at hand.
 TISSUE_GREYS = {CSF: 0.15, GREY_MATTER: 0.5, WHITE_MATTER: 0.75}
-WIDTH, HEIGHT = 17.0, 9.4  # inches
+WIDTH, HEIGHT = 17.0, 10.0  # inches
 
 
 def write_plan_picture(plans: Plans, result: Result | SavedResult, image: Volume | None, path: Path) -> None:
@@ -69,7 +69,7 @@ def draw_plans(plans: Plans, result: Result | SavedResult, image: Volume | None)
     caution = "Research software, not a medical device. Patient's right is on the viewer's left."
     figure.text(0.99, 0.965, caution, fontsize=11, color=TEXT, ha="right", va="center")
     rows = figure.add_gridspec(
-        2, 1, height_ratios=(1.0, 0.72), left=0.01, right=0.99, top=0.915, bottom=0.03, hspace=0.06
+        2, 1, height_ratios=(1.0, 0.86), left=0.01, right=0.99, top=0.915, bottom=0.03, hspace=0.06
     )
     planes = rows[0].subgridspec(1, 3, wspace=0.02)
     for column, plane in enumerate(ORIENTATION_LETTERS):
@@ -80,7 +80,7 @@ def draw_plans(plans: Plans, result: Result | SavedResult, image: Volume | None)
         axes.set_title(plane, color=TEXT, fontsize=11, pad=3)
     below = rows[1].subgridspec(1, 2, width_ratios=(1.0, 0.9), wspace=0.03)
     _draw_table(figure.add_subplot(below[0]), plans)
-    _draw_words(figure.add_subplot(below[1]), plans, list(masks))
+    _draw_words(figure.add_subplot(below[1]), plans, list(masks), scene.thresholds)
     return figure
 
 
@@ -106,7 +106,7 @@ def _scene(result: Result | SavedResult, image: Volume | None) -> Scene:
         windows={"T1Gd": grey_window(shown)},
         density=resample(result.density, grid).array,
         observed=observed,
-        thresholds={"core": THRESHOLD_CORE, "whole": THRESHOLD_WHOLE},
+        thresholds=dict(zip(("core", "whole"), result.thresholds)),
     )
 
 
@@ -129,9 +129,11 @@ def _draw_table(axes: Axes, plans: Plans) -> None:
         )
     style: dict[str, Any] = {"color": TEXT, "fontsize": 11, "family": "monospace", "va": "top", "linespacing": 1.4}
     axes.text(0, 0.98, "\n".join(lines), **style)
+    warned = [line for said in plans.warnings for line in textwrap.wrap(f"! {said}", 96)]
+    axes.text(0, 0.0, "\n".join(warned), color=WARNING_TEXT, fontsize=10.5, va="bottom", linespacing=1.3)
 
 
-def _draw_words(axes: Axes, plans: Plans, drawn: list[str]) -> None:
+def _draw_words(axes: Axes, plans: Plans, drawn: list[str], thresholds: Mapping[str, float]) -> None:
     """The legend, and the comparison in words."""
     from matplotlib.lines import Line2D
 
@@ -140,11 +142,11 @@ def _draw_words(axes: Axes, plans: Plans, drawn: list[str]) -> None:
     handles += [
         Line2D([], [], color="#38bdf8", label="segmented core"),
         Line2D([], [], color="#4ade80", label="segmented whole tumour"),
-        Line2D([], [], color="white", label=f"density {THRESHOLD_CORE:g} (solid), {THRESHOLD_WHOLE:g} (dashed)"),
+        Line2D(
+            [], [], color="white", label=f"density {thresholds['core']:g} (solid), {thresholds['whole']:g} (dashed)"
+        ),
     ]
     axes.legend(handles=handles, loc="upper left", ncols=2, frameon=False, labelcolor=TEXT, fontsize=10.5)
     lines = [line for said in plans.sentences() for line in (*textwrap.wrap(said, 88), "")]
     style: dict[str, Any] = {"fontsize": 10.5, "va": "top", "linespacing": 1.3}
-    axes.text(0.01, 0.74, "\n".join(lines), color=TEXT, **style)
-    warned = [line for said in plans.warnings for line in textwrap.wrap(f"! {said}", 88)]
-    axes.text(0.01, 0.0, "\n".join(warned), color=WARNING_TEXT, **style | {"va": "bottom"})
+    axes.text(0.01, 0.79, "\n".join(lines), color=TEXT, **style)

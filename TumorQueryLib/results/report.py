@@ -494,12 +494,8 @@ def sensitivity_lines(result: Result) -> list[str]:
 
 
 def plan_lines(result: Result) -> list[str]:
-    """The plans' volumes and what they leave out, and where they are drawn; none where they were not asked for."""
-    if result.plans is None:
-        return []
-    named = (("standard", result.plans.standard), ("model's", result.plans.model))
-    lines = ["", "Plans (plan.png)      ml   cells outside"]
-    return lines + [f"  {name:<16}{one.volume_ml:6.0f}   {100 * one.cells_outside:.1f} %" for name, one in named]
+    """Where the plans are; none where they were not asked for. Their figures may be made anew, and this page is not."""
+    return [] if result.plans is None else ["", "Plans             plan.png, plan.json"]
 
 
 def warning_columns(warnings: Sequence[str]) -> list[list[str]]:

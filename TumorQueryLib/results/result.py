@@ -179,7 +179,8 @@ class Result:
     def cavity(self) -> Volume | None:
         """The resection cavity, boolean, on the T1Gd image's grid; None where there is none."""
         given = self.patient.cavity
-        return None if given is None else resample_mask(given, self.patient.t1gd.grid)
+        mask = None if given is None else resample_mask(given, self.patient.t1gd.grid)
+        return mask if mask is not None and mask.array.any() else None
 
     @cached_property
     def tissue(self) -> Volume:
@@ -188,6 +189,11 @@ class Result:
         0 outside the brain, 1 CSF, 2 grey matter, 3 white matter (see `Anatomy.tissue_in_patient`).
         """
         return self.model.anatomy.tissue_in_patient(self.brain_on_t1gd)
+
+    @property
+    def thresholds(self) -> tuple[float, float]:
+        """Densities above which a voxel belongs to core and whole tumour."""
+        return self.database.thresholds
 
     @property
     def has_draws(self) -> bool:

@@ -629,3 +629,9 @@ def test_the_resection_cavity_is_read_beside_the_tumour():
     for labels in (None, 'core=Core/whole=Core,"Whole tumour"'):
         found = regions_from_segments(segments, labels)
         assert found.cavity.tolist() == voxels[2].tolist()
+    empty = [
+        Segment("Core", voxels[0]),
+        Segment("Whole tumour", voxels[1]),
+        Segment("Resection cavity", voxels[2] & False),
+    ]
+    assert regions_from_segments(empty, None).cavity is None

@@ -581,3 +581,26 @@ def test_a_cavity_moves_with_the_image_that_it_was_drawn_on(synthetic_patient):
     shift = np.eye(4)
     shift[:3, 3] = (0.0, -1.3, -0.7)
     assert patient.moved({"flair": shift}).cavity.grid.matches(volumes["flair"].grid, 1e-6)
+
+
+def test_a_cavity_of_its_own_file_goes_by_its_own_grid(synthetic_patient):
+    """The segmentation is said to be drawn on the FLAIR, the cavity lies on the T1Gd's voxels."""
+    volumes = synthetic_volumes()
+    flair = moved(volumes["flair"], (0.0, 1.3, 0.7))
+    cavity = Volume(np.roll(volumes["core"].array, 3, axis=1), volumes["t1gd"].grid)
+    on_flair = {name: Volume(volumes[name].array, flair.grid) for name in ("core", "whole")}
+    patient = synthetic_patient(flair=flair, cavity=cavity, segmentation_on="flair", **on_flair)
+    assert patient.drawn_on["cavity"] == "t1gd"
+    assert patient.drawn_on["whole"] == "flair"
+    of_segmentation = synthetic_patient(
+        flair=flair, cavity=Volume(cavity.array, flair.grid), segmentation_on="flair", **on_flair
+    )
+    assert of_segmentation.drawn_on["cavity"] == "flair"
+
+
+def test_a_cavity_smaller_than_a_voxel_is_said(synthetic_patient):
+    grid = synthetic_volumes()["t1gd"].grid
+    tiny = np.diag([0.1, 0.1, 0.1, 1.0])
+    tiny[:3, 3] = grid.to_ras((3.3, 3.3, 3.3))
+    patient = synthetic_patient(cavity=Volume(np.ones((1, 1, 1), bool), Grid((1, 1, 1), tiny)))
+    assert any("smaller than the T1Gd's voxels" in said for said in patient.warnings)

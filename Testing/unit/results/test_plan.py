@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from made_up_results import assimilated_result, made_up_result
+from matplotlib.text import Text
 
 from TumorQueryLib.base.errors import InputError, OutputError
 from TumorQueryLib.base.files import parsed_json, write_json
@@ -19,6 +20,7 @@ from TumorQueryLib.geometry.regions import dilated
 from TumorQueryLib.results import files, folder
 from TumorQueryLib.results.files import add_plans, read_result
 from TumorQueryLib.results.plan import plan
+from TumorQueryLib.results.plan_picture import draw_plans
 
 SMALL = PlanChoices(margin=6.0, smallest_part_ml=0.1)
 
@@ -174,6 +176,88 @@ def test_the_probable_plan_holds_what_it_promises_in_as_many_draws(unsure):
     assert 0 <= low < high <= 1
     for one in (made.standard, made.model, made.probable, *made.guidelines.values()):
         assert one.cells_outside_band[0] <= one.cells_outside <= one.cells_outside_band[1]
+
+
+def test_the_interval_is_of_the_density_that_the_draws_are_of(unsure):
+    result, _ = unsure
+    made = plan(replace(result, chosen="match"), SMALL)
+    assert made.probable is None
+    assert made.standard.cells_outside_band is None
+    assert "follow the density match" in made.warnings[-1]
+
+
+def test_a_plan_that_cannot_hold_what_is_asked_for_is_not_made(unsure, monkeypatch):
+    """CSF through the middle of the tumour: a third of the cells lie where no plan may."""
+    result, _ = unsure
+    tissue = result.tissue.array.copy()
+    centre = np.round(np.argwhere(result.segmentation.array > 0).mean(axis=0)).astype(int)
+    tissue[: centre[0]] = np.minimum(tissue[: centre[0]], 1)
+    cut = replace(result)
+    monkeypatch.setitem(cut.__dict__, "tissue", Volume(tissue, result.density.grid))
+    made = plan(cut, replace(SMALL, barrier="csf"))
+    assert made.probable is None
+    assert "No plan that may lie here holds 95 % of the cells" in made.warnings[-1]
+    assert "probability of" not in " ".join(made.sentences())
+
+
+def test_the_whole_tumour_can_be_planned_around_where_there_is_no_core(synthetic_patient):
+    patient = synthetic_patient()
+    hollow = Volume(np.zeros_like(patient.core.array), patient.core.grid)
+    bare = made_up_result(replace(patient, core=hollow))
+    with pytest.raises(InputError, match="name a margin of the whole tumour"):
+        plan(bare, SMALL)
+    made = plan(bare, replace(SMALL, margin="rtog-1"))
+    assert list(made.guidelines) == ["rtog-1"]
+    whole = Volume(bare.segmentation.array > 0, bare.density.grid)
+    np.testing.assert_array_equal(
+        made.standard.mask.array, whole.array | (dilated(whole, 20.0) & (bare.tissue.array > 0))
+    )
+    assert not made.warnings
+
+
+def test_titles_say_what_was_done(result, synthetic_patient):
+    patient = synthetic_patient()
+    bare = made_up_result(replace(patient, whole=patient.core, core=patient.core))
+    for made_of, margin, title in (
+        (result, 15.0, "core and cavity + 15 mm, ESTRO-EANO 2023"),
+        (result, 7.5, "core and cavity + 7.5 mm"),
+        (result, "rtog-1", "whole tumour and cavity + 20 mm, RTOG, first phase"),
+        (bare, "rtog-1", "core and cavity + 25 mm, RTOG, first phase"),
+    ):
+        made = plan(made_of, replace(SMALL, margin=margin))
+        assert made.standard_title == title == made.as_json()["standard"]["title"]
+        assert title in made.sentences()[0]
+
+
+def test_new_plans_take_back_that_there_was_none(result, planned, tmp_path, without_picture):
+    warned = replace(result, warnings=("There is no plan. The segmentation has no core.", "Mind the gap."))
+    warned.write(tmp_path)
+    add_plans(planned, read_result(tmp_path))
+    assert read_result(tmp_path).warnings == ("Mind the gap.",)
+
+
+def test_no_text_of_the_picture_lies_over_another(unsure):
+    result, made = unsure
+    long = (
+        "The model's plan leaves out 31 % of core and cavity: it follows the density alone. Add what is missing.",
+    ) * 2
+    figure = draw_plans(replace(made, warnings=long), result, result.patient.t1gd)
+    renderer = figure.canvas.get_renderer()
+    texts = [text for text in figure.findobj(Text) if text.get_text().strip() and text.get_visible()]
+    boxes = [(text.get_text()[:30], text.get_window_extent(renderer)) for text in texts]
+    inside = figure.bbox
+    for number, (said, box) in enumerate(boxes):
+        assert inside.x0 <= box.x0 <= box.x1 <= inside.x1, said
+        assert inside.y0 <= box.y0 <= box.y1 <= inside.y1, said
+        for other, beside in boxes[number + 1 :]:
+            assert not box.overlaps(beside), (said, other)
+
+
+def test_isolines_of_the_picture_are_the_database_s(synthetic_patient):
+    other = made_up_result(synthetic_patient(), thresholds=(0.7, 0.3))
+    figure = draw_plans(plan(other, SMALL), other, None)
+    legend = " ".join(text.get_text() for axes in figure.axes if axes.get_legend() for text in axes.get_legend().texts)
+    assert "density 0.7 (solid), 0.3 (dashed)" in legend
 
 
 def test_choices_that_there_are_not_are_refused_in_a_sentence():
