@@ -876,7 +876,8 @@ def _refuse_what_has_no_effect(options: argparse.Namespace) -> None:
 def _refuse_beside_recurrence(options: argparse.Namespace) -> None:
     """Refuse options of `evaluate` that the coverage of recurrences would not look at."""
     methods = ("database", "cohort", "strategies", "synthetic", "registration", "atlas")
-    others = (*methods, "cross_anatomy", "calibration", "starts", "mass_effect", "outline_error", "variants")
+    studies = ("cross_anatomy", "calibration", "plans", "starts", "sensitivity")
+    others = (*methods, *studies, "mass_effect", "outline_error", "variants")
     given = [name for name in others if getattr(options, name) not in (None, False)]
     if given:
         named = "a database" if given[0] == "database" else f"--{given[0].replace('_', '-')}"

@@ -279,6 +279,8 @@ def test_a_brain_without_a_mask_is_what_is_above_the_images_lowest_value(cohort,
         (["starter"], "a database is not for --recurrence"),
         (["--cohort", "c.csv"], "--cohort is not for --recurrence"),
         (["--mass-effect"], "--mass-effect is not for --recurrence"),
+        (["--plans", "2"], "--plans is not for --recurrence"),
+        (["--sensitivity"], "--sensitivity is not for --recurrence"),
         (["--random-seed", "-1"], "--random-seed is a whole number from 0"),
     ],
 )

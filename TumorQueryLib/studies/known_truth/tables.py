@@ -10,10 +10,7 @@ from typing import Any
 import numpy as np
 
 from TumorQueryLib.studies.known_truth.setting import Conditions
-from TumorQueryLib.studies.strategies.summary import share_with_interval
-
-#: Draws of a bootstrap, and their random seed.
-RESAMPLES, RANDOM_SEED = 10_000, 0
+from TumorQueryLib.studies.strategies.summary import bootstrap_interval, share_with_interval
 
 
 def share_of(held: Sequence[bool]) -> dict[str, float] | None:
@@ -37,9 +34,8 @@ def mean_difference(differences: Sequence[float]) -> dict[str, float | None]:
     values = np.asarray(differences, dtype=float)
     if len(values) < 2:
         return {"value": float(values.mean()), "low": None, "high": None}
-    drawn = np.random.default_rng(RANDOM_SEED).integers(0, len(values), (RESAMPLES, len(values)))
-    low, high = np.percentile(values[drawn].mean(axis=1), (2.5, 97.5))
-    return {"value": float(values.mean()), "low": float(low), "high": float(high)}
+    low, high = bootstrap_interval(values, 0)
+    return {"value": float(values.mean()), "low": low, "high": high}
 
 
 def difference_in_words(difference: Mapping[str, float | None] | None, scale: float = 1.0) -> str:

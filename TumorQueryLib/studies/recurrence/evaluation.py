@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import stats
 
 from TumorQueryLib.base.errors import InputError, TumorQueryError
@@ -22,12 +21,11 @@ from TumorQueryLib.inputs.cohort_file import read_table
 from TumorQueryLib.inputs.image_files import read_image_file
 from TumorQueryLib.inputs.labels import ROUNDING
 from TumorQueryLib.studies.recurrence.coverage import LABELS, MARGIN, RECURRENCES, Coverage, compare_plans
+from TumorQueryLib.studies.strategies.summary import RESAMPLES, bootstrap_interval
 
 NAME = "recurrence"
 COLUMNS = ("patient", "segmentation", "recurrence", "density", "brain_mask", "t1gd")
 NEEDED = (("patient",), ("segmentation",), ("recurrence",), ("density",), ("brain_mask", "t1gd"))
-RESAMPLES = 10_000
-CONFIDENCE = 0.95
 CASE_COLUMNS = (
     "patient",
     *(f"{plan}_{name}" for name in RECURRENCES for plan in ("standard", "model")),
@@ -173,15 +171,6 @@ def summarise(cases: Sequence[Mapping[str, Any]], random_seed: int = 0) -> dict[
             "p": float(stats.wilcoxon(difference[difference != 0]).pvalue) if difference.any() else None,
         }
     return summary
-
-
-def bootstrap_interval(values: NDArray[np.float64], random_seed: int) -> tuple[float, float]:
-    """95 % interval of a mean: percentiles of the means of resampled values."""
-    random = np.random.default_rng([random_seed, 79])
-    # In parts, so that many patients take no gigabytes.
-    means = [values[random.integers(0, len(values), (100, len(values)))].mean(axis=1) for _ in range(RESAMPLES // 100)]
-    low, high = np.quantile(np.concatenate(means), ((1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2))
-    return float(low), float(high)
 
 
 def as_markdown(result: Mapping[str, Any]) -> str:
