@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from made_up_results import assimilated_result, made_up_result
-from matplotlib.text import Text
 
 from TumorQueryLib.base.errors import InputError, OutputError
 from TumorQueryLib.base.files import parsed_json, write_json
@@ -242,8 +241,11 @@ def test_no_text_of_the_picture_lies_over_another(unsure):
         "The model's plan leaves out 31 % of core and cavity: it follows the density alone. Add what is missing.",
     ) * 2
     figure = draw_plans(replace(made, warnings=long), result, result.patient.t1gd)
+    figure.canvas.draw()
     renderer = figure.canvas.get_renderer()
-    texts = [text for text in figure.findobj(Text) if text.get_text().strip() and text.get_visible()]
+    legends = [axes.get_legend() for axes in figure.axes if axes.get_legend()]
+    texts = [*figure.texts, *(text for axes in figure.axes for text in (*axes.texts, axes.title))]
+    texts = [text for text in (*texts, *(text for one in legends for text in one.texts)) if text.get_text().strip()]
     boxes = [(text.get_text()[:30], text.get_window_extent(renderer)) for text in texts]
     inside = figure.bbox
     for number, (said, box) in enumerate(boxes):
