@@ -11,6 +11,9 @@
 # make lint           ruff, mypy, the layers of the imports, the size of a full clone
 # make mutate         mutation tests in mutation/, N mutants (300), JOBS at a time (2)
 # make bench          the benchmarks, as tables and JSON in bench/
+# make verify-quick   the figures of the documents that take seconds to measure, measured again
+# make docs           the site of docs/ in site/, its tutorials run anew (TUTORIALS=off leaves them out); a link or
+#                     reference that leads nowhere fails
 #
 # PYTHON=python3.12 takes another interpreter, in an environment of its own.
 # LEARNED=no leaves torch out.
@@ -28,7 +31,7 @@ TOGETHER ?= --numprocesses 2 --dist worksteal
 SLICER_TOGETHER = $(TOGETHER:worksteal=loadfile --no-loadscope-reorder)
 KILLS = $(if $(filter file,$(origin N)),100,$(N))
 
-.PHONY: setup demo test test-fast test-thorough fuzz kills soak lint mutate bench clean
+.PHONY: setup demo test test-fast test-thorough fuzz kills soak lint mutate bench docs verify-quick clean
 
 $(VENV)/installed-run: pyproject.toml Testing/constraints.txt scripts/setup.sh
 	sh scripts/setup.sh $(PYTHON) $(VENV) run
@@ -87,5 +90,12 @@ bench: $(VENV)/installed-test
 	$(BIN)/tumorquery bench pipeline --json bench/pipeline.json
 	$(BIN)/tumorquery bench brain --json bench/brain.json
 
+verify-quick: $(VENV)/installed-run
+	$(BIN)/python Testing/verification
+
+docs: $(VENV)/installed-run
+	$(BIN)/python -m pip --disable-pip-version-check --quiet install --constraint Testing/constraints.txt --group docs
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet --doctree-dir build/doctrees docs site
+
 clean:
-	rm -rf .venv .venv-* build *.egg-info
+	rm -rf .venv .venv-* build site *.egg-info

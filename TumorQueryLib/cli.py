@@ -328,6 +328,9 @@ def make_parser() -> Parser:
             one.add_argument("--database", default="starter", metavar="NAME|F", help="database to query (starter)")
             one.add_argument("--atlas", metavar="NAME|DIR", help="atlas of the database, where it is not bundled")
         one.set_defaults(run=run_bench, benchmark=name)
+
+    doctor = commands.add_parser("doctor", help="examine this installation: what to paste into the report of a defect")
+    doctor.set_defaults(run=run_doctor)
     return parser
 
 
@@ -927,3 +930,14 @@ def run_bench(options: argparse.Namespace) -> None:
     if options.json is not None:
         with output_errors(options.json):
             write_json(result, options.json)
+
+
+def run_doctor(options: argparse.Namespace) -> None:
+    """`tumorquery doctor`; what is wrong makes the exit status 2."""
+    from TumorQueryLib.doctor import as_text, examine
+
+    findings = examine()
+    say(as_text(findings))
+    wrong = [finding.topic for finding in findings if finding.remedy is not None]
+    if wrong:
+        raise InputError(f"not in order: {', '.join(wrong)}.")

@@ -1,9 +1,9 @@
 """What the documents tell a reader to type works: their commands and Python blocks are run as they stand.
 
 Files that the documents name (patient, cohort, database) lie in the folder that a command runs in; they and the bundled
-data are of the small world of `small_world.py`, under the names of the real ones; `demo` has the real ones, and every
-second voxel of the sample. What is too long even so is replaced by the smaller size in SMALLER; what cannot run here is
-named in NOT_RUN, with where it is tested.
+data are of the small world of `small_world.py`, under the names of the real ones; `demo` and the tutorials have the
+real ones, and every second voxel of the sample. What is too long even so is replaced by the smaller size in SMALLER;
+what cannot run here is named in NOT_RUN, with where it is tested.
 """
 
 import os
@@ -28,7 +28,11 @@ from TumorQueryLib.database import build_database
 from TumorQueryLib.geometry.grid import Volume, image_from_volume
 
 ROOT = Path(__file__).resolve().parents[2]
-DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+#: A table of what other documents' figures were made by, for hours.
+DOCUMENTS.remove(ROOT / "docs" / "verification.md")
+
+TUTORIALS = sorted((ROOT / "docs" / "tutorials").glob("*.py"))
 
 PATIENT = (
     "--t1gd t1gd.nii.gz --flair flair.nii.gz --segmentation seg.nii.gz --labels brats2023 --registration none "
@@ -37,10 +41,13 @@ PATIENT = (
 #: (document's words, words that are run, why) of commands and Python blocks.
 SMALLER = [
     ("--entries 50000", "--entries 16", "7 minutes"),
+    ("--entries 5000 ", "--entries 16 ", "a minute"),
     ('"$1" --entries "$2"', "tumors.h5 --entries 16", "the arguments of a job's script"),
     ("--workers 8", "--workers 2", "a test takes no more cores than that"),
     ("tumorquery infer ...", f"tumorquery infer {PATIENT}", "the dots stand for the patient"),
     ("tumorquery build ...", "tumorquery build tumors.h5 --entries 16", "the dots stand for a file and its size"),
+    ("Method(refine_solves=60)", 'Method(registration="affine", refine_solves=20)', "half a minute"),
+    ('registration="affine", refine_solves=60', 'registration="affine", refine_solves=20', "half a minute"),
     ("--refine atlas", "--refine atlas --refine-solves 6", "seconds instead of minutes"),
     ("--t1 t1.nii.gz", "--t1 t1.nii.gz --registration affine --refine-solves 6", "seconds"),
     ('refine="patient")', 'refine="patient", registration="none", refine_solves=6)', "seconds"),
@@ -52,6 +59,7 @@ SMALLER = [
     ("RESULT_DIR", "out", "RESULT_DIR"),
     ("--volume 180", "--volume 5", "the small world's tumours are small"),
     ("train DB.h5 --strategy NAME", "train DB.h5 --strategy bihash", "NAME"),
+    ("python -m TumorQueryLib demo", "tumorquery demo --head", "the same command, run once"),
     ("tcp://first-host:8786", "ADDRESS", "the test's own scheduler"),
     ('"$address"', "ADDRESS", "the test's own scheduler"),
 ]
@@ -75,7 +83,7 @@ NOT_RUN = {
     "sbatch ": "needs SLURM; the lines of the script that it starts are run",
 }
 #: First words of lines in code blocks that no test has to run.
-NOT_COMMANDS = {"make", "openssl", "pip", ".venv/bin/python", "source", "until", "kill"}
+NOT_COMMANDS = {"make", "git", "openssl", "pip", ".venv/bin/python", "source", "until", "kill"}
 
 
 class Command(NamedTuple):
@@ -204,7 +212,8 @@ def named_files(tmp_path_factory, resources):
         patient_folder = folder / "patients" / "BraTS-GLI-00001-000"
         patient_folder.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(folder / f"{name}.nii.gz", patient_folder / f"{patient_folder.name}-{role}.nii.gz")
-    for name in ("DB.h5", "large.h5", "starter.h5"):
+    shutil.copytree(resources / "Atlas" / "SRI24", folder / "my-atlas")
+    for name in ("DB.h5", "large.h5", "mine.h5", "starter.h5"):
         shutil.copyfile(resources / "Databases" / "starter.h5", folder / name)
     inferred = shlex.split(PATIENT.replace("--out result", "--out out"))
     run([sys.executable, "-m", "TumorQueryLib", "infer", *inferred], folder, resources)
@@ -253,6 +262,14 @@ def test_commands_of_the_documents_run(text, folder, resources, request):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("path", TUTORIALS, ids=lambda path: path.stem)
+def test_tutorials_run(path, tmp_path, thinned_sample, monkeypatch):
+    """As they stand, on every second voxel of the sample; what they find of it they assert themselves."""
+    monkeypatch.setenv("MPLBACKEND", "Agg")
+    run([sys.executable, "-c", smaller(path.read_text(encoding="utf-8"))], tmp_path, thinned_sample)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(("code", "document"), PYTHON)
 def test_python_blocks_of_the_documents_run(code, document, folder, resources):
     skip_what_cannot_run(document)
@@ -271,6 +288,7 @@ def test_what_the_tables_name_is_in_the_documents():
     """Replacements and exceptions that nothing needs any more are gone."""
     texts = [command.text for command in COMMANDS]
     blocks_too = [*texts, *("\n".join(body) for path in DOCUMENTS for _, _, body in blocks(path))]
+    blocks_too += [path.read_text(encoding="utf-8") for path in TUTORIALS]
     assert not [words for words, _, _ in SMALLER if not any(words in text for text in blocks_too)]
     named = [*texts, *(block.values[1] for block in PYTHON)]
     assert not [words for words in NOT_RUN if not any(text.startswith(words) for text in named)]

@@ -4,8 +4,10 @@ import collections.abc
 import importlib
 import inspect
 import pkgutil
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -223,6 +225,33 @@ def test_every_public_name_is_there_and_described(name):
     if name not in ("__version__", "Progress"):  # a text, and an alias
         assert value.__doc__, f"{name} has no docstring"
     assert name in dir(TumorQueryLib)
+
+
+def described_names():
+    """Import paths of the public classes and functions, and of the classes' public methods and properties."""
+    for name in TumorQueryLib.__all__:
+        value = getattr(TumorQueryLib, name)
+        if inspect.isclass(value) or inspect.isfunction(value):
+            path = f"{value.__module__}.{value.__qualname__}"
+            yield path
+            for held_name, held in vars(value).items() if inspect.isclass(value) else ():
+                if not held_name.startswith("_") and getattr(held, "__doc__", None) and not isinstance(held, type):
+                    function = getattr(held, "__func__", held)
+                    if inspect.isfunction(function) or hasattr(held, "fget") or hasattr(held, "attrname"):
+                        yield f"{path}.{held_name}"
+
+
+def test_docstrings_of_the_public_names_are_numpydoc():
+    """The checks that pyproject.toml names: parameters that are not there, sections in the wrong form and order."""
+    validate = pytest.importorskip("numpydoc.validate", reason="numpydoc (group test) is not installed")
+    project = (Path(__file__).resolve().parents[2] / "pyproject.toml").read_text(encoding="utf-8")
+    listed = re.search(r"^\[tool.numpydoc_validation\]\n.*?^checks = \[(.*?)\]", project, re.DOTALL | re.MULTILINE)[1]
+    first, *left_out = re.findall(r"\w+", listed)
+    assert first == "all"
+    paths = list(described_names())
+    assert len(paths) > 100
+    found = [(path, error) for path in paths for error in validate.validate(path)["errors"] if error[0] not in left_out]
+    assert found == []
 
 
 def test_an_unknown_name_is_an_attribute_error():

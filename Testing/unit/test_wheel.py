@@ -1,15 +1,20 @@
-"""An installed wheel works by itself: bundled data found, an inference runs with nothing but what it asks for."""
+"""Wheel and source distribution hold what they should, and an installed wheel works by itself: bundled data are found,
+an inference runs with nothing but what it asks for.
+"""
 
 import os
+import re
 import subprocess
 import sys
 import sysconfig
+import tarfile
 import venv
 import zipfile
 from importlib import metadata
 from pathlib import Path
 
 import pytest
+from packaging.metadata import Metadata
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
@@ -25,19 +30,30 @@ def run(*command, **options):
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory):
-    """A wheel built from a copy of the files that the repository tracks, so that nothing else gets in."""
+def source(tmp_path_factory):
+    """A copy of the files that the repository tracks, so that nothing else gets into what is built."""
     source = tmp_path_factory.mktemp("source")
-    tracked = run("git", "ls-files", "-z", cwd=ROOT).split("\0")
-    for name in filter(None, tracked):
-        if (ROOT / name).is_file() and name.startswith(
-            ("TumorQueryLib/", "Resources/", "pyproject", "setup.py", "README", "LICENSE")
-        ):
+    for name in filter(None, run("git", "ls-files", "-z", cwd=ROOT).split("\0")):
+        if (ROOT / name).is_file() and ("/" not in name or name.startswith(("TumorQueryLib/", "Resources/"))):
             (source / name).parent.mkdir(parents=True, exist_ok=True)
             (source / name).write_bytes((ROOT / name).read_bytes())
+    return source
+
+
+@pytest.fixture(scope="module")
+def wheel(source, tmp_path_factory):
     folder = tmp_path_factory.mktemp("wheel")
     run(sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", folder, source)
     (path,) = folder.glob("*.whl")
+    return path
+
+
+@pytest.fixture(scope="module")
+def source_distribution(source, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("sdist")
+    build = "import sys; from setuptools import build_meta; build_meta.build_sdist(sys.argv[1])"
+    run(sys.executable, "-c", build, folder, cwd=source)
+    (path,) = folder.glob("*.tar.gz")
     return path
 
 
@@ -52,7 +68,53 @@ def test_the_wheel_holds_the_library_and_its_data(wheel):
                 continue
             place = name if name.startswith("TumorQueryLib/") else f"TumorQueryLib/{name}"
             assert place in names, place
-    assert not [name for name in names if "__pycache__" in name or name.startswith("Testing")]
+    assert not [
+        name for name in names if "__pycache__" in name or not name.startswith(("TumorQueryLib/", "tumorquery-"))
+    ]
+    assert {name.rpartition(".")[2] for name in names if name.startswith("TumorQueryLib/")} <= {
+        *("py", "typed", "gz", "nrrd", "h5", "json", "npz", "safetensors", "txt", "md"),
+        *(name for name in names if name.endswith("SHA256SUMS")),
+    }
+
+
+def test_the_wheel_is_small_enough_for_an_index(wheel):
+    assert wheel.stat().st_size < 45e6
+
+
+def test_the_source_distribution_holds_what_the_wheel_is_made_of(source_distribution, wheel):
+    with tarfile.open(source_distribution) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    shipped = {name for name in zipfile.ZipFile(wheel).namelist() if name.startswith("TumorQueryLib/")}
+    assert shipped <= {f"TumorQueryLib/{name}" if name.startswith("Resources/") else name for name in names}
+    assert {
+        "pyproject.toml",
+        "setup.py",
+        "README.md",
+        "LICENSE",
+        "CHANGELOG.md",
+        "CITATION.cff",
+        "SECURITY.md",
+    } <= names
+    assert not [name for name in names if name.startswith(("Testing", ".", "docs", "Resources/Screenshots"))]
+    assert source_distribution.stat().st_size < 45e6
+
+
+def test_the_package_says_what_an_index_shows(wheel):
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
+        found = Metadata.from_email(archive.read(name), validate=True)
+    assert found.name == "tumorquery"
+    assert found.author == "TumorQuery contributors"
+    assert found.author_email is None
+    assert {"Homepage", "Documentation", "Changelog", "Issues"} <= set(found.project_urls)
+    assert found.keywords
+    assert "Typing :: Typed" in found.classifiers
+    assert found.license_expression == "MIT AND CC-BY-SA-3.0"
+    assert found.description_content_type == "text/markdown"
+    # What the README links to lies in the repository, where an index cannot follow a path.
+    links = re.findall(r"\]\(([^)]+)\)", found.description)
+    assert len(links) > 10
+    assert not [link for link in links if not link.startswith("https://")]
 
 
 #: In a venv's folder of packages: modules that are not there.

@@ -88,7 +88,8 @@ class Anatomy:
             Carried there from an atlas, found in the patient's image, or given.
         core, whole : Volume
             The patient's regions, boolean, each on any grid.
-        origin, warnings
+        origin : OwnTissue or GivenTissue, optional
+        warnings : tuple of str
             See the class.
 
         Returns

@@ -66,7 +66,8 @@ class Method:
         Refine again under other assumptions about the tissue, and give their figures side by side; it fits nothing.
     plan : bool
         Make the standard plan and the model's of the density (see `results.plan`).
-    margin, volume, barrier
+    margin, volume : float or str
+    barrier : str
         Choices of that plan: see `PlanChoices`.
     align : bool
         Move T1 and FLAIR, and what was drawn on them, onto the T1Gd where the patient moved between them.

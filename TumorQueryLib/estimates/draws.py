@@ -46,7 +46,7 @@ class DensityDraws:
         Change of the log-odds with each standardised parameter.
     parameters : ndarray of float32, shape (draws, k)
         Standard normal.
-    discrepancy : ndarray of float16, shape (draws, *nodes)
+    discrepancy : ndarray of float16, shape (draws, nodes along i, j, k)
         Log-odds at nodes that begin at the grid's first voxel, `stride` voxels apart.
     stride : int
     """

@@ -76,7 +76,10 @@ class Estimate:
 
         Parameters
         ----------
-        name, anatomy, parameters, density
+        name : str
+        anatomy : Anatomy
+        parameters : tuple of GrowthParameters
+        density : Volume
             See the class.
         observed : TumorMasks
             The segmentation on the T1Gd image's grid.
