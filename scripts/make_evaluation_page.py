@@ -24,7 +24,8 @@ TITLES = {
     "default": "Results: 50,000 entries, default sampling",
     "independent": "Results: 50,000 entries, the paper's sampling",
 }
-COPIED = ("results.json", "figure2.png", "figure3.png")
+#: Beside results.json; of the default database alone, since the repository's size is limited.
+FIGURES = {"default": ("figure2.png", "figure3.png")}
 
 
 def main() -> None:
@@ -35,14 +36,19 @@ def main() -> None:
         folder = DOCS / "evaluation" / name
         folder.mkdir(parents=True, exist_ok=True)
         if source:
-            for file in COPIED:
+            for file in ("results.json", *FIGURES.get(name, ())):
                 shutil.copyfile(Path(source) / file, folder / file)
         write_tables(json.loads((folder / "results.json").read_text(encoding="utf-8")), folder)
         tables = (folder / "tables.md").read_text(encoding="utf-8")
+        figures = ""
+        if name in FIGURES:
+            links = " and ".join(f"[{file[6]}](evaluation/{name}/{file})" for file in FIGURES[name])
+            figures = (
+                f"Figures {links}: Dice of the best match for patients and for synthetic tumours, as in the paper. "
+            )
         block = (
-            f"<!-- {name} -->\n## {TITLES[name]}\n\n{tables}\nFigures [2](evaluation/{name}/figure2.png) and "
-            f"[3](evaluation/{name}/figure3.png): Dice of the best match for patients and for synthetic tumours, as in "
-            f"the paper. All numbers: [evaluation/{name}](evaluation/{name}).\n<!-- end {name} -->"
+            f"<!-- {name} -->\n## {TITLES[name]}\n\n{tables}\n{figures}All numbers: "
+            f"[evaluation/{name}](evaluation/{name}).\n<!-- end {name} -->"
         )
         pattern = f"<!-- {name} -->.*<!-- end {name} -->"
         text, found = re.subn(pattern, lambda _, block=block: block, text, flags=re.DOTALL)

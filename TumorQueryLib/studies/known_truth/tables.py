@@ -63,8 +63,10 @@ def table_lines(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[st
 
 
 def write_rows(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """Write the rows as CSV."""
+    """Write the rows as CSV, numbers to five digits."""
     with open(path, "w", newline="", encoding="utf-8") as file:
         table = csv.DictWriter(file, fieldnames=list(rows[0]))
         table.writeheader()
-        table.writerows(rows)
+        table.writerows(
+            {name: f"{value:.5g}" if isinstance(value, float) else value for name, value in row.items()} for row in rows
+        )
