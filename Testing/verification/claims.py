@@ -45,7 +45,7 @@ CLAIMS = (
         "README.md", "`starter.h5` with 5,000 tumours", "tumorquery info starter", "the file", "2026-11-25", "starter"
     ),
     Claim(
-        "README.md",
+        "docs/command-line.md",
         "7 minutes on two cores, 154 MB",
         "tumorquery build large.h5 --entries 50000",
         "50,000 entries, seed 0",
