@@ -890,7 +890,7 @@ def _refuse_beside_recurrence(options: argparse.Namespace) -> None:
 
 
 def run_predict_gbm(options: argparse.Namespace) -> None:
-    """`tumorquery predict-gbm`; patients that failed are named, and make the exit status 2."""
+    """`tumorquery predict-gbm`; patients that failed are named, and make the exit status 2, or 1 where by a defect."""
     from TumorQueryLib.studies.recurrence.container import Prediction, predict_folder
 
     def told(prediction: Prediction) -> None:
@@ -910,6 +910,9 @@ def run_predict_gbm(options: argparse.Namespace) -> None:
         predictions = predict_folder(options.source, options.out, told=told, progress=progress)
     failed = [prediction for prediction in predictions if prediction.error]
     say(f"{len(predictions) - len(failed)} of {len(predictions)} patients done; their densities are in {options.out}.")
+    for prediction in failed:
+        if prediction.defect is not None:
+            raise prediction.defect
     if failed:
         raise InputError(f"{len(failed)} of {len(predictions)} patients failed; the lines above say why.")
 

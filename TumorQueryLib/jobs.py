@@ -29,7 +29,7 @@ from TumorQueryLib.inputs.patient import Patient, read_mask_file
 from TumorQueryLib.registration.stripping import strip_images
 from TumorQueryLib.results.dicom.export import check_exportable, export_dicom
 from TumorQueryLib.results.files import OUTPUTS, add_plans, read_result, write_result_files, write_volume
-from TumorQueryLib.results.folder import RESULT_FILE, result_folder
+from TumorQueryLib.results.folder import RESULT_FILE, finish_leftovers, result_folder
 from TumorQueryLib.results.plan import Plans, plan
 from TumorQueryLib.results.result import Result
 from TumorQueryLib.strategies.base import parse_strategy_options
@@ -136,6 +136,7 @@ def show_match(
         When the folder holds no result, the result no such match, or the atlas is another one.
     """
     folder = Path(folder)
+    finish_leftovers(folder)
     result = read_result(folder)
     if not 0 <= rank < len(result.matches):
         raise InputError(f"The result in {folder} ranks {len(result.matches)} matches; there is none of rank {rank}.")
@@ -187,6 +188,7 @@ def plan_result(
         When the folder cannot be written.
     """
     progress(0.0, "Reading the result")
+    finish_leftovers(Path(folder))
     result = read_result(folder)
     drawn = None if cavity is None else read_mask_file(os.fspath(cavity), "resection cavity")
     plans = plan(result, choices, cavity=drawn, progress=part(progress, 0.1, 0.8))

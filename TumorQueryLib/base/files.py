@@ -13,8 +13,8 @@ import stat
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -25,6 +25,7 @@ HIDDEN_PREFIX = ".tumorquery-"
 #: Those of `staged_folder`, of which nothing is worth keeping once their process is gone.
 STAGED_PREFIX = f"{HIDDEN_PREFIX}staged-"
 _LOCK_NAME = ".lock"
+_REPLACED = ".replaced"  # where files go whose place others take, inside the stage
 
 #: Folders that are being written now; the worker removes them when it has to end at once.
 unfinished_folders: set[Path] = set()
@@ -46,12 +47,19 @@ def regular_bytes(path: str | os.PathLike) -> bytes:
 
 
 @contextmanager
-def staged_folder(target: str | os.PathLike) -> Iterator[Path]:
+def staged_folder(target: str | os.PathLike, *, replacing: Iterable[str] = ()) -> Iterator[Path]:
     """A folder to write into, whose files move to `target` when the block ends well.
 
     Files of the same names in `target` are replaced, others stay. When the block
-    raises, nothing of it is left. Opening fails at once where `target` cannot be
-    written, so that no work is lost at the end of a long run.
+    raises, or a file cannot be moved, nothing of it is left and what was there is
+    there again. Opening fails at once where `target` cannot be written, so that no
+    work is lost at the end of a long run.
+
+    Parameters
+    ----------
+    target : path
+    replacing : iterable of str
+        Names of files in `target` that go too, whatever takes their place.
 
     Raises
     ------
@@ -64,11 +72,45 @@ def staged_folder(target: str | os.PathLike) -> Iterator[Path]:
             for leftover in leftover_folders(target, STAGED_PREFIX):
                 shutil.rmtree(leftover, ignore_errors=True)
         yield stage
-        with output_errors(target), interrupts_held():
-            for path in sorted(path for path in stage.rglob("*") if path.is_file() and path.name != _LOCK_NAME):
-                place = target / path.relative_to(stage)
-                place.parent.mkdir(parents=True, exist_ok=True)
-                os.replace(path, place)
+        with output_errors(target), interrupts_held(), ExitStack() as folders:
+            files = sorted(path for path in stage.rglob("*") if path.is_file() and path.name != _LOCK_NAME)
+            names = [path.relative_to(stage) for path in files]
+            for name in names:
+                folders.enter_context(made_folder((target / name).parent))
+            folders.enter_context(locked_folder(target))
+            # All that goes goes first: what a kill leaves is then never a mixture.
+            earlier = [name for name in dict.fromkeys([*names, *map(Path, replacing)]) if _is_file(target / name)]
+            for name in earlier:
+                (stage / _REPLACED / name).parent.mkdir(parents=True, exist_ok=True)
+            moves = [(target / name, stage / _REPLACED / name) for name in earlier]
+            move_files(moves + [(stage / name, target / name) for name in names])
+
+
+def _is_file(path: Path) -> bool:
+    """Whether there is anything but a folder; a link is none, whatever it leads to."""
+    return os.path.lexists(path) and (path.is_symlink() or not path.is_dir())
+
+
+def move_files(moves: Iterable[tuple[Path, Path]]) -> None:
+    """Move files one after the other, each (from, to).
+
+    Where one cannot be moved, as one that another program keeps open on Windows, all are put back.
+
+    Raises
+    ------
+    OSError
+        When a file could not be moved.
+    """
+    done = []
+    try:
+        for source, place in moves:
+            os.replace(source, place)
+            done.append((source, place))
+    except OSError:
+        for source, place in reversed(done):
+            with suppress(OSError):
+                os.replace(place, source)
+        raise
 
 
 @contextmanager

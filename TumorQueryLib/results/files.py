@@ -16,6 +16,7 @@ import SimpleITK as sitk
 
 from TumorQueryLib.base.errors import InputError, OutputError, shown
 from TumorQueryLib.base.files import parsed_json, write_json
+from TumorQueryLib.base.plan_choices import PlanChoices
 from TumorQueryLib.base.progress import Progress, no_progress
 from TumorQueryLib.database.checks import can_be_grown
 from TumorQueryLib.estimates.draws import DensityDraws
@@ -477,6 +478,10 @@ def _what_it_reads(result: SavedResult) -> None:
     for name, file in content["outputs"].items():
         if name.startswith("plan_") and file.endswith(".nrrd"):
             texts.append(content["sha256"][file])
+            texts.append(content["plan"]["standard"]["title"])
+            PlanChoices(**content["plan"]["choices"])
+            if not isinstance(content["plan"]["cavity_ml"], (int, float)):
+                raise TypeError("the cavity of its plans has no volume")
     texts += [one[name] for one in content["inputs"] for name in ("role", "sha256")]
     levels = [made_in["threshold_core"], made_in["threshold_whole"]]
     if content["uncertainty"] is not None:

@@ -23,6 +23,7 @@ from TumorQueryLib.base.files import (
     leftover_folders,
     locked_folder,
     made_folder,
+    move_files,
     output_errors,
     parsed_json,
     write_json,
@@ -110,18 +111,23 @@ def added_to_result(target: Path, content: Mapping[str, Any]) -> Iterator[Path]:
             _refuse_foreign_files(target)
         yield stage
         with output_errors(target), interrupts_held("the files were written before"), locked_folder(target):
-            if _content_of(target) != content:
+            if _content_of(target / RESULT_FILE) != content:
                 raise OutputError(f"The result in {target} was replaced meanwhile; do this again on the new one.")
             files = [path.name for path, _ in _moves_in(stage, target)]
             write_json({"content": content, "files": files}, stage / _ADDED)
             _add(stage, target)
 
 
-def remove_leftovers(target: Path) -> None:
-    """Bring to an end what killed runs left in a folder; a folder that holds nothing else goes too."""
+def finish_leftovers(target: Path) -> None:
+    """Bring to an end what killed runs left in a folder, as far as it can be written; for whoever reads a result."""
     with suppress(OSError), locked_folder(target):
         for leftover in leftover_folders(target):
             _finish(leftover, target)
+
+
+def remove_leftovers(target: Path) -> None:
+    """Bring to an end what killed runs left in a folder; a folder that holds nothing else goes too."""
+    finish_leftovers(target)
     with suppress(OSError):
         target.rmdir()
 
@@ -196,40 +202,34 @@ def _refuse_foreign_files(target: Path) -> None:
 
 
 def _swap(stage: Path, target: Path) -> None:
-    """Put the files of `stage` in the place of the earlier result, which goes as soon as the new one stands.
-
-    Where a file cannot be moved, as one that another program keeps open on Windows, all are put back.
-    """
+    """Put the files of `stage` in the place of the earlier result, which goes as soon as the new one stands."""
     aside = stage / _EARLIER
     aside.mkdir()
-    moves = [(path, aside / path.name) for path in written_by_a_run(target)] + _moves_in(stage, target)
-    done = []
-    try:
-        for move in moves:
-            os.replace(*move)
-            done.append(move)
-    except OSError:
-        for source, place in reversed(done):
-            with suppress(OSError):
-                os.replace(place, source)
-        raise
+    move_files([(path, aside / path.name) for path in written_by_a_run(target)] + _moves_in(stage, target))
 
 
 def _add(stage: Path, target: Path) -> None:
-    """Move the files of `stage` beside those of the result in `target`; can be gone on with where it was cut off."""
+    """Move the files of `stage` beside those of the result in `target`; can be gone on with where it was cut off.
+
+    The result's files that go are moved aside first, but for result.json, by which a cut is known.
+    """
+    aside = stage / _EARLIER
+    aside.mkdir(exist_ok=True)
+    coming = _moves_in(stage, target)
+    going = {place.name for _, place in coming} - {RESULT_FILE} | set(_names_of(target)) - set(_names_of(stage))
     if _holds_an_export(target / EXPORT_FOLDER):
         # Its objects hold what was there before.
-        os.replace(target / EXPORT_FOLDER, stage / EXPORT_FOLDER)
-    for name in set(_names_of(target)) - set(_names_of(stage)):
-        (target / name).unlink(missing_ok=True)
-    for move in _moves_in(stage, target):
-        os.replace(*move)
+        going.add(EXPORT_FOLDER)
+    leaving = [(target / name, aside / name) for name in sorted(going) if (target / name).exists()]
+    move_files(leaving + coming)
 
 
-def _go_on_adding(leftover: Path, target: Path) -> None:
-    """Finish what a killed `_add` left; where the result was replaced meanwhile, take back what it had moved."""
-    told = parsed_json((leftover / _ADDED).read_text(encoding="utf-8"))
-    if _content_of(target) == told["content"]:
+def _go_on_adding(told: Mapping[str, Any], leftover: Path, target: Path) -> None:
+    """Finish what a killed `_add` left; where the result was replaced meanwhile, take back what it had moved.
+
+    `told` was written down before the first move.
+    """
+    if _content_of(target / RESULT_FILE) == told["content"]:
         _add(leftover, target)
         return
     for name in set(told["files"]) - set(_names_of(target)):
@@ -237,10 +237,10 @@ def _go_on_adding(leftover: Path, target: Path) -> None:
             (target / name).unlink(missing_ok=True)
 
 
-def _content_of(folder: Path) -> Any:
-    """What the result.json in a folder holds; None where there is no readable one."""
+def _content_of(file: Path) -> Any:
+    """What a JSON file holds; None where there is no readable one."""
     try:
-        return parsed_json((folder / RESULT_FILE).read_text(encoding="utf-8"))
+        return parsed_json(file.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
 
@@ -255,8 +255,9 @@ def _moves_in(stage: Path, target: Path) -> list[tuple[Path, Path]]:
 def _finish(leftover: Path, target: Path) -> None:
     """Bring to an end what a killed run left: a swap that had begun is finished, anything else is removed."""
     earlier = leftover / _EARLIER
-    if (leftover / _ADDED).exists() and (leftover / RESULT_FILE).exists():
-        _go_on_adding(leftover, target)
+    told = _content_of(leftover / _ADDED)
+    if told is not None and (leftover / RESULT_FILE).exists():
+        _go_on_adding(told, leftover, target)
     elif earlier.is_dir() and (leftover / RESULT_FILE).exists() and not (target / RESULT_FILE).exists():
         # The new result was whole, and the earlier one is on its way out.
         for name in [*_names_of(earlier), *_made_beside(target)]:

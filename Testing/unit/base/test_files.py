@@ -1,5 +1,6 @@
 """Results appear whole or not at all."""
 
+import os
 import subprocess
 import sys
 
@@ -34,6 +35,44 @@ def test_an_exception_leaves_nothing_and_keeps_what_was_there(tmp_path):
             raise ZeroDivisionError
     assert listing(tmp_path) == ["old", "old/result.json"]
     assert (old / "result.json").read_text() == "before"
+
+
+@pytest.mark.parametrize("failing", range(6))
+def test_a_file_that_cannot_be_moved_keeps_what_was_there(tmp_path, monkeypatch, failing):
+    """As one that a viewer keeps open on Windows: two files are replaced, one goes, and two are new."""
+    before = {"a.txt": "before", "b.txt": "before", "gone.txt": "before", "mine.txt": "mine"}
+    for name, text in before.items():
+        (tmp_path / name).write_text(text)
+    real, moves = os.replace, iter(range(100))
+
+    def refused_once(source, place):
+        if next(moves) == failing:
+            raise PermissionError(13, "in use", str(place))
+        real(source, place)
+
+    def write():
+        with staged_folder(tmp_path, replacing=["a.txt", "gone.txt", "never there.txt"]) as stage:
+            (stage / "inner").mkdir()
+            for name in ("a.txt", "b.txt", "inner/c.txt"):
+                (stage / name).write_text("after")
+
+    monkeypatch.setattr(os, "replace", refused_once)
+    with pytest.raises(OutputError, match=r"Nothing could be written to .* no permission"):
+        write()
+    monkeypatch.undo()
+    assert listing(tmp_path) == sorted(before)
+    assert {name: (tmp_path / name).read_text() for name in before} == before
+    write()
+    assert listing(tmp_path) == ["a.txt", "b.txt", "inner", "inner/c.txt", "mine.txt"]
+    assert [(tmp_path / name).read_text() for name in ("a.txt", "b.txt")] == ["after", "after"]
+
+
+def test_a_folder_of_a_files_name_stays(tmp_path):
+    (tmp_path / "a.txt").mkdir()
+    (tmp_path / "a.txt" / "mine").write_text("mine")
+    with pytest.raises(OutputError, match="there is a folder of a file's name"), staged_folder(tmp_path) as stage:
+        (stage / "a.txt").write_text("a")
+    assert listing(tmp_path) == ["a.txt", "a.txt/mine"]
 
 
 def test_a_file_in_the_way_is_said_before_the_work(tmp_path):

@@ -1,12 +1,14 @@
 """Cohort files as people and spreadsheets write them."""
 
 import os
+import re
 import unicodedata
+from pathlib import Path
 
 import pytest
 
 from TumorQueryLib.base.errors import InputError
-from TumorQueryLib.inputs.cohort_file import read_cohort
+from TumorQueryLib.inputs.cohort_file import COLUMNS, read_cohort
 
 ROW = {"patient": "P1", "t1gd": "a/t1gd.nii.gz", "segmentation": "a/seg.nii.gz", "labels": "brats2018"}
 
@@ -158,3 +160,13 @@ def test_utf_16_without_its_mark_and_a_pipe_are_refused(tmp_path):
     for path in (tmp_path / "pipe.csv", tmp_path):
         with pytest.raises(InputError, match="no regular file"):
             read_cohort(path)
+
+
+@pytest.mark.parametrize(
+    ("document", "first", "last"),
+    [("docs/command-line.md", "the CSV has the columns", "One failure"), ("docs/inputs.md", "Columns:", "Paths are")],
+)
+def test_the_documents_name_all_columns(document, first, last):
+    text = (Path(__file__).resolve().parents[3] / document).read_text(encoding="utf-8")
+    (listed,) = re.findall(f"{first}(.*?){last}", text, flags=re.DOTALL)
+    assert set(re.findall(r"`(\w+)`", listed)) == set(COLUMNS)

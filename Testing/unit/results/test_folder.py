@@ -12,7 +12,7 @@ import pytest
 
 from TumorQueryLib.base.errors import OutputError
 from TumorQueryLib.results import folder as module
-from TumorQueryLib.results.folder import result_folder
+from TumorQueryLib.results.folder import added_to_result, result_folder
 
 NAMES = {"density": "density.nrrd", "core": "core.nrrd", "refinement_table": "refinement.csv"}
 
@@ -86,6 +86,85 @@ def test_a_file_that_cannot_be_moved_keeps_the_earlier_result(tmp_path, monkeypa
     whole(tmp_path / "out", "first")
     run(tmp_path / "out", "third")
     whole(tmp_path / "out", "third")
+
+
+PLANS = {"plan": "plan.json", "plan_model": "plan_model.nrrd"}
+
+
+def add(target, text, names):
+    """Add plans to a result, in the place of the earlier ones, which have other names but for one."""
+    content = json.loads((target / "result.json").read_text())
+    kept = {name: file for name, file in content["outputs"].items() if not module.PLAN_FILE.fullmatch(file)}
+    with added_to_result(target, content) as stage:
+        write_result(stage, text, names)
+        (stage / "result.json").write_text(json.dumps(content | {"outputs": kept | names, "plans": text}))
+
+
+@pytest.fixture
+def planned(tmp_path):
+    """A result with plans, exported."""
+    run(tmp_path, "first")
+    add(tmp_path, "earlier", PLANS | {"plan_probable": "plan_probable.nrrd"})
+    (tmp_path / "dicom_export").mkdir()
+    (tmp_path / "dicom_export" / "density.dcm").write_text("earlier")
+    return tmp_path
+
+
+def plans_of(target):
+    """Which plans a result has, after a look at whether its files are all theirs."""
+    found = content_of(target)
+    content = json.loads(found.pop("result.json"))
+    plans = {name for name in content["outputs"].values() if module.PLAN_FILE.fullmatch(name)}
+    assert found == dict.fromkeys(NAMES.values(), "first") | dict.fromkeys(plans, content["plans"])
+    assert (target / "dicom_export").exists() == (content["plans"] == "earlier")
+    assert not list(target.glob(".*"))
+    return content["plans"]
+
+
+@pytest.mark.parametrize("failing", range(7))
+def test_a_file_that_cannot_be_moved_keeps_the_earlier_plans(planned, monkeypatch, failing):
+    """The export and three files move out, two plans and result.json move in."""
+    real, moves = os.replace, iter(range(100))
+
+    def refused_once(source, place):
+        if next(moves) == failing:
+            raise PermissionError(13, "in use", str(place))
+        real(source, place)
+
+    monkeypatch.setattr(os, "replace", refused_once)
+    with pytest.raises(OutputError, match="no permission"):
+        add(planned, "later", PLANS)
+    monkeypatch.undo()
+    assert plans_of(planned) == "earlier"
+    add(planned, "later", PLANS)
+    assert plans_of(planned) == "later"
+
+
+@pytest.mark.parametrize("moves", range(7))
+def test_plans_that_a_kill_left_half_moved_are_finished_by_a_reader(planned, killed_at_move, moves):
+    with killed_at_move(moves), pytest.raises(KeyboardInterrupt):
+        add(planned, "later", PLANS)
+    module.finish_leftovers(planned)
+    assert plans_of(planned) == "later"
+
+
+def test_a_kill_before_the_first_move_leaves_the_earlier_plans(planned):
+    """While it was written down what is to be moved."""
+    stage = planned / ".tumorquery-killed"
+    stage.mkdir()
+    write_result(stage, "later", PLANS)
+    (stage / "added").write_text('{"content": {"soft')
+    (stage / ".lock").touch()
+    module.finish_leftovers(planned)
+    assert plans_of(planned) == "earlier"
+
+
+def test_a_reader_takes_no_folder_away(tmp_path):
+    (tmp_path / "empty").mkdir()
+    module.finish_leftovers(tmp_path / "empty")
+    assert (tmp_path / "empty").is_dir()
+    module.finish_leftovers(tmp_path / "none")
+    assert not (tmp_path / "none").exists()
 
 
 @pytest.mark.parametrize("left", [".tumorquery-staged-dead", "density.nrrd", ".DS_Store"])

@@ -4,6 +4,7 @@ import ast
 import json
 import re
 import shlex
+import traceback
 from pathlib import Path
 
 import nibabel
@@ -175,3 +176,28 @@ def test_each_failure_is_one_sentence(small, tmp_path, capsys):
     assert "The wm map file" in errors["text"]
     assert all(error.count("\n") == 0 and "defect" not in error for error in errors.values())
     assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_a_defect_at_one_patient_is_told_as_one_and_the_others_go_on(small, tmp_path, capsys, monkeypatch, user_cache):
+    for identifier in ("a", "b", "c"):
+        (write_patient_folder(tmp_path / "in", identifier) / f"{identifier}-csf.nii.gz").unlink()
+
+    def read(folder, identifier):
+        if identifier == "b":
+            raise ZeroDivisionError("by nothing")
+        return read_patient(folder, identifier)
+
+    monkeypatch.setattr(container, "read_patient", read)
+    assert cli.main(["predict-gbm", str(tmp_path / "in"), str(tmp_path / "out")]) == 1
+    said = capsys.readouterr()
+    assert "a: Patient-a lacks a-csf.nii.gz" in said.out
+    assert "b: defect: ZeroDivisionError: by nothing" in said.out
+    assert "c: Patient-c lacks c-csf.nii.gz" in said.out
+    assert "Traceback" in said.err
+    log = user_cache / "last-error.log"
+    assert said.err.splitlines()[-1].endswith(f"this is a defect of TumorQuery; please report it with {log}.")
+    assert "ZeroDivisionError: by nothing" in log.read_text(encoding="utf-8")
+    # The traceback keeps no patient's images.
+    (defect,) = [one.defect for one in predict_folder(tmp_path / "in", tmp_path / "out") if one.defect is not None]
+    frames = {frame.f_code.co_name: frame.f_locals for frame, _ in traceback.walk_tb(defect.__traceback__)}
+    assert frames["read"] == frames["_predict"] == {}

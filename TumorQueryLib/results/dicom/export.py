@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,9 @@ from pydicom.dataset import Dataset
 from TumorQueryLib.base.errors import InputError, OutputError
 from TumorQueryLib.base.files import output_errors, staged_folder
 from TumorQueryLib.base.method import DEFAULT_LEVEL
+from TumorQueryLib.base.plan_choices import SAME_VOLUME, PlanChoices
 from TumorQueryLib.base.progress import Progress, no_progress
 from TumorQueryLib.geometry.grid import Volume
-from TumorQueryLib.inputs.checks import sha256_of
 from TumorQueryLib.inputs.image_files import read_image_file
 from TumorQueryLib.results.dicom.images import import_highdicom, make_parametric_map, make_segmentation
 from TumorQueryLib.results.dicom.regions import (
@@ -33,7 +33,7 @@ from TumorQueryLib.results.dicom.regions import (
 from TumorQueryLib.results.dicom.source import SourceSeries, is_ours, read_source_series
 from TumorQueryLib.results.dicom.structures import make_structure_set
 from TumorQueryLib.results.files import SavedResult, read_result
-from TumorQueryLib.results.folder import EXPORT_FILES
+from TumorQueryLib.results.folder import EXPORT_FILES, EXPORT_FOLDER, finish_leftovers, written_by_a_run
 
 #: Numbers of the series that are written, out of the way of a scanner's.
 SERIES_NUMBERS = {"segmentation": 9601, "density": 9602, "density_sd": 9603, "structures": 9604}
@@ -99,10 +99,12 @@ def export_dicom(
     MissingDependencyError
         When highdicom is not installed.
     OutputError
-        When `out` cannot be written, or holds the series or files of these names that no export wrote.
+        When `out` cannot be written, or holds the series, a result, or files of these names that no export wrote.
     """
     import_highdicom()
-    result = result if isinstance(result, SavedResult) else read_result(result)
+    if not isinstance(result, SavedResult):
+        finish_leftovers(Path(result))
+        result = read_result(result)
     progress(0.0, "Reading the series")
     source = read_source_series(series)
     _check_made_from(result, source, t1gd)
@@ -144,7 +146,7 @@ def export_dicom(
     progress(0.9, "Writing the DICOM objects")
     _write(made, out)
     progress(1.0, "Done")
-    return DicomExport({name: out / EXPORT_FILES[name] for name in made}, _notes(core, plans, made))
+    return DicomExport({name: out / EXPORT_FILES[name] for name in made}, _notes(result, core, plans, made))
 
 
 def check_exportable(series: str | os.PathLike | Sequence[str | os.PathLike]) -> None:
@@ -181,13 +183,13 @@ def _check_made_from(result: SavedResult, source: SourceSeries, t1gd: str | os.P
                 "the series, that file too (--t1gd F)."
             )
         return
-    if sha256_of([Path(t1gd)]) not in [one["sha256"] for one in inputs]:
+    file = read_image_file(Path(t1gd), "T1Gd")
+    if file.sha256 not in [one["sha256"] for one in inputs]:
         raise InputError(
             f"The result in {result.folder} was not made from {t1gd} (by its SHA-256); give the T1Gd file that the "
             "inference was given."
         )
-    image = read_image_file(Path(t1gd), "T1Gd").volume
-    array = source.on_grid(image)
+    array = source.on_grid(file.volume)
     given = source.image.volume.array
     if array is None:
         raise InputError(
@@ -204,11 +206,16 @@ def _check_made_from(result: SavedResult, source: SourceSeries, t1gd: str | os.P
 
 
 def _check_folder(out: Path, source: SourceSeries) -> None:
-    """Refuse a folder whose files would be replaced or mixed with the series."""
+    """Refuse a folder whose files would be replaced, or mixed with the series or with a result."""
     folders = {path.parent.resolve() for path, _ in source.image.slices}
     if out.resolve() in folders:
         raise OutputError(f"The output folder {out} is the folder of the series itself; name another folder.")
     with output_errors(out):
+        if written_by_a_run(out):
+            raise OutputError(
+                f"The output folder {out} holds a result, and new plans there would leave the objects of the earlier "
+                f"ones beside them; name another folder, such as {out / EXPORT_FOLDER}, which goes with its result."
+            )
         foreign = [name for name in EXPORT_FILES.values() if os.path.lexists(out / name) and not is_ours(out / name)]
     if foreign:
         raise OutputError(
@@ -230,32 +237,60 @@ def _levels(result: SavedResult, density: NDArray[np.float32]) -> list[Region]:
 
 def _plans(result: SavedResult, on_series: _Ordered) -> list[Region]:
     """The plans of a result as target volumes."""
-    colours = {"standard": BLUE, "model": GREEN}
+    if not result.plans:
+        return []
+    colours, rules = {"standard": BLUE, "model": GREEN}, _rules(result.content["plan"])
     others = iter(OTHER_PLANS * 3)
     return [
-        Region(f"CTV {name}", on_series.array(plan) != 0, PLAN, colours[name] if name in colours else next(others))
+        Region(
+            f"CTV {name}",
+            on_series.array(plan) != 0,
+            PLAN,
+            colours[name] if name in colours else next(others),
+            description=rules.get(name, ""),
+        )
         for name, plan in result.plans.items()
     ]
 
 
+def _rules(plan: Mapping[str, Any]) -> dict[str, str]:
+    """How each of the plans was made, in words, by its name; `plan` is what result.json says of them."""
+    choices = PlanChoices(**plan["choices"])
+    if choices.above is not None:
+        model = f"All that is denser than {choices.above:g}"
+    elif choices.volume == SAME_VOLUME:
+        model = "The densest voxels, as large as the standard plan"
+    else:
+        model = f"The densest {choices.volume:g} ml"
+    if choices.smallest_part_ml:
+        model += f", without parts below {choices.smallest_part_ml:g} ml"
+    probable = (
+        f"The smallest that holds {100 * choices.share:g} % of the modelled cells with a probability of "
+        f"{100 * choices.probability:g} %"
+    )
+    return {"standard": plan["standard"]["title"], "model": model, "probable": probable}
+
+
 def _write(made: dict[str, Dataset], out: Path) -> None:
     """Write the objects, all or none, in the place of an earlier export."""
-    with staged_folder(out) as stage, output_errors(out):
+    # What this one does not replace would be of another result.
+    with staged_folder(out, replacing=EXPORT_FILES.values()) as stage, output_errors(out):
         for name, dataset in made.items():
             with open(stage / EXPORT_FILES[name], "wb") as file:
                 dataset.save_as(file, enforce_file_format=True)
                 file.flush()
                 os.fsync(file.fileno())
-        # What this one does not replace would be of another result.
-        for name in set(EXPORT_FILES) - set(made):
-            (out / EXPORT_FILES[name]).unlink(missing_ok=True)
 
 
-def _notes(core: Region, plans: Sequence[Region], made: dict[str, Dataset]) -> tuple[str, ...]:
+def _notes(result: SavedResult, core: Region, plans: Sequence[Region], made: dict[str, Dataset]) -> tuple[str, ...]:
     """What is not there that a user may look for."""
     notes = []
     if not plans:
         notes.append("The result holds no plans, so there are no CTVs; make them with `tumorquery plan`, then export.")
+    elif result.cavity is None and result.content["plan"]["cavity_ml"] > 0:
+        notes.append(
+            "The plans were made around a resection cavity that was given to them alone; it is in none of the objects."
+        )
     if not core.mask.any():
         notes.append("The segmentation has no core, so there is no GTV.")
     if "structures" not in made:

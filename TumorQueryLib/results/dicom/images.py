@@ -55,6 +55,7 @@ def make_segmentation(source: SourceSeries, regions: Sequence[Region], *, number
             segment_label=region.name,
             segmented_property_category=concept(*region.meaning.category),
             segmented_property_type=concept(*region.meaning.code),
+            # One of three is asked for, and "semiautomatic" says least of what was given.
             algorithm_type="AUTOMATIC" if region.by_model else "SEMIAUTOMATIC",
             algorithm_identification=highdicom.AlgorithmIdentificationSequence(
                 name="TumorQuery" if region.by_model else "as given to TumorQuery",
@@ -66,6 +67,9 @@ def make_segmentation(source: SourceSeries, regions: Sequence[Region], *, number
         )
         for index, region in enumerate(regions, 1)
     ]
+    for segment, region in zip(described, regions):
+        if region.description:
+            segment.SegmentDescription = region.description
     array = np.stack([region.mask.transpose(2, 1, 0) for region in regions], axis=-1).astype(np.uint8)
     channels = {highdicom.ChannelDescriptor("SegmentNumber"): list(range(1, len(regions) + 1))}
     with warnings.catch_warnings():
@@ -84,7 +88,7 @@ def make_segmentation(source: SourceSeries, regions: Sequence[Region], *, number
             content_description="Research software, not a medical device",
             **equipment(),
         )
-    made.ContentCreatorName = None
+    made.ContentCreatorName, made.ContentQualification = None, "RESEARCH"
     source.describe(made)
     return made
 

@@ -77,7 +77,9 @@ class Region:
     colour : tuple of int
         Red, green and blue from 0 to 255, to show it in.
     by_model : bool
-        Whether this software found it; else it was given.
+        Whether this software found it; else it was given, and how it was made is not known.
+    description : str
+        How it was made, where more than its name says so.
     """
 
     name: str
@@ -85,3 +87,4 @@ class Region:
     meaning: Meaning
     colour: tuple[int, int, int]
     by_model: bool = True
+    description: str = ""

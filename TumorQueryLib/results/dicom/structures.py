@@ -39,7 +39,8 @@ def make_structure_set(source: SourceSeries, regions: Sequence[Region], *, numbe
                 ROINumber=index,
                 ReferencedFrameOfReferenceUID=source.frame_of_reference,
                 ROIName=region.name,
-                ROIGenerationAlgorithm="AUTOMATIC" if region.by_model else "SEMIAUTOMATIC",
+                ROIGenerationAlgorithm="AUTOMATIC" if region.by_model else None,
+                **({"ROIDescription": region.description} if region.description else {}),
             )
         )
         made.ROIContourSequence.append(
@@ -82,6 +83,7 @@ def _begun(source: SourceSeries, number: int) -> Dataset:
     made.PositionReferenceIndicator = source.first.get("PositionReferenceIndicator")
     made.StructureSetLabel, made.StructureSetName = "TUMORQUERY", "TumorQuery"
     made.StructureSetDescription = "Research software, not a medical device"
+    made.ContentQualification = "RESEARCH"
     made.StructureSetDate, made.StructureSetTime, made.ApprovalStatus = date, time, "UNAPPROVED"
     series = _item(
         SeriesInstanceUID=source.first.SeriesInstanceUID,

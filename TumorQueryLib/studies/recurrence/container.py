@@ -10,9 +10,11 @@ the tumour grows in them.
 from __future__ import annotations
 
 import os
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -60,6 +62,8 @@ class Prediction:
     infiltration_lengths_mm : tuple of float
         Of its foci.
     warnings : tuple of str
+    defect : Exception, optional
+        What was raised, where it failed by a defect of this software.
     """
 
     identifier: str
@@ -67,6 +71,7 @@ class Prediction:
     fit: Fit | None = None
     infiltration_lengths_mm: tuple[float, ...] = ()
     warnings: tuple[str, ...] = ()
+    defect: Exception | None = None
 
     @classmethod
     def of(cls, identifier: str, result: Result) -> Prediction:
@@ -118,21 +123,27 @@ def predict_folder(
             step = part(progress, number / len(patients), (number + 1) / len(patients))
             try:
                 target = out / f"{identifier}.nii.gz"
-                if target.exists():
-                    raise OutputError(f"{target} exists already; name another folder, or move the file away.")
-                patient = read_patient(folder, identifier)
-                result = infer(patient, method, database=database, atlas=atlas, progress=step)
-                with output_errors(target), replaced_file(target) as aside:
-                    write_volume(result.density, aside)
-                prediction = Prediction.of(identifier, result)
+                prediction = _predict(identifier, folder, target, method, database=database, atlas=atlas, progress=step)
             except TumorQueryError as error:
                 prediction = Prediction(identifier, error=str(error))
             except Exception as error:  # one patient never stops the rest
-                prediction = Prediction(identifier, error=f"defect: {type(error).__name__}: {error}")
+                # The images that it was raised over are not kept with it.
+                traceback.clear_frames(error.__traceback__)
+                prediction = Prediction(identifier, error=f"defect: {type(error).__name__}: {error}", defect=error)
             predictions.append(prediction)
             if told is not None:
                 told(prediction)
     return predictions
+
+
+def _predict(identifier: str, folder: Path, target: Path, method: Method, **choices: Any) -> Prediction:
+    """Infer one patient and write the density."""
+    if target.exists():
+        raise OutputError(f"{target} exists already; name another folder, or move the file away.")
+    result = infer(read_patient(folder, identifier), method, **choices)
+    with output_errors(target), replaced_file(target) as aside:
+        write_volume(result.density, aside)
+    return Prediction.of(identifier, result)
 
 
 def find_patients(source: Path) -> list[tuple[str, Path]]:

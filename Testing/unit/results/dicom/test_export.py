@@ -1,6 +1,7 @@
 """A result as DICOM objects: what they hold, whose they are, and when they are refused."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -9,15 +10,17 @@ import highdicom
 import numpy as np
 import pydicom
 import pytest
+import SimpleITK as sitk
 from exported_case import PATIENT, write_case
 from made_up_results import assimilated_result, made_up_result
 
 from TumorQueryLib.base.errors import Cancelled, InputError, OutputError
+from TumorQueryLib.base.plan_choices import PlanChoices
 from TumorQueryLib.cli import main
-from TumorQueryLib.geometry.grid import Grid, Volume
+from TumorQueryLib.geometry.grid import Grid, Volume, image_from_volume
 from TumorQueryLib.inputs.image_files import read_image_file
 from TumorQueryLib.inputs.patient import Patient
-from TumorQueryLib.jobs import JOBS
+from TumorQueryLib.jobs import JOBS, plan_result, show_match
 from TumorQueryLib.results.dicom.export import export_dicom
 from TumorQueryLib.results.dicom.images import make_parametric_map, make_segmentation
 from TumorQueryLib.results.dicom.regions import CELL_DENSITY, CORE, Region
@@ -138,6 +141,54 @@ def test_plans_are_segments_and_clinical_targets(planned, tmp_path):
     assert np.array_equal(patient.regions_on_t1gd.whole, result.segmentation.array > 0)
 
 
+def descriptions(export):
+    """What segments and structures say of themselves, by name."""
+    segments = pydicom.dcmread(export.files["segmentation"]).SegmentSequence
+    structures = pydicom.dcmread(export.files["structures"]).StructureSetROISequence
+    return (
+        {one.SegmentLabel: one.get("SegmentDescription") for one in segments},
+        {one.ROIName: one.get("ROIDescription") for one in structures},
+    )
+
+
+def test_each_plan_says_how_it_was_made(planned, tmp_path):
+    case, folder = planned
+    title = read_result(folder).content["plan"]["standard"]["title"]
+    assert "6 mm" in title
+    for found in descriptions(export_dicom(folder, case.folder, tmp_path)):
+        assert found["CTV standard"] == title
+        assert found["CTV model"] == "The densest voxels, as large as the standard plan"
+        assert found["CTV probable"] == "The smallest that holds 95 % of the modelled cells with a probability of 90 %"
+        assert found.get("GTV") is None
+        assert found.get("Tumour core") is None
+
+
+@pytest.mark.parametrize(
+    ("volume", "said"), [(12.5, "The densest 12.5 ml"), ("above=0.3", "All that is denser than 0.3")]
+)
+def test_the_rule_of_the_volume_is_the_one_that_was_asked_for(planned, tmp_path, volume, said):
+    case, folder = planned
+    shutil.copytree(folder, tmp_path / "result")
+    content = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+    content["plan"]["choices"] |= {"volume": volume, "smallest_part_ml": 0.2}
+    content["plan"]["standard"]["title"] = "whole tumour + 20 mm, RTOG, first phase"
+    (tmp_path / "result" / "result.json").write_text(json.dumps(content), encoding="utf-8")
+    for found in descriptions(export_dicom(tmp_path / "result", case.folder, tmp_path / "out")):
+        assert found["CTV standard"] == "whole tumour + 20 mm, RTOG, first phase"
+        assert found["CTV model"] == f"{said}, without parts below 0.2 ml"
+
+
+def test_a_cavity_that_only_the_plans_know_is_told(planned, tmp_path):
+    case, folder = planned
+    shutil.copytree(folder, tmp_path / "result")
+    write_volume(Volume(cavity_of(case).astype(np.uint8), case.grid), tmp_path / "cavity.nrrd")
+    choices = PlanChoices(margin=6, smallest_part_ml=0)
+    plan_result(tmp_path / "result", choices, cavity=tmp_path / "cavity.nrrd")
+    assert export_dicom(tmp_path / "result", case.folder, tmp_path / "out").notes == (
+        "The plans were made around a resection cavity that was given to them alone; it is in none of the objects.",
+    )
+
+
 def test_new_plans_take_an_export_of_the_earlier_ones_away_and_say_so(planned, tmp_path, capsys):
     case, folder = planned
     shutil.copytree(folder, tmp_path / "result")
@@ -157,6 +208,7 @@ def test_the_objects_bear_the_series_patient_and_study_and_the_result_nothing_of
         data = pydicom.dcmread(path)
         for name, value in PATIENT.items():
             assert str(data.get(name)) == (value or ""), (path.name, name)
+        assert data.ContentQualification == "RESEARCH"
         assert data.StudyInstanceUID == case.study.uid
         assert {str(one.value) for one in data.iterall() if one.keyword == "FrameOfReferenceUID"} == {
             case.study.frame_of_reference
@@ -173,6 +225,18 @@ def test_the_objects_bear_the_series_patient_and_study_and_the_result_nothing_of
         for value in identity:
             assert value.encode() not in content, (path.name, value)
             assert value.encode("latin-1") not in content, (path.name, value)
+
+
+def test_nothing_is_said_of_how_the_given_tumour_was_drawn(planned, tmp_path):
+    """The structure set may leave it open; a segmentation has to say one of three, and names what stands behind it."""
+    case, folder = planned
+    export = export_dicom(folder, case.folder, tmp_path)
+    structures = pydicom.dcmread(export.files["structures"]).StructureSetROISequence
+    found = {one.ROIName: one.ROIGenerationAlgorithm for one in structures}
+    assert found == {"GTV": "", "CTV standard": "AUTOMATIC", "CTV model": "AUTOMATIC", "CTV probable": "AUTOMATIC"}
+    for segment in pydicom.dcmread(export.files["segmentation"]).SegmentSequence:
+        given = segment.SegmentLabel in ("Tumour core", "Whole tumour")
+        assert segment.SegmentAlgorithmName == ("as given to TumorQuery" if given else "TumorQuery")
 
 
 def test_odd_headers_of_the_series_are_taken_over_as_they_are(tmp_path):
@@ -257,6 +321,28 @@ def test_a_result_of_an_image_file_is_exported_to_the_series_that_it_holds(turne
     assert np.abs(read.array.transpose(2, 1, 0)[..., ::-1] - source.on_grid(density)).max() <= 1e-6
 
 
+def test_header_and_voxels_in_two_files_are_known_by_both(cases, tmp_path):
+    case = cases["axial oblique"]
+    image = read_image_file(case.folder, "T1Gd").volume
+    sitk.WriteImage(image_from_volume(image), str(tmp_path / "t1gd.mhd"))
+    made_up_result(patient_of(case, tmp_path, tmp_path / "t1gd.mhd")).write(tmp_path / "result")
+    export = export_dicom(tmp_path / "result", case.folder, tmp_path / "out", t1gd=tmp_path / "t1gd.mhd")
+    assert export.files["segmentation"].exists()
+    (tmp_path / "t1gd.raw").write_bytes((tmp_path / "t1gd.raw").read_bytes()[::-1])
+    with pytest.raises(InputError, match=r"was not made from .*t1gd\.mhd \(by its SHA-256\)"):
+        export_dicom(tmp_path / "result", case.folder, tmp_path / "out", t1gd=tmp_path / "t1gd.mhd")
+
+
+def test_an_image_file_that_is_not_there_is_a_sentence(turned, tmp_path, capsys):
+    case, folder = turned
+    call = ["export", str(folder / "result"), "--dicom", str(case.folder), "--out", str(tmp_path / "out")]
+    assert main([*call, "--t1gd", str(tmp_path / "missing.nii")]) == 2
+    said = capsys.readouterr().err
+    assert "missing.nii" in said
+    assert "Traceback" not in said
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_resection_cavity_is_neither_core_nor_whole(turned, tmp_path):
     case, folder = turned
     export = export_dicom(folder / "result", case.folder, tmp_path, t1gd=folder / "t1gd.nrrd")
@@ -272,6 +358,7 @@ def test_a_resection_cavity_is_neither_core_nor_whole(turned, tmp_path):
     patient = Patient.load(case.folder, segmentation=export.files["segmentation"])
     assert np.array_equal(patient.regions_on_t1gd.whole, source.on_grid(case.volume("whole")))
     assert not (patient.regions_on_t1gd.whole & expected).all()
+    assert np.array_equal(patient.cavity.array, expected)
 
 
 def test_a_result_of_an_image_file_is_not_exported_to_another_series(turned, cases):
@@ -312,6 +399,17 @@ def test_files_that_no_export_wrote_are_left_alone(axial, tmp_path):
         export_dicom(folder, case.folder, case.folder)
 
 
+def test_a_result_is_no_folder_for_its_objects(axial, tmp_path):
+    """New plans there would leave the objects of the earlier ones beside them."""
+    case, folder = axial
+    shutil.copytree(folder, tmp_path / "result")
+    before = sorted(path.name for path in (tmp_path / "result").iterdir())
+    with pytest.raises(OutputError, match=r"holds a result, .* name another folder, such as .*dicom_export"):
+        export_dicom(folder, case.folder, tmp_path / "result")
+    assert sorted(path.name for path in (tmp_path / "result").iterdir()) == before
+    assert export_dicom(folder, case.folder, tmp_path / "result" / "dicom_export").files["structures"].exists()
+
+
 def test_an_export_that_is_cancelled_leaves_nothing(axial, tmp_path):
     def cancel(value, message):
         if message == "Writing the DICOM objects":
@@ -321,6 +419,28 @@ def test_an_export_that_is_cancelled_leaves_nothing(axial, tmp_path):
     with pytest.raises(Cancelled):
         export_dicom(folder, case.folder, tmp_path / "out", progress=cancel)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("failing", [2, 6])
+def test_a_file_that_cannot_be_moved_keeps_the_earlier_export(cases, results, tmp_path, monkeypatch, failing):
+    """As one that a viewer keeps open on Windows: four files move out, the three of a smaller export move in."""
+    axial, sagittal = ("axial oblique", "sagittal left-handed")
+    export_dicom(results[axial], cases[axial].folder, tmp_path)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert len(before) == 4
+    replace, moves = os.replace, iter(range(100))
+
+    def refused_once(source, place):
+        if next(moves) == failing:
+            raise PermissionError(13, "in use", str(place))
+        replace(source, place)
+
+    monkeypatch.setattr(os, "replace", refused_once)
+    with pytest.raises(OutputError, match="Nothing could be written"):
+        export_dicom(results[sagittal], cases[sagittal].folder, tmp_path)
+    monkeypatch.undo()
+    assert next(moves) > failing
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
 def test_a_tumour_without_a_core_has_no_gross_tumour_and_reads_back(cases, tmp_path):
@@ -336,6 +456,28 @@ def test_a_tumour_without_a_core_has_no_gross_tumour_and_reads_back(cases, tmp_p
     read = Patient.load(case.folder, segmentation=export.files["segmentation"])
     assert not read.core.array.any()
     assert read.regions_on_t1gd.whole.sum() == case.whole.sum()
+
+
+def test_plans_that_a_kill_left_half_moved_are_finished_by_whoever_comes(planned, tmp_path, killed_at_move):
+    """The masks are the new plans', result.json the earlier ones': an export, a match or plans bring it to an end."""
+    case, folder = planned
+    half = tmp_path / "half"
+    shutil.copytree(folder, half)
+    with killed_at_move(3), pytest.raises(KeyboardInterrupt):
+        plan_result(half, PlanChoices(margin=9, smallest_part_ml=0))
+    with pytest.raises(InputError, match="run the inference again"):
+        _ = read_result(half).plans
+    for name in ("match", "plan"):
+        shutil.copytree(half, tmp_path / name)
+    export_dicom(half, case.folder, tmp_path / "out")
+    with pytest.raises(InputError, match="none of rank 9"):
+        show_match(tmp_path / "match", 9)
+    with pytest.raises(InputError, match=r"missing\.nrrd"):
+        plan_result(tmp_path / "plan", PlanChoices(), cavity=tmp_path / "missing.nrrd")
+    for result in (half, tmp_path / "match", tmp_path / "plan"):
+        assert read_result(result).content["plan"]["choices"]["margin"] == 9
+        assert "model" in read_result(result).plans
+        assert not list(result.glob(".*"))
 
 
 def test_the_command_says_what_it_wrote(axial, tmp_path, capsys):
@@ -387,7 +529,13 @@ def test_what_an_export_reads_of_a_result_is_checked(axial, tmp_path):
     case, folder = axial
     shutil.copytree(folder, tmp_path / "result")
     content = json.loads((folder / "result.json").read_text(encoding="utf-8"))
-    for change in ({"inputs": [{"role": "t1gd"}]}, {"uncertainty": content["uncertainty"] | {"level": "high"}}):
+    planned = {"outputs": content["outputs"] | {"plan_model": "plan_model.nrrd"}}
+    planned["sha256"] = content["sha256"] | {"plan_model.nrrd": "0" * 64}
+    told = {"choices": {}, "standard": {"title": "15 mm"}, "cavity_ml": 0.0}
+    changes = [{"inputs": [{"role": "t1gd"}]}, {"uncertainty": content["uncertainty"] | {"level": "high"}}]
+    for wrong in (None, told | {"choices": {"volume": "large"}}, told | {"standard": {}}, told | {"cavity_ml": "none"}):
+        changes.append(planned | {"plan": wrong})
+    for change in changes:
         (tmp_path / "result" / "result.json").write_text(json.dumps(content | change), encoding="utf-8")
         with pytest.raises(InputError, match="is not whole"):
             export_dicom(tmp_path / "result", case.folder, tmp_path / "out")
