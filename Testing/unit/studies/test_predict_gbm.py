@@ -114,7 +114,7 @@ def test_the_dockerfile_copies_what_the_package_is_made_of():
     assert set(names) <= {"FROM", "WORKDIR", "COPY", "RUN", "ENV", "ENTRYPOINT"}
     copied = [source for name, words in found if name == "COPY" for source in words[:-1]]
     assert all((ROOT / source).exists() for source in copied)
-    needed = {"pyproject.toml", "setup.py", "TumorQueryLib", "Resources", project_value("readme")}
+    needed = {"pyproject.toml", "setup.py", "TumorQueryLib", "Resources", "README.md"}
     needed |= {Path(pattern).parts[0] for pattern in project_value("license-files")}
     assert set(copied) == needed
     let_through = (DOCKERFILE.with_name("Dockerfile.dockerignore")).read_text(encoding="utf-8").splitlines()
