@@ -125,5 +125,7 @@ class TumorQueryTest(ScriptedLoadableModuleTest):
         self.assertEqual(density.shape, slicer.util.arrayFromVolume(sample["t1gd"]).shape)
         self.assertGreaterEqual(density.min(), 0.0)
         self.assertLessEqual(density.max(), 1.0)
+        planned = logic.plan(result, timeout=600)
+        self.assertEqual(planned.plans.GetSegmentation().GetNumberOfSegments(), 2)
         Overlay.showInSliceViews(sample["t1gd"], result.density, 0.6)
         self.delayDisplay("Test passed")

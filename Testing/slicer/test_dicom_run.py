@@ -126,7 +126,7 @@ def test_the_result_lies_in_the_study(run):
     hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(slicer.mrmlScene)
     study = hierarchy.GetItemByUID("DICOM", run.study.uid)
     assert study
-    for node in vars(run.result).values():
+    for node in filter(None, vars(run.result).values()):
         assert hierarchy.GetItemParent(hierarchy.GetItemByDataNode(node)) == study, node.GetName()
 
 

@@ -107,6 +107,20 @@ def test_the_log_can_be_copied(panel):
     assert "a line with ü" in slicer.app.clipboard().text()
 
 
+def test_a_diagnosis_of_the_installation_is_copied(panel):
+    panel.ui.advancedCollapsibleButton.collapsed = False
+    process_events()
+    click(panel.ui.diagnosisButton)
+    text = slicer.app.clipboard().text()
+    assert re.search(r"^Slicer +5\.12\.3$", text, re.MULTILINE)
+    assert re.search(r"^TumorQuery +\d", text, re.MULTILINE)
+    assert re.search(r"^Databases/starter\.h5 +sha256 [0-9a-f]{16}$", text, re.MULTILINE)
+    assert re.search(r"^highdicom +\S+: for ", text, re.MULTILINE)
+    assert text in panel.ui.logTextEdit.plainText
+    assert not panel.ui.logGroupBox.collapsed
+    assert os.path.expanduser("~/") not in text
+
+
 def test_a_label_map_needs_its_convention_and_a_segmentation_its_segments(panel):
     ui, parameters = panel.ui, panel.widget._parameterNode
     labels = slicer.util.addVolumeFromArray(

@@ -315,7 +315,7 @@ def test_a_scene_of_a_batch_is_shown_by_views_and_panel(batch, panel, running):
     parameters = panel.widget._parameterNode
     result = parameters.result()
     # The images of the sample have no skull, so that no brain was extracted.
-    assert [name for name, node in vars(result).items() if node is None] == ["brain"]
+    assert [name for name, node in vars(result).items() if node is None] == ["brain", "plans", "planTable"]
     assert panel.ui.resultSummaryLabel.text.startswith("<b>Match 1 of 3")
     assert panel.ui.matchesTableView.model().rowCount() == 3
     assert parameters.t1gdVolume is result.t1gd

@@ -20,6 +20,7 @@ from slicer.parameterNodeWrapper import WithinRange, parameterNodeWrapper
 from TumorQueryModule import Overlay
 from TumorQueryModule.Jobs import BUNDLED_DATABASE, Method, parseStrategyOptions, writeStrategyOptions
 from TumorQueryModule.PatientNodes import PatientNodes
+from TumorQueryModule.Plans import PlanChoices
 from TumorQueryModule.ResultNodes import DENSITY, ResultNodes
 
 
@@ -149,6 +150,56 @@ class Overlaid(enum.Enum):
         }[self]
 
 
+class Margin(enum.Enum):
+    """The margin of the standard plan; values as TumorQueryLib names the guidelines, empty for a number of mm."""
+
+    EstroEano = "estro-eano"
+    Eortc = "eortc"
+    RtogFirst = "rtog-1"
+    RtogBoost = "rtog-2"
+    Millimeters = ""
+
+    def label(self) -> str:
+        """What the panel shows."""
+        return {
+            Margin.EstroEano: _("ESTRO-EANO 2023: core + 15 mm"),
+            Margin.Eortc: _("EORTC: core + 20 mm"),
+            Margin.RtogFirst: _("RTOG, first phase: whole tumor + 20 mm"),
+            Margin.RtogBoost: _("RTOG, boost: core + 20 mm"),
+            Margin.Millimeters: _("Core + a margin of your own"),
+        }[self]
+
+
+class PlannedVolume(enum.Enum):
+    """What decides how large the model's plan is."""
+
+    Same = "same"
+    Milliliters = "ml"
+    Above = "above"
+
+    def label(self) -> str:
+        """What the panel shows."""
+        return {
+            PlannedVolume.Same: _("As large as the standard plan"),
+            PlannedVolume.Milliliters: _("A volume of your own"),
+            PlannedVolume.Above: _("All above a density"),
+        }[self]
+
+
+class Barrier(enum.Enum):
+    """Where plans end; values as TumorQueryLib names them."""
+
+    Brain = "brain"
+    Csf = "csf"
+
+    def label(self) -> str:
+        """What the panel shows."""
+        return {
+            Barrier.Brain: _("The surface of the brain"),
+            Barrier.Csf: _("CSF too"),
+        }[self]
+
+
 class DrawnOn(enum.Enum):
     """The image on which the segmentation was drawn; values as TumorQueryLib names them."""
 
@@ -196,6 +247,10 @@ MOST_MATCHES = 50
 
 #: The least and the largest level whose exceedance the panel asks for.
 LEVELS = (0.01, 0.99)
+
+#: The least and the largest margin, and volume of the model's plan, that the panel asks for.
+MILLIMETERS = (1.0, 60.0)
+MILLILITERS = (1.0, 2000.0)
 
 
 def complaintsAbout(method: Method, patient: PatientNodes | None = None) -> dict[str, str]:
@@ -311,6 +366,16 @@ class TumorQueryParameterNode:
     showOutlines: bool = True
     showSurfaces: bool = False
 
+    planMargin: Margin = Margin.EstroEano
+    planMillimeters: Annotated[float, WithinRange(*MILLIMETERS)] = 15.0
+    plannedVolume: PlannedVolume = PlannedVolume.Same
+    planMilliliters: Annotated[float, WithinRange(*MILLILITERS)] = 150.0
+    planDensity: Annotated[float, WithinRange(*LEVELS)] = 0.05
+    planBarrier: Barrier = Barrier.Brain
+    planCavity: vtkMRMLSegmentationNode
+    planCavitySegmentID: str = ""
+    showPlans: bool = True
+
     resultDensity: vtkMRMLScalarVolumeNode
     resultIsolines: vtkMRMLSegmentationNode
     resultMatches: vtkMRMLTableNode
@@ -319,6 +384,8 @@ class TumorQueryParameterNode:
     resultReport: vtkMRMLTextNode
     resultPicture: vtkMRMLVectorVolumeNode
     resultBrain: vtkMRMLSegmentationNode
+    resultPlans: vtkMRMLSegmentationNode
+    resultPlanTable: vtkMRMLTableNode
 
     def patient(self) -> PatientNodes:
         """The chosen inputs."""
@@ -356,6 +423,20 @@ class TumorQueryParameterNode:
             level=self.level,
             top=self.top,
             align=self.alignImages,
+        )
+
+    def planChoices(self) -> PlanChoices:
+        """What plans are to be made of."""
+        return PlanChoices(
+            margin=self.planMargin.value or self.planMillimeters,
+            volume={
+                PlannedVolume.Same: PlannedVolume.Same.value,
+                PlannedVolume.Milliliters: self.planMilliliters,
+                PlannedVolume.Above: f"above={self.planDensity:g}",
+            }[self.plannedVolume],
+            barrier=self.planBarrier.value,
+            cavity=self.planCavity,
+            cavitySegmentID=self.planCavitySegmentID,
         )
 
     def missing(self) -> dict[str, str]:
@@ -422,6 +503,13 @@ class TumorQueryParameterNode:
         Overlay.setOutlinesVisible(nodes.isolines, self.showOutlines)
         Overlay.setSurfacesVisible(nodes.isolines, self.showSurfaces)
 
+    def setPlans(self, nodes: ResultNodes) -> None:
+        """Remember the plans of a result, and show them as the user likes it."""
+        with slicer.util.NodeModify(self.parameterNode):
+            self.resultPlans, self.resultPlanTable = nodes.plans, nodes.planTable
+            self.parameterNode.Modified()  # also where the nodes are those of earlier plans
+        Overlay.setOutlinesVisible(nodes.plans, self.showPlans)
+
 
 #: Role of a node of the result -> parameter that refers to it.
 RESULT_PARAMETERS = {
@@ -433,4 +521,6 @@ RESULT_PARAMETERS = {
     "report": "resultReport",
     "picture": "resultPicture",
     "brain": "resultBrain",
+    "plans": "resultPlans",
+    "planTable": "resultPlanTable",
 }

@@ -13,11 +13,14 @@ import slicer
 from slicer.i18n import tr as _
 
 #: Packages that come with Slicer and must stay as they are: other versions break Slicer itself.
-BUNDLED_PACKAGES = ("numpy", "scipy", "SimpleITK", "pydicom", "requests", "vtk", "packaging")
+BUNDLED_PACKAGES = ("numpy", "scipy", "SimpleITK", "pydicom", "pillow", "requests", "vtk", "packaging")
 
 #: What the strategies that need torch need beside it.
 LEARNED_REQUIREMENTS = ("safetensors>=0.4",)
 TORCH_REQUIREMENT = ">=2.2"
+
+#: What the export to DICOM needs.
+EXPORT_REQUIREMENTS = ("highdicom>=0.28",)
 
 
 class DependencyError(RuntimeError):
@@ -87,11 +90,12 @@ def installCommand(requirements: Iterable[str]) -> str:
     return " ".join(["PythonSlicer -m pip install", *(f'"{requirement}"' for requirement in requirements)])
 
 
-def ensureRequirements(requirementsFile: str, strategy: str) -> None:
+def ensureRequirements(requirementsFile: str, strategy: str, more: tuple[str, ...] = ()) -> None:
     """Install what is missing for a run; the user is asked first. Where nobody can be asked nothing is installed.
 
     :param requirementsFile: Resources/requirements.txt of the module.
     :param strategy: name of the query strategy; some need more than others.
+    :param more: what this run needs beside, as `EXPORT_REQUIREMENTS`.
     :raises DependencyError: when a package is missing afterwards; the text says why and what to do.
     """
     import slicer.packaging
@@ -100,6 +104,7 @@ def ensureRequirements(requirementsFile: str, strategy: str) -> None:
     if "torch" in packagesOf(strategy):
         ensureTorch()
         requirements += LEARNED_REQUIREMENTS
+    requirements += more
     missing = [requirement for requirement in requirements if not slicer.packaging.pip_check(requirement)]
     if not missing:
         return

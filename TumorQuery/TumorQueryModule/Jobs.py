@@ -1,7 +1,6 @@
 """The jobs that the module gives to the worker: infer, show another match, build a database, describe one."""
 
 import contextlib
-import hashlib
 import json
 import os
 import re
@@ -16,6 +15,7 @@ from slicer.i18n import tr as _
 
 from TumorQueryModule import Overlay
 from TumorQueryModule.PatientNodes import PatientNodes, addPatient, inFrameOf, writeVolume
+from TumorQueryModule.ResultFolder import seal
 from TumorQueryModule.ResultNodes import (
     ResultNodes,
     loadResult,
@@ -275,11 +275,7 @@ class MatchJob:
         for node, name in ((nodes.atlasToPatient, "patient_to_atlas"), (nodes.patientToAtlas, "atlas_to_patient")):
             writeTransform(node, folder / f"{name}.h5")
             yield {}
-        # The scene's own nodes are written, so the sums are those of these files.
-        content = json.loads(nodes.report.GetText())
-        for file in [*folder.glob("*.nrrd"), *folder.glob("*.h5")]:
-            content["sha256"][file.name] = hashlib.sha256(file.read_bytes()).hexdigest()
-        (folder / "result.json").write_text(json.dumps(content), encoding="utf-8")
+        seal(nodes.content, folder)
         arguments = {"result": str(folder), "rank": self.rank}
         yield {"command": "match", "watch_stdin": True, "arguments": arguments}
 

@@ -11,8 +11,10 @@ from slicer.ScriptedLoadableModule import ScriptedLoadableModuleLogic
 
 from TumorQueryModule import Dependencies, SampleCase
 from TumorQueryModule.Choices import TumorQueryParameterNode, checkMethod
+from TumorQueryModule.Export import ExportJob, whyNoExport
 from TumorQueryModule.Jobs import InferJob, Method, RowJob, absoluteDatabase
 from TumorQueryModule.PatientNodes import PatientNodes, suggestSegments
+from TumorQueryModule.Plans import PlanChoices, PlanJob, whyNoPlans
 from TumorQueryModule.ResultNodes import ResultNodes
 from TumorQueryModule.Studies import studyWarning
 from TumorQueryModule.Worker import (
@@ -79,12 +81,12 @@ class Logic(ScriptedLoadableModuleLogic):
         """The Python packages that a run will install."""
         return Dependencies.missingRequirements(self.requirementsFile())
 
-    def ensureRequirements(self, strategy: str) -> None:
-        """Install the Python packages that a strategy needs, after the user agreed.
+    def ensureRequirements(self, strategy: str, more: tuple[str, ...] = ()) -> None:
+        """Install the Python packages that a strategy needs, and more that are named, after the user agreed.
 
         :raises Dependencies.DependencyError: when they are not there in the end.
         """
-        Dependencies.ensureRequirements(self.requirementsFile(), strategy)
+        Dependencies.ensureRequirements(self.requirementsFile(), strategy, more)
 
     def loadSample(self) -> dict[str, Any]:
         """Load the bundled sample case.
@@ -232,6 +234,62 @@ class Logic(ScriptedLoadableModuleLogic):
         patient, nodes = self.runAndWait(RowJob(row, method, folder.absolute()), timeout, progress)
         self._take(patient, method, nodes)
         return nodes
+
+    def plan(
+        self,
+        result: ResultNodes | None = None,
+        *,
+        margin: str | float = PlanChoices.margin,
+        volume: str | float = PlanChoices.volume,
+        barrier: str = PlanChoices.barrier,
+        cavityNode: Any = None,
+        cavitySegmentID: str = "",
+        timeout: float | None = None,
+        progress: Any = None,
+    ) -> ResultNodes:
+        """Make the standard plan and the model's of a result and wait for them; they go beside it in the scene.
+
+        :param result: what `run` gave; by default the result that the panel shows.
+        :param margin: "estro-eano", "eortc", "rtog-1", "rtog-2", or a number of mm around core and cavity.
+        :param volume: of the model's plan: "same" as the standard one's, a number of ml, or "above=U" for a density U.
+        :param barrier: where plans end: "brain", or "csf" for CSF too.
+        :param cavityNode: segmentation that holds the resection cavity; by default the result's own.
+        :param cavitySegmentID: the segment of it.
+        :return: the nodes of the result, with `plans` and `planTable`.
+        :raises ValueError: when parts of the result, or the segment of the cavity, are not there.
+        :raises: what `run` raises.
+        """
+        parameters = self.getParameterNode()
+        isShown = result is None or result.density is parameters.resultDensity
+        result = parameters.result() if result is None else result
+        choices = PlanChoices(margin, volume, barrier, cavityNode, cavitySegmentID)
+        reason = whyNoPlans(result, choices)
+        if reason:
+            raise ValueError(reason)
+        self.ensureRequirements(Method.strategy)
+        nodes = self.runAndWait(PlanJob(result, choices), timeout, progress)
+        if isShown:
+            parameters.setPlans(nodes)
+        return nodes
+
+    def exportDicom(
+        self, folder: Path | str, result: ResultNodes | None = None, timeout: float | None = None, progress: Any = None
+    ) -> Path:
+        """Write a result, with its plans, as DICOM objects into a folder and wait for it.
+
+        Its T1Gd image was loaded by Slicer's DICOM module, whose database has the files.
+
+        :param result: what `run` gave; by default the result that the panel shows.
+        :return: the folder.
+        :raises ValueError: when parts of the result, or the DICOM files, are not there.
+        :raises: what `run` raises.
+        """
+        result = self.getParameterNode().result() if result is None else result
+        reason = whyNoExport(result)
+        if reason:
+            raise ValueError(reason)
+        self.ensureRequirements(Method.strategy, Dependencies.EXPORT_REQUIREMENTS)
+        return self.runAndWait(ExportJob(result, Path(folder).absolute()), timeout, progress)
 
     def _take(self, patient: PatientNodes, method: Method, nodes: ResultNodes) -> None:
         """Show what was inferred, from what and how in the panel."""

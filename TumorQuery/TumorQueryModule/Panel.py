@@ -32,8 +32,9 @@ from TumorQueryModule.PatientNodes import (
     suggestSegments,
     volumeOfName,
 )
+from TumorQueryModule.PlanSection import PlanSection
 from TumorQueryModule.ResultNodes import ResultNodes, nodeNames, prepareDensity, rowsOf, showDensity
-from TumorQueryModule.Texts import aboutOverlaid, inWordsOfThePanel, summaryOf
+from TumorQueryModule.Texts import aboutOverlaid, diagnosis, inWordsOfThePanel, summaryOf
 from TumorQueryModule.Worker import POLL_INTERVAL, Outcome, Run, RunState
 
 #: Inputs that are guessed by the names of images: parameter -> pattern of the name.
@@ -43,7 +44,7 @@ GUESSED_INPUTS = {"t1gdVolume": T1GD_PATTERN, "flairVolume": FLAIR_PATTERN, "t2V
 SEGMENT_EDITOR_TAG = "SegmentEditor"
 
 
-class Panel(InputTools, ScriptedLoadableModuleWidget, VTKObservationMixin):
+class Panel(InputTools, PlanSection, ScriptedLoadableModuleWidget, VTKObservationMixin):
     """The panel. It changes parameters and starts jobs; it computes nothing.
 
     Whoever derives from it sets `logic` before `setup`.
@@ -83,6 +84,7 @@ class Panel(InputTools, ScriptedLoadableModuleWidget, VTKObservationMixin):
         )
         self._databaseRun = Run(self.logic.makeProcess, onFinished=self._showDatabase)
         self.setUpTools()
+        self.setUpPlans()
         self._timer = qt.QTimer()
         self._timer.setInterval(POLL_INTERVAL)
         self._timer.connect("timeout()", self._onTimer)
@@ -110,6 +112,7 @@ class Panel(InputTools, ScriptedLoadableModuleWidget, VTKObservationMixin):
         ui.buildButton.connect("clicked(bool)", self.onBuild)
         ui.applyButton.connect("clicked(bool)", self.onApply)
         ui.cancelButton.connect("clicked(bool)", self.onCancel)
+        ui.diagnosisButton.connect("clicked(bool)", self.onDiagnosis)
         ui.copyLogButton.connect("clicked(bool)", self.onCopyLog)
         ui.matchesTableView.connect("clicked(QModelIndex)", self.onMatchClicked)
         ui.colorTableComboBox.connect("currentNodeChanged(vtkMRMLNode*)", self.onColorTableChanged)
@@ -360,18 +363,26 @@ class Panel(InputTools, ScriptedLoadableModuleWidget, VTKObservationMixin):
         job = InferJob(patient, parameters.method(), self._previousResult(), parameters.outputName.strip())
         self._start(job, patient.nodes, self._showNewResult, parameters.strategy)
 
-    def _start(self, job: Any, nodesInUse: tuple[Any, ...], onDone: Any, strategy: Strategy = Strategy.Direct) -> None:
+    def _start(
+        self,
+        job: Any,
+        nodesInUse: tuple[Any, ...],
+        onDone: Any,
+        strategy: Strategy = Strategy.Direct,
+        more: tuple[str, ...] = (),
+    ) -> None:
         """Start a job in the background.
 
         :param nodesInUse: nodes that the job cannot do without.
         :param onDone: called with the job's value when it is done; gives what to say then, "Done." where it gives none.
         :param strategy: the strategy that the job queries with; some need more packages.
+        :param more: packages that the job needs beside.
         """
         self._nodesInUse = nodesInUse
         self._onDone = onDone
         with slicer.util.tryWithErrorDisplay(_("The run could not be started.")):
             try:
-                self.logic.ensureRequirements(strategy.value)
+                self.logic.ensureRequirements(strategy.value, more)
             except DependencyError as error:
                 self.ui.statusLabel.text = str(error)
                 self._appendLog(str(error))
@@ -433,6 +444,14 @@ class Panel(InputTools, ScriptedLoadableModuleWidget, VTKObservationMixin):
     def onCopyLog(self, checked: bool = False) -> None:
         """Copy the log to the clipboard."""
         slicer.app.clipboard().setText(self.ui.logTextEdit.plainText)
+
+    def onDiagnosis(self, checked: bool = False) -> None:
+        """Examine the installation; what is found goes into the log and to the clipboard."""
+        with slicer.util.tryWithErrorDisplay(_("The installation could not be examined."), waitCursor=True):
+            text = diagnosis()
+            self.ui.logTextEdit.appendPlainText(text)
+            self.ui.logGroupBox.collapsed = False
+            slicer.app.clipboard().setText(text)
 
     def _onRunFinished(self, outcome: Outcome) -> None:
         if outcome.status == "done":
@@ -529,6 +548,7 @@ class Panel(InputTools, ScriptedLoadableModuleWidget, VTKObservationMixin):
             self._updateTools()
             self._updateOutputs()
             self._updateResult()
+            self._updatePlans()
             if self._parameterNode:
                 edit = self.ui.databasePathLineEdit
                 if edit.currentPath.strip() != self._parameterNode.databaseFile:  # else the cursor would jump
@@ -558,6 +578,8 @@ class Panel(InputTools, ScriptedLoadableModuleWidget, VTKObservationMixin):
         else:
             text = _("A run replaces what the scene holds of the result before it: {names}.")
         text = text.format(names=", ".join(names.values()))
+        if previous.plans is not None:
+            text += " " + _("Its plans are removed; with Keep earlier results they stay.")
         if not parameters.brainMask:
             text += " " + _("Where the image shows the skull also: {name}.").format(name=brain)
         self.ui.outputsLabel.text = text
@@ -689,6 +711,8 @@ class Panel(InputTools, ScriptedLoadableModuleWidget, VTKObservationMixin):
         if result.isolines is not None:
             wanted["outlines"] = (Overlay.setOutlinesVisible, result.isolines, parameters.showOutlines)
             wanted["surfaces"] = (Overlay.setSurfacesVisible, result.isolines, parameters.showSurfaces)
+        if result.plans is not None:
+            wanted["plans"] = (Overlay.setOutlinesVisible, result.plans, parameters.showPlans)
         return wanted
 
     def _applyDisplay(self) -> None:

@@ -193,6 +193,12 @@ class PatientNodes:
                 mask = maskOfSegments(self.segmentation, chosen, reference)
                 arguments[role] = writeVolume(mask, folder / f"{role}.nrrd")
                 yield arguments
+        cavity = cavitySegments(self.segmentation, whole)
+        if cavity:
+            mask = maskOfSegments(self.segmentation, cavity, reference)
+            if slicer.util.arrayFromVolume(mask).any():
+                arguments["cavity"] = writeVolume(mask, folder / "cavity.nrrd")
+            yield arguments
 
 
 def addPatient(patient: Any, name: str) -> PatientNodes:
@@ -271,6 +277,19 @@ def suggestSegments(segmentationNode: Any) -> tuple[tuple[str, ...], tuple[str, 
     core = tuple(segmentID for segmentID, meaning in meanings.items() if meaning in ofCore)
     whole = tuple(segmentID for segmentID, meaning in meanings.items() if meaning)
     return core, whole
+
+
+def cavitySegments(segmentationNode: Any, ofTumor: Sequence[str]) -> tuple[str, ...]:
+    """The segments that are the resection cavity by their names, as "Resection cavity", and no tumor."""
+    Dependencies.importLibrary()
+    from TumorQueryLib.inputs.labels import is_cavity
+
+    segmentation = segmentationNode.GetSegmentation()
+    return tuple(
+        one
+        for one in segmentIDs(segmentationNode)
+        if one not in ofTumor and is_cavity(segmentation.GetSegment(one).GetName())
+    )
 
 
 def codeOf(segment: Any) -> str:

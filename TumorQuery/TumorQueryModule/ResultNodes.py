@@ -1,5 +1,6 @@
 """The nodes of a result: made from the worker's files, found again in a restored scene."""
 
+import base64
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -32,6 +33,11 @@ MATCH, ASSIMILATED = "match", "assimilated"
 DENSITY = "density"
 MAPS = ("sd", "p05", "p95", "probability")
 
+#: What plans and exports need of a result, kept beside its densities: label maps, the last one only where a cavity was
+#: given, and the joint draws of the uncertainty, a file as text.
+SEGMENTED, TISSUE, CAVITY = "segmentation", "tissue", "cavity"
+DRAWS = "draws"
+
 
 @dataclass
 class ResultNodes:
@@ -45,6 +51,8 @@ class ResultNodes:
     :param report: the worker's result.json as text.
     :param picture: the page with the report's pictures, an image of colors.
     :param brain: the extracted brain as a segment; there only where an image with its skull was given without a mask.
+    :param plans: the plans as segments, by their names in result.json; None until some are made.
+    :param planTable: table of the plans' figures.
     """
 
     density: Any = None
@@ -55,6 +63,8 @@ class ResultNodes:
     report: Any = None
     picture: Any = None
     brain: Any = None
+    plans: Any = None
+    planTable: Any = None
 
     @property
     def t1gd(self) -> Any:
@@ -95,8 +105,14 @@ class ResultNodes:
         return int(shown) if shown.isdigit() else shown
 
     def kept(self, shown: str | int) -> Any:
-        """The volume that keeps the density of an estimate, or a map; None for a match, and where it was removed."""
+        """The node that keeps the density of an estimate, a map or the like; None for a match, and where it is gone."""
         return self.density.GetNodeReference(f"{KEPT_REFERENCE}{shown}")
+
+    @property
+    def chosenDensity(self) -> Any:
+        """A volume that holds the density of the chosen estimate; None where the scene has it no more."""
+        content = self.content
+        return self.density if self.shown == shownAtFirst(content) else self.kept(content["chosen"])
 
     @property
     def overlays(self) -> dict[str, Any]:
@@ -217,16 +233,25 @@ def loadResult(
     if BRAIN_ROLE in content["outputs"]:
         brain = Overlay.maskAbove(readVolume(folder / content["outputs"][BRAIN_ROLE]), 0.5)
         yield None
+    ofPlans = {}
+    for name in (SEGMENTED, TISSUE, CAVITY):
+        if name in content["outputs"]:
+            ofPlans[name] = readVolume(folder / content["outputs"][name])
+            yield None
+    if "density_draws" in content["outputs"]:
+        ofPlans[DRAWS] = readAsText(folder / content["outputs"]["density_draws"])
+        yield None
     table = matchesTable(content)
     for step in prepareDensity(densities[content["chosen"]], content, shownAtFirst(content)):
         chosen = step
         yield None
-    kept = {name: volume for name, volume in densities.items() if name != MATCH} | maps
+    kept = {name: volume for name, volume in densities.items() if name != MATCH} | maps | ofPlans
 
     for node in (patient.t1gd, patient.segmentation):
         if node.GetScene() is None:
             raise ValueError(_("{name} was removed from the scene.").format(name=node.GetName()))
-    names = nodeNames(outputName or patient.t1gd.GetName())
+    patientName = outputName or patient.t1gd.GetName()
+    names, keptNames = nodeNames(patientName), {name: keptName(patientName, name) for name in kept}
     if brain is None:
         del names[BRAIN_ROLE]
     added: list[Any] = []
@@ -234,7 +259,7 @@ def loadResult(
         nodes = makeNodes(previous, names, added)
         if nodes.density.GetDisplayNode() is None:
             Overlay.setUpDensityDisplay(nodes.density)
-        makeKept(nodes, {name: keptName(names["density"], name) for name in kept}, added)
+        makeKept(nodes, keptNames, added)
     except Exception:
         for node in added:
             slicer.mrmlScene.RemoveNode(node)
@@ -248,7 +273,7 @@ def loadResult(
         getattr(nodes, role).SetAndObserveTransformFromParent(transform.GetTransformFromParent())
     describeTransforms(nodes, patient)
     takeTable(nodes.matches, table)
-    keepDensities(nodes, kept, names["density"], added)
+    keepDensities(nodes, kept, keptNames, added)
     for name in maps:
         Overlay.setUpMapDisplay(nodes.kept(name), name, level)
     showDensity(nodes, chosen)
@@ -256,6 +281,9 @@ def loadResult(
         nodes.brain = stillThere(previous.brain)  # perhaps the mask that was given; a later extraction updates it
     else:
         Overlay.setBrain(nodes.brain, patient.t1gd, brain)
+    for node in (previous.plans, previous.planTable):  # of the result that is replaced
+        if stillThere(node):
+            slicer.mrmlScene.RemoveNode(node)
     yield nodes
 
 
@@ -323,6 +351,20 @@ def readVolume(path: Path) -> Any:
     if not storage.ReadData(node):
         raise RuntimeError(_("The result file {name} cannot be read.").format(name=path.name))
     return node
+
+
+def readAsText(path: Path) -> Any:
+    """Read a file of any kind as a text node outside the scene; `bytesOf` gives it back."""
+    if not path.is_file():
+        raise RuntimeError(_("The result file {name} cannot be read.").format(name=path.name))
+    node = slicer.vtkMRMLTextNode()
+    node.SetText(base64.b64encode(path.read_bytes()).decode("ascii"))
+    return node
+
+
+def bytesOf(textNode: Any) -> bytes:
+    """The content of the file that `readAsText` read."""
+    return base64.b64decode(textNode.GetText())
 
 
 def readPicture(path: Path) -> Any:
@@ -428,42 +470,63 @@ def nameOf(kept: str) -> str:
     return names.get(kept, kept)
 
 
-def keptName(densityName: str, estimate: str) -> str:
-    """The name of the volume that keeps an estimate's density, or a map."""
-    return f"{densityName} {nameOf(estimate)}"
+def keptName(patientName: str, kept: str) -> str:
+    """The name of the node that keeps an estimate's density, a map, or what plans need.
+
+    :param patientName: what the names of the result's nodes begin with.
+    """
+    names = {
+        SEGMENTED: _("{patient} segmentation of the result"),
+        TISSUE: _("{patient} tissue"),
+        CAVITY: _("{patient} resection cavity"),
+        DRAWS: _("{patient} draws of the density"),
+    }
+    density = nodeNames(patientName)["density"]
+    return names[kept].format(patient=patientName) if kept in names else f"{density} {nameOf(kept)}"
+
+
+def classOfKept(kept: str) -> str:
+    """The class of the node that keeps an estimate's density, a map, or what plans need."""
+    if kept == DRAWS:
+        return "vtkMRMLTextNode"
+    return "vtkMRMLLabelMapVolumeNode" if kept in (SEGMENTED, TISSUE, CAVITY) else "vtkMRMLScalarVolumeNode"
 
 
 def makeKept(nodes: ResultNodes, names: dict[str, str], added: list[Any]) -> None:
-    """Make the volumes, still empty, that keep densities of estimates and maps, where they are not there.
+    """Make the nodes, still empty, that keep densities of estimates, maps and what plans need, where there are none.
 
-    :param names: their names by estimate or map.
+    :param names: their names by what they keep.
     :param added: gets the new ones.
     """
-    for estimate, name in names.items():
-        if nodes.kept(estimate) is None:
-            kept = addNode("vtkMRMLScalarVolumeNode", name, estimate, added)
-            nodes.density.SetNodeReferenceID(f"{KEPT_REFERENCE}{estimate}", kept.GetID())
+    for name, text in names.items():
+        if nodes.kept(name) is None:
+            kept = addNode(classOfKept(name), text, name, added)
+            nodes.density.SetNodeReferenceID(f"{KEPT_REFERENCE}{name}", kept.GetID())
 
 
-def keepDensities(nodes: ResultNodes, densities: dict[str, Any], densityName: str, added: list[Any]) -> None:
+def keepDensities(nodes: ResultNodes, sources: dict[str, Any], names: dict[str, str], added: list[Any]) -> None:
     """Keep the densities of estimates in volumes of their own, so that they come back after a match was shown.
 
-    :param densities: volume node outside the scene by the name of the estimate, or of a map; what was kept of others
-        goes.
+    :param sources: node outside the scene by the name of the estimate, of a map, or of what plans need; what was kept
+        of others goes.
+    :param names: of the nodes that keep them.
     """
     roles = [nodes.density.GetNthNodeReferenceRole(n) for n in range(nodes.density.GetNumberOfNodeReferenceRoles())]
     for role in roles:
-        if role.startswith(KEPT_REFERENCE) and role.removeprefix(KEPT_REFERENCE) not in densities:
+        if role.startswith(KEPT_REFERENCE) and role.removeprefix(KEPT_REFERENCE) not in sources:
             kept = nodes.density.GetNodeReference(role)
             nodes.density.SetNodeReferenceID(role, None)
             slicer.mrmlScene.RemoveNode(kept)
-    for estimate, density in densities.items():
-        kept = nodes.kept(estimate)
+    for name, source in sources.items():
+        kept = nodes.kept(name)
         if kept not in added:
-            kept.SetName(keptName(densityName, estimate))
+            kept.SetName(names[name])
         placeBeside(kept, nodes.density)
+        if source.IsA("vtkMRMLTextNode"):
+            kept.SetText(source.GetText())
+            continue
         kept.SetAndObserveTransformNodeID(nodes.density.GetTransformNodeID())
-        takeImage(kept, density)
+        takeImage(kept, source)
 
 
 def takeImage(node: Any, source: Any) -> None:

@@ -3,6 +3,7 @@
 import re
 from typing import Any
 
+import slicer
 from slicer.i18n import tr as _
 
 from TumorQueryModule import Dependencies
@@ -128,10 +129,29 @@ def titleOf(shown: str | int, count: int) -> str:
     return titles.get(shown, shown)
 
 
+def diagnosis() -> str:
+    """What `tumorquery doctor` says of the installation, of Slicer's Python, with Slicer's version before it."""
+    Dependencies.importLibrary()
+    from TumorQueryLib.doctor import Finding, as_text, examine
+
+    text = as_text([Finding(slicer.app.applicationName, slicer.app.applicationVersion), *examine()])
+    return text.replace("python -m pip install", "PythonSlicer -m pip install")
+
+
+def inSpellingOfThePanel(sentence: str) -> str:
+    """A sentence of the library that names no file, in the spelling of Slicer's texts."""
+    for spelled, here in (("modelled", "modeled"), ("grey", "gray"), ("tumour", "tumor"), ("oedema", "edema")):
+        sentence = re.sub(spelled, here, sentence)
+    return sentence
+
+
 def inWordsOfThePanel(sentence: str) -> str:
     """A sentence of the library, which speaks of options of its command line, with the panel's own names for them."""
     build = _("'Build database' and the same file")
     words = [
+        # The folder that a result of the scene was written into for a job, and goes with it.
+        (r"(The result) in .*?TumorQuery-\w+[/\\]result", r"\1"),
+        (r"^.*TumorQuery-\w+[/\\]t1gd\.nrrd", _("The T1 image")),
         (
             r"(build it( again,)?|continue( it)?) with --resume( to continue)?",
             _("continue with {build}").format(build=build),

@@ -246,6 +246,11 @@ def suggested_meaning(name: str, code: str = "") -> str | None:
     return "tumour" if code.casefold() in NEOPLASM_CODES else {"part": "core"}.get(by_code or "", by_code)
 
 
+def is_cavity(name: str) -> bool:
+    """Whether a segment's name says that it is the resection cavity, as "Resection cavity" and "RC" do."""
+    return _letters(name) in NO_TUMOUR_NAMES
+
+
 def _words(name: str) -> list[str]:
     """The words of a name in lower case, split at capitals, digits and signs too."""
     spaced = re.sub(r"(?<=[A-Z])(?=[A-Z][a-z])", " ", name)
@@ -388,11 +393,7 @@ def regions_from_segments(segments: Sequence[Segment], labels: str | None) -> Re
         for segment, chosen in zip(segments, is_in_it):
             if chosen:
                 region |= segment.mask
-    hollow = [
-        segment.mask
-        for segment, tumour in zip(segments, is_whole)
-        if not tumour and _letters(segment.name) in NO_TUMOUR_NAMES
-    ]
+    hollow = [segment.mask for segment, tumour in zip(segments, is_whole) if not tumour and is_cavity(segment.name)]
     # Templates have segments that nobody drew in.
     cavity = np.logical_or.reduce(hollow) if hollow else np.zeros(0, bool)
     return Regions(core, whole, said, tuple(warnings), cavity if cavity.any() else None)

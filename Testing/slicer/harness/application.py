@@ -48,6 +48,12 @@ class Dialogs:
     def choose_file(self, *arguments, **keywords):
         return (self.files.pop(0) if self.files else "", "")
 
+    def choose_folder(self, parent=None, caption="", folder="", options=None):
+        if not (parent is None or isinstance(parent, QtWidgets.QWidget)) or not isinstance(caption, str):
+            raise ValueError("QFileDialog.getExistingDirectory takes a widget, a caption and a folder")
+        self.shown.append(caption)
+        return self.files.pop(0) if self.files else ""
+
 
 class SliceWidget:
     """A view of one slice; the window behind it has no screen."""
@@ -369,6 +375,22 @@ class SlicerApplication(QtCore.QObject):
         raise SystemExit(status)
 
 
+@ctk_widgets.stand_in
+class ctkDICOMDatabase(QtCore.QObject):
+    """`slicer.dicomDatabase`: a test puts the files of instances into `_files`."""
+
+    def __init__(self):
+        super().__init__()
+        self._files = {}
+
+    isOpen = Property(bool, lambda self: True)
+
+    def fileForInstance(self, instance_uid):
+        if not isinstance(instance_uid, str):
+            raise ValueError("ctkDICOMDatabase.fileForInstance takes a text")
+        return self._files.get(instance_uid, "")
+
+
 class Packaging(types.ModuleType):
     """`slicer.packaging`: whether packages are there, and their installation, which is recorded and never done.
 
@@ -496,6 +518,7 @@ class Slicer:
         slicer.mrmlScene = self.scene.scene
         slicer.modules = logic_modules(self.scene)
         slicer.app = SlicerApplication(self.scene, view_size, window)
+        slicer.dicomDatabase = ctkDICOMDatabase()
         self.packaging = install_modules()
         self.main_window = qSlicerMainWindow() if window else None
         # Message boxes and file dialogs would wait for a user.
@@ -504,6 +527,7 @@ class Slicer:
         ctk_widgets.ctkMessageBox.exec = ctk_widgets.ctkMessageBox.exec_
         for name in ("getOpenFileName", "getSaveFileName"):
             setattr(QtWidgets.QFileDialog, name, staticmethod(dialogs.choose_file))
+        QtWidgets.QFileDialog.getExistingDirectory = staticmethod(dialogs.choose_folder)
 
     @property
     def app(self):

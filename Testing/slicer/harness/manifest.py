@@ -23,7 +23,8 @@ PYTHONQT_PROPERTIES = {"name", "objectName"}
 # Modules of Slicer whose logic the code may ask for, and what a module object has.
 SLICER_MODULES = {"segmentations", "volumes", "colors", "transforms", "models", "markups", "tables", "volumerendering"}
 # What `slicer` has beside classes of VTK and Qt (Base/Python/slicer/__init__.py, qSlicerCorePythonManager.cxx).
-SLICER_NAMES = {"app", "mrmlScene", "modules", "util", "packaging", "i18n", "selfTests"}
+# and what its DICOM module adds once it has a database (Modules/Scripted/DICOM/DICOM.py).
+SLICER_NAMES = {"app", "mrmlScene", "modules", "util", "packaging", "i18n", "selfTests", "dicomDatabase"}
 # Classes that calls on the application lead to.
 RETURNED = {
     ("qSlicerApplication", "layoutManager"): "qSlicerLayoutManager",
@@ -202,6 +203,8 @@ class CodeCheck(ast.NodeVisitor):
             return self.parent_class
         if text in ("self.ui", "ui"):
             return "ui"
+        if text == "slicer.dicomDatabase":
+            return "ctkDICOMDatabase"
         if text in PYTHON_MODULES:
             return text
         if text in self.known:
