@@ -112,7 +112,7 @@ def test_tables_have_the_made_up_tumours_and_the_sample_by_itself(tmp_path):
     with open(tmp_path / "plans.csv", newline="", encoding="utf-8") as file:
         read = list(csv.DictReader(file))
     assert [one["tumour"] for one in read] == ["0", "1", "2", SAMPLE]
-    assert read[1] | {"standard_ml": "100.0", "refined_outside": "0.03", "probable_outside": "0.06"} == read[1]
+    assert read[1] | {"standard_ml": "100", "refined_outside": "0.03", "probable_outside": "0.06"} == read[1]
     assert (read[1]["probable_low"], read[1]["probable_high"]) == ("0.01", "0.05")
     assert read[2]["probable_ml"] == read[2]["probable_outside"] == read[0]["match_outside"] == ""
 

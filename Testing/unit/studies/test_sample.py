@@ -88,7 +88,7 @@ def test_the_sample_is_small_and_carries_its_licence():
     about = json.loads((folder / "sample.json").read_text(encoding="utf-8"))
     assert "ICBM" in about["attribution"]
     assert "Copyright (C) 1993-2009 Louis Collins" in (folder / "NOTICE.txt").read_text()
-    assert set(about["files"]) == {path.name for path in folder.iterdir()} - {"sample.json", "NOTICE.txt"}
+    assert set(about["files"]) == {path.name for path in folder.iterdir()} - {"sample.json", "NOTICE.txt", "SHA256SUMS"}
 
 
 def test_agreement_of_densities():
