@@ -413,7 +413,7 @@ def add_patient_options(parser: argparse.ArgumentParser) -> None:
         help="probability maps of white matter, grey matter and CSF that the tumour grows in, instead of the atlas's",
     )
     files.add_argument(
-        "--cavity", type=Path, metavar="F", help="mask of the resection cavity, which a plan goes around"
+        "--cavity", type=Path, metavar="F", help="mask of the resection cavity, which plans count with the core"
     )
 
 

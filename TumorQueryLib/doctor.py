@@ -132,9 +132,10 @@ def _caches() -> Iterator[Finding]:
     if _version("platformdirs") is None:
         return  # said among the versions; it knows where the caches are
     try:
-        yield _folder("cache", cache_folder(), "TUMORQUERY_CACHE")
+        found = _folder("cache", cache_folder(), "TUMORQUERY_CACHE")
+        yield found
         log = cache_folder() / "last-error.log"
-        if log.is_file():
+        if found.remedy is None and log.is_file():
             day = time.strftime("%Y-%m-%d", time.localtime(log.stat().st_mtime))
             yield Finding("last defect", f"of {day}: {private_path(log)}")
     except TumorQueryError as error:
@@ -160,10 +161,13 @@ def compiled_code_folder() -> Path:
 
 
 def _folder(topic: str, folder: Path, variable: str) -> Finding:
-    megabytes = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e6
     shown = private_path(folder)
+    remedy = f"Make it writable, or name another folder in the environment variable {variable}."
+    try:
+        megabytes = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e6
+    except OSError as error:
+        return Finding(topic, f"{shown} cannot be read ({error.strerror or error})", remedy)
     if not _can_be_written(folder):
-        remedy = f"Make it writable, or name another folder in the environment variable {variable}."
         return Finding(topic, f"{shown} cannot be written", remedy)
     free = shutil.disk_usage(next(place for place in (folder, *folder.parents) if place.is_dir())).free
     return Finding(topic, f"{shown}: {megabytes:.1f} MB, can be written, {free / 1e9:.1f} GB free")
@@ -171,8 +175,8 @@ def _folder(topic: str, folder: Path, variable: str) -> Finding:
 
 def _can_be_written(folder: Path) -> bool:
     """Whether a file can be made in a folder, or in the nearest one above that exists."""
-    place = next(place for place in (folder, *folder.parents) if place.exists())
     try:
+        place = next(place for place in (folder, *folder.parents) if place.exists())
         with tempfile.TemporaryFile(dir=place):
             return True
     except OSError:
@@ -191,21 +195,25 @@ def _bundled_files() -> Iterator[Finding]:
     for folder in ("Atlas", "Databases", "Models", "SampleData"):
         try:
             lines = (resources / folder / _SUMS).read_text(encoding="utf-8").splitlines()
-        except OSError:
-            yield Finding(f"{folder}/{_SUMS}", "missing", remedy)
+        except OSError as error:
+            yield Finding(f"{folder}/{_SUMS}", _not_read(error), remedy)
             continue
         for expected, name in (line.split(maxsplit=1) for line in lines):
             topic = f"{folder}/{name}"
             try:
                 found = hashlib.sha256((resources / folder / name).read_bytes()).hexdigest()
-            except OSError:
-                yield Finding(topic, "missing", remedy)
+            except OSError as error:
+                yield Finding(topic, _not_read(error), remedy)
                 continue
             said = f"sha256 {found[:16]}"
             if found == expected:
                 yield Finding(topic, said)
             else:
                 yield Finding(topic, f"{said} where {expected[:16]} was shipped", remedy)
+
+
+def _not_read(error: OSError) -> str:
+    return "missing" if isinstance(error, FileNotFoundError) else f"cannot be read ({error.strerror or error})"
 
 
 def optional_packages() -> dict[str, tuple[str, str]]:

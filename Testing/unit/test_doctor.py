@@ -110,6 +110,38 @@ def test_a_cache_that_cannot_be_made_is_told(tmp_path, monkeypatch):
         cache_folder()
 
 
+@pytest.fixture
+def locked_folder(tmp_path):
+    """A folder that may not be searched: root, who may search all, is another user meanwhile."""
+    folder = tmp_path / "locked"
+    folder.mkdir()
+    folder.chmod(0)
+    root = os.geteuid() == 0
+    if root:
+        os.seteuid(65534)
+    yield folder
+    if root:
+        os.seteuid(0)
+    folder.chmod(0o700)
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid"), reason="folders of POSIX are locked by their mode")
+@pytest.mark.parametrize(
+    ("variable", "topic"),
+    [
+        ("NUMBA_CACHE_DIR", "compiled code"),
+        ("TUMORQUERY_CACHE", "cache"),
+        ("TUMORQUERY_RESOURCES", "bundled data"),
+    ],
+)
+def test_a_folder_that_may_not_be_searched_is_told(locked_folder, monkeypatch, variable, topic):
+    for folder in (locked_folder, locked_folder / "below"):
+        monkeypatch.setenv(variable, str(folder))
+        told = wrong()[topic]
+        assert re.search("cannot be (read|written|made)", told)
+        assert variable in told
+
+
 def test_the_folder_of_compiled_code_is_numba_s(monkeypatch):
     compiled = next(value for value in vars(kernels).values() if hasattr(value, "stats"))
     assert compiled_code_folder() == Path(compiled.stats.cache_path)

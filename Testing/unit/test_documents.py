@@ -66,6 +66,7 @@ SMALLER = [
 #: Command or document of a Python block, and why it is not run.
 NOT_RUN = {
     "Slicer ": "needs Slicer; Testing/slicer and the job `slicer` of the continuous integration run the batch script",
+    "python -m venv": "an environment for a person; the tests run in theirs",
     "docs/slicer-module.md": "needs Slicer; Testing/slicer/test_sample_run.py makes the same call",
     "python scripts/make_evaluation_page.py": "writes into docs/ what hours of `tumorquery evaluate` have measured",
     "python scripts/make_query_page.py": "writes into docs/ what minutes of `tumorquery bench query` have measured",
@@ -271,8 +272,10 @@ def test_tutorials_run(path, tmp_path, thinned_sample, monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("code", "document"), PYTHON)
-def test_python_blocks_of_the_documents_run(code, document, folder, resources):
+def test_python_blocks_of_the_documents_run(code, document, folder, resources, request):
     skip_what_cannot_run(document)
+    if "sample_files" in code:
+        resources = request.getfixturevalue("thinned_sample")
     run([sys.executable, "-c", code], folder, resources)
 
 

@@ -6,7 +6,7 @@ import ast
 import importlib.util
 import json
 import re
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import cache
 from pathlib import Path
 
@@ -15,9 +15,12 @@ from made_up_results import assimilated_result
 
 import TumorQueryLib
 from TumorQueryLib.anatomy.patient_brain import PatientBrain
+from TumorQueryLib.base.plan_choices import PlanChoices
 from TumorQueryLib.cli import make_parser
 from TumorQueryLib.estimates.sensitivity import SensitivityRow
+from TumorQueryLib.jobs import JOBS
 from TumorQueryLib.results.plan import plan
+from TumorQueryLib.worker import COMMANDS
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
@@ -86,7 +89,8 @@ def test_the_reference_has_every_public_name_once():
 def test_result_json_s_fields_are_described(synthetic_patient):
     """Of a result that has all that can be asked for: no field and no file without its name on the page."""
     row = SensitivityRow("grey matter ten times slower", (2.0,), (15.0,), 1.0, 2.0, 3.0, 0.05, 1.6)
-    result = assimilated_result(synthetic_patient(), sensitivity=(row,), brain=PatientBrain("extracted"))
+    patient = synthetic_patient(cavity=synthetic_patient(tumour_centre=(-20.0, 10.0, 5.0)).core)
+    result = assimilated_result(patient, sensitivity=(row,), brain=PatientBrain("extracted"))
     result = replace(result, plans=plan(result))
     content = json.loads(json.dumps(result.to_json()))
 
@@ -99,8 +103,17 @@ def test_result_json_s_fields_are_described(synthetic_patient):
         return set().union(*map(names, value)) if isinstance(value, list) else set()
 
     described = set(re.findall(r"`(\w+)`", text_of(DOCS / "reference" / "result-json.md")))
-    assert {"effective_observations", "sensitivity", "brain", "density_draws"} < names(content)
+    assert {"effective_observations", "sensitivity", "brain", "cavity", "density_draws"} < names(content)
     assert names(content) - described == set()
+
+
+def test_every_job_of_the_worker_is_described():
+    """Each in a row, in the order of the refusal; that of a plan has all its choices."""
+    page = text_of(DOCS / "reference" / "worker.md")
+    rows = dict(re.findall(r"^\| `(\w+)` \|(.*)$", page, re.MULTILINE))
+    assert tuple(rows) == COMMANDS
+    assert set(rows) == set(JOBS)
+    assert {one.name for one in fields(PlanChoices)} <= set(re.findall(r"`(\w+)`", rows["plan"]))
 
 
 def sentences_of(path: Path) -> set[str]:

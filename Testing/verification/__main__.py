@@ -1,4 +1,4 @@
-"""Whether the figures of the documents are still true.
+"""Whether the main figures of the documents are still true.
 
     python Testing/verification                the figures that take seconds, measured again: `make verify-quick`
     python Testing/verification --only NAME    one of the checks
@@ -21,21 +21,24 @@ PAGE = ROOT / "docs" / "verification.md"
 
 HEAD = """# Verification
 
-Every figure that README and documents claim, with the one command that makes it, what it was measured on, and the day.
-All were measured on one machine: two cores of an AMD EPYC processor, 24 GB, Linux, Python 3.11 with the versions of
-`Testing/constraints.txt`; other work ran beside some of them, which the page of the figure says where it matters. The
-patients are of public data sets, which are not bundled: their commands need a cohort file of your own.
+The main figures of README and documents, with the command that makes each, what it was measured on, and the day.
+Where a row says nothing else, it was measured on one machine: two cores of an AMD EPYC processor, 24 GB, Linux,
+Python 3.11 with the versions of `Testing/constraints.txt`. The installation had the versions that pip chose that day,
+and one row compares two kinds of processor. Other work ran beside some of them, which the page of the figure says
+where it matters. The patients are of public data sets, which are not bundled: their commands need a cohort file of
+your own.
 
-Those marked *quick* are measured again, or counted again from the rows that are committed, by
+Those marked *quick* are measured again, some on fewer tumours, or counted again from the rows that are committed, by
 
 ```
 make verify-quick
 ```
 
 in about a minute. It prints each figure beside the one that it measured, and fails where they differ by more than is
-stated: not at all for what is counted from rows, three standard errors for samples, a factor of four for times. The
-claimed figure is read from the document itself, so a document that is changed without being measured fails too. A test
-holds that the words below stand in their documents, and that README has no measured figure that is not here.
+stated: not at all for what is counted from rows, three standard errors for samples, .003 for the Dice of the brain, a
+factor of four for times. The claimed figure is read from the document itself, so a document that is changed without
+being measured fails too. A test holds that the words below stand in their documents, and that README has no measured
+figure that is not here.
 
 Made by `python Testing/verification --page`.
 

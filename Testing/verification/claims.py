@@ -1,4 +1,4 @@
-"""Every figure that README and documents claim: where it stands, what makes it, on what, and when it was made.
+"""The main figures of README and documents: where each stands, what makes it, on what, and when it was made.
 
 `python Testing/verification --page` writes docs/verification.md out of this.
 """
@@ -48,7 +48,14 @@ CLAIMS = (
         "docs/command-line.md",
         "7 minutes on two cores, 154 MB",
         "tumorquery build large.h5 --entries 50000",
-        "50,000 entries, seed 0",
+        "50,000 entries, seed 0, solver version 1",
+        "2026-11-25",
+    ),
+    Claim(
+        "docs/query.md",
+        "| processor seconds to build | 806",
+        "tumorquery build large.h5 --entries 50000",
+        "50,000 entries from 16,667 trajectories, seed 0, solver version 1; quick: 60 trajectories",
         "2026-11-25",
         "build",
     ),
@@ -57,6 +64,13 @@ CLAIMS = (
         "3 ms at 50,000 entries",
         "tumorquery bench query --database large.h5 --cohort cohort.csv",
         "200 synthetic tumours (seed 2022) and 8 patients",
+        "2026-11-25",
+    ),
+    Claim(
+        "docs/query.md",
+        "| 5,000 | 2.02 |",
+        "tumorquery bench query --database large.h5 --cohort cohort.csv",
+        "5,000 entries of that file; quick: those of starter.h5, 30 synthetic tumours, brute force beside it",
         "2026-11-25",
         "query",
     ),
@@ -76,7 +90,6 @@ CLAIMS = (
         "tumorquery bench query --database DB.h5 --cohort cohort.csv",
         "200 synthetic tumours (seed 2022) and 8 patients, in each of two databases",
         "2026-11-25",
-        "query",
     ),
     Claim(
         "docs/query.md",
@@ -90,6 +103,21 @@ CLAIMS = (
         "**Table 1, 1,000 synthetic tumours**",
         "tumorquery evaluate DB.h5 --synthetic 1000 --cohort cohort.csv --out DIR",
         "1,000 synthetic tumours, seed 2022, in three databases; 8 patients",
+        "2026-11-25",
+    ),
+    Claim(
+        "docs/evaluation.md",
+        "| ds64 | 96.0 [94.6, 97.0] |",
+        "tumorquery evaluate starter --synthetic 1000 --out DIR",
+        "1,000 synthetic tumours, seed 2022; quick: the first 100, Top-1 and Top-15 of four strategies",
+        "2026-11-25",
+        "strategies",
+    ),
+    Claim(
+        "docs/evaluation.md",
+        "synthetic tumours: 1.558",
+        "tumorquery evaluate starter --synthetic 1000 --out DIR",
+        "1,000 synthetic tumours, seed 2022; quick: the first 100",
         "2026-11-25",
         "strategies",
     ),
@@ -106,6 +134,13 @@ CLAIMS = (
         "tumorquery evaluate large.h5 --synthetic 1000 --strategies ae,vae,bihash --out DIR",
         "1,000 synthetic tumours, seed 2022",
         "2026-11-25",
+    ),
+    Claim(
+        "docs/evaluation.md",
+        "| `ae` | 128 | 2.7 MB",
+        "python Testing/verification --only models",
+        "the bundled file",
+        "2026-11-25",
         "models",
     ),
     Claim(
@@ -119,7 +154,7 @@ CLAIMS = (
         "docs/refinement.md",
         "| error of the infiltration length | 1.0 % | 6.7 % |",
         "python scripts/measure_refinement.py starter 200 RESULT.json",
-        "200 synthetic tumours, seed 11",
+        "200 synthetic tumours, seed 11, solver version 1",
         "2026-11-25",
     ),
     Claim(
@@ -140,7 +175,7 @@ CLAIMS = (
         "docs/refinement.md",
         "| pipeline | patient | 0.0033 | 0.0178 |",
         "tumorquery evaluate starter --cross-anatomy 50 --out DIR",
-        "50 made-up tumours, seed 0; eight with mass effect",
+        "50 made-up tumours, seed 0; eight with mass effect; solver version 1",
         "2026-11-25",
         "known truth",
     ),
@@ -148,15 +183,15 @@ CLAIMS = (
         "docs/refinement.md",
         "| well (from 1.6) | 95 | 0.027 |",
         "tumorquery evaluate starter --cross-anatomy 50 --out DIR",
-        "the same 50 tumours, three densities each",
+        "the same 50 tumours, three densities each; solver version 1",
         "2026-11-25",
         "known truth",
     ),
     Claim(
         "docs/refinement.md",
-        "| 4 | 2 | 0.141 | 1 | 0.9984 | 0.9988 | 0.07 |",
+        "| 4 | 2 | 0.141 | 1 | 0.9984 | 0.9988 |",
         "python Testing/benchmarks/solver_step.py",
-        "six tumours of each length, seed 1",
+        "six tumours of each length, seed 1; quick: one of them is no worse than the worst",
         "2026-11-25",
         "steps",
     ),
@@ -179,7 +214,7 @@ CLAIMS = (
         "docs/density.md",
         "| exact | 50 | 90 % | 0.884 |",
         EXPERIMENT,
-        "50 made-up tumours, seed 300; 25 with mass effect",
+        "50 made-up tumours, seed 300; 25 with mass effect; bands by the code before their fading (see there)",
         "2026-11-26",
         "density",
     ),
@@ -193,7 +228,7 @@ CLAIMS = (
     Claim(
         "docs/brain.md",
         "| .974, .978 |",
-        "tumorquery bench brain --cohort OUT/heads.csv",
+        "python Testing/benchmarks/heads.py OUT --donor HEAD BRAIN && tumorquery bench brain --cohort OUT/heads.csv",
         "the sample in its painted head; made heads of three patients, one real head",
         "2026-11-25",
         "brain",
@@ -201,7 +236,7 @@ CLAIMS = (
     Claim(
         "docs/plans.md",
         "1.2 to 1.5 % at 1 mm",
-        "python -m pytest Testing/unit/results",
+        "python -m pytest Testing/unit/results/test_plan_masks.py",
         "a ball of 20 mm and 15 mm around it",
         "2026-11-26",
     ),
@@ -236,7 +271,7 @@ CLAIMS = (
         "docs/distributed-builds.md",
         "masks agree to a Dice of 0.999",
         "tumorquery build tumors.h5 --entries 50000",
-        "the same build on two kinds of processor",
+        "the same build on two kinds of processor, solver version 1",
         "2026-11-23",
     ),
 )

@@ -26,12 +26,19 @@ def resources_folder() -> Path:
     Raises
     ------
     InputError
-        When none of them exists.
+        When none of them exists, or the one that is named cannot be read.
     """
     named = os.environ.get("TUMORQUERY_RESOURCES")
     if named:
         folder = Path(named)
-        if not (folder / "Atlas").is_dir():
+        try:
+            there = (folder / "Atlas").is_dir()
+        except OSError as error:
+            raise InputError(
+                f"TUMORQUERY_RESOURCES names {folder}, which cannot be read ({error.strerror or error}). "
+                "Make it readable, let it name another Resources folder of TumorQuery, or unset it."
+            ) from error
+        if not there:
             raise InputError(
                 f"TUMORQUERY_RESOURCES names {folder}, which holds no folder 'Atlas'. "
                 "Let it name the Resources folder of TumorQuery, or unset it."
