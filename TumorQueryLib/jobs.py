@@ -13,7 +13,7 @@ import numpy as np
 
 from TumorQueryLib.anatomy.atlas import Atlas
 from TumorQueryLib.base.errors import InputError, shown
-from TumorQueryLib.base.files import staged_folder, write_json
+from TumorQueryLib.base.files import output_errors, staged_folder, write_json
 from TumorQueryLib.base.method import Method
 from TumorQueryLib.base.plan_choices import PlanChoices
 from TumorQueryLib.base.progress import Progress, no_progress, part
@@ -256,16 +256,23 @@ def run_export(job: Mapping[str, Any], *, progress: Progress) -> Path:
     """Job "export": a result as DICOM objects; returns the path of the segmentation, beside which the others lie.
 
     `dicom` is the folder or a file of the T1Gd's series, or a list of its files; `t1gd` the image file that the
-    result was made from, where it was not that series itself.
+    result was made from, where it was not that series itself. `notes` is a file, outside the folder of the objects,
+    for the list of what is not among them (JSON); where it is given its path is returned.
     """
-    arguments, out = _only(job["arguments"], ("result", "dicom", "t1gd")), Path(_text(job, "out"))
+    arguments, out = _only(job["arguments"], ("result", "dicom", "t1gd", "notes")), Path(_text(job, "out"))
     files = arguments.get("dicom")
     if isinstance(files, list) and files:
         series: Any = [_text({"dicom": file}, "dicom") for file in files]
     else:
         series = _text(arguments, "dicom")
     t1gd = _text(arguments, "t1gd", needed=False)
-    return export_dicom(_text(arguments, "result"), series, out, t1gd=t1gd, progress=progress).files["segmentation"]
+    notes = _text(arguments, "notes", needed=False)
+    export = export_dicom(_text(arguments, "result"), series, out, t1gd=t1gd, progress=progress)
+    if notes is None:
+        return export.files["segmentation"]
+    with output_errors(Path(notes)):
+        write_json(list(export.notes), Path(notes))
+    return Path(notes)
 
 
 def run_build(job: Mapping[str, Any], *, progress: Progress) -> Path:

@@ -121,6 +121,33 @@ def test_a_diagnosis_of_the_installation_is_copied(panel):
     assert os.path.expanduser("~/") not in text
 
 
+def test_a_diagnosis_names_what_installs_a_package_in_slicer(panel, monkeypatch):
+    from TumorQueryLib import doctor
+    from TumorQueryModule.Dependencies import BUNDLED_PACKAGES, EXPORT_REQUIREMENTS, LEARNED_REQUIREMENTS
+
+    installed = doctor._version
+    monkeypatch.setattr(doctor, "REQUIRED", dict.fromkeys(doctor.REQUIRED, "999"))
+    monkeypatch.setattr(
+        doctor, "_version", lambda name: None if name in doctor.optional_packages() else installed(name)
+    )
+    panel.ui.advancedCollapsibleButton.collapsed = False
+    process_events()
+    click(panel.ui.diagnosisButton)
+    text = slicer.app.clipboard().text()
+    lines = {line.split()[0]: line for line in text.splitlines()}
+    for name in doctor.REQUIRED:
+        assert "999 or later is needed" in lines[name]
+        assert ("pip install" not in lines[name]) == (name in BUNDLED_PACKAGES)
+        assert lines[name].endswith("update Slicer.") == (name in BUNDLED_PACKAGES)
+    assert "PythonSlicer -m pip install --upgrade 'h5py>=999'" in lines["h5py"]
+    for requirement in (*EXPORT_REQUIREMENTS, *LEARNED_REQUIREMENTS, "pyradiomics"):
+        line = lines[requirement.split(">=")[0]]
+        assert f'not installed (PythonSlicer -m pip install "{requirement}"): for ' in line
+    assert "not installed (with the PyTorch extension): for " in lines["torch"]
+    assert "tumorquery[" not in text
+    assert not re.search(r"(?<!PythonSlicer )-m pip", text)
+
+
 def test_a_label_map_needs_its_convention_and_a_segmentation_its_segments(panel):
     ui, parameters = panel.ui, panel.widget._parameterNode
     labels = slicer.util.addVolumeFromArray(

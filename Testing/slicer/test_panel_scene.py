@@ -323,9 +323,32 @@ def test_the_tissue_maps_of_a_patient_that_the_library_read_come_into_the_scene(
         node = getattr(nodes, name)
         np.testing.assert_array_equal(slicer.util.arrayFromVolume(node).transpose(), layer)
         assert np.allclose(node.GetOrigin(), grid.affine[:3, 3])
-    assert len(nodes.tissueMaps) == 3
+    assert [node.GetName() for node in nodes.tissueMaps] == ["one white matter", "one gray matter", "one CSF"]
+    assert nodes.segmentation.GetName() == "one segmentation"
     panel.widget._parameterNode.take(nodes, Method())
     assert panel.widget._parameterNode.patient() == nodes
+
+
+def test_the_cavity_of_a_patient_that_the_library_read_goes_along_with_the_next_run(panel, tmp_path):
+    from TumorQueryLib.geometry.grid import Volume
+    from TumorQueryLib.inputs.patient import Patient, read_mask_file
+    from TumorQueryLib.studies.phantom import synthetic_volumes
+    from TumorQueryModule.Jobs import Method
+    from TumorQueryModule.PatientNodes import addPatient
+
+    volumes = synthetic_volumes()
+    whole = volumes["whole"].array
+    cavity = np.zeros_like(whole)
+    i, j, k = np.argwhere(whole)[0]
+    cavity[i - 4 : i, j - 3 : j, k : k + 2] = True
+    nodes = addPatient(Patient(**volumes, cavity=Volume(cavity, volumes["t1gd"].grid)), "one")
+    segment = nodes.segmentation.GetSegmentation().GetSegment("cavity")
+    assert segment.GetName() == "Resection cavity"
+    assert "cavity" not in nodes.coreSegmentIDs + nodes.wholeSegmentIDs
+    panel.widget._parameterNode.take(nodes, Method())
+    *_, arguments = panel.widget._parameterNode.patient().write(tmp_path)
+    np.testing.assert_array_equal(read_mask_file(arguments["cavity"], "cavity").array, cavity)
+    np.testing.assert_array_equal(read_mask_file(arguments["whole"], "whole").array, whole)
 
 
 # Which segment is what

@@ -24,6 +24,7 @@ from test_result_nodes import click_row
 from test_sample_run import is_idle, status
 
 from TumorQueryLib.base.plan_choices import GUIDELINES
+from TumorQueryLib.geometry.grid import read_volume
 from TumorQueryLib.results.plan_picture import COLOURS
 
 TIMEOUT = 300
@@ -67,7 +68,8 @@ def planned(python_slicer, made_up, tmp_path_factory):
         hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(slicer.mrmlScene)
         study = hierarchy.CreateStudyItem(hierarchy.GetSceneItemID(), "Study")
         t1gd = panel.widget._parameterNode.t1gdVolume
-        hierarchy.SetItemParent(hierarchy.GetItemByDataNode(t1gd), study)
+        for node in (t1gd, panel.widget._parameterNode.result().density):
+            hierarchy.SetItemParent(hierarchy.GetItemByDataNode(node), study)
         transform = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode", "moved")
         slicer.util.updateTransformMatrixFromArray(transform, np.diag([-1.0, -1.0, 1.0, 1.0]))
         for node in (t1gd, *panel.widget._parameterNode.result().overlays.values()):
@@ -249,6 +251,82 @@ def test_what_is_exported_lies_in_the_series(planned, result, tmp_path):
 
 
 @pytest.mark.slow
+def test_what_is_said_of_plans_is_text_and_no_markup(planned, result):
+    text, content = result.report.GetText(), result.content
+    content["plan"]["sentences"] = ["Less than <b 5 ml & more."]
+    content["plan"]["warnings"] = ["In <folder>."]
+    result.report.SetText(json.dumps(content))
+    planned.panel.widget._updatePanel()
+    said = planned.panel.ui.planSummaryLabel.text
+    result.report.SetText(text)
+    planned.panel.widget._updatePanel()
+    assert said == "Less than &lt;b 5 ml &amp; more.<br>Note: In &lt;folder&gt;."
+
+
+@pytest.mark.slow
+def test_the_key_names_the_plans_that_there_are(planned, result):
+    ui, segmentation = planned.panel.ui, result.plans.GetSegmentation()
+    kept = {name: segmentation.GetSegment(name) for name in NAMES}
+    segmentation.RemoveSegment("model")
+    assert [COLOURS[name] in ui.planKeyLabel.text for name in NAMES] == [True, False, True]
+    assert ui.planKeyLabel.isVisible()
+    for name in ("standard", "probable"):
+        segmentation.RemoveSegment(name)
+    assert not ui.planKeyLabel.isVisible()
+    for name, segment in kept.items():
+        segmentation.AddSegment(segment, name)
+    planned.panel.widget._updatePanel()
+    assert [COLOURS[name] in ui.planKeyLabel.text for name in NAMES] == [True] * 3
+
+
+@pytest.mark.slow
+def test_what_an_export_lacks_is_told(planned, result, tmp_path):
+    panel, ui, parameters = planned.panel, planned.panel.ui, planned.panel.widget._parameterNode
+    planned.running.dialogs.files = [str(tmp_path)]
+    plans = parameters.resultPlans
+    parameters.resultPlans = None  # as where none were made
+    click(ui.exportButton)
+    wait_until(lambda: is_idle(panel), TIMEOUT, status(panel))
+    parameters.resultPlans = plans
+    planned.running.dialogs.shown.clear()
+    assert ui.statusLabel.text == (
+        f"The DICOM files are in {tmp_path}. The result holds no plans, so there are no CTVs; "
+        "click 'Make plans', then export."
+    )
+    assert ui.statusLabel.text in ui.logTextEdit.plainText
+    assert {path.suffix for path in tmp_path.iterdir()} == {".dcm"}
+
+
+def written_plans(result, folder):
+    """The masks of the plans as an export has them."""
+    from TumorQueryModule.ResultFolder import writeResult
+
+    folder.mkdir()
+    deque(writeResult(result, folder, withPlans=True))
+    return {name: read_volume(folder / f"plan_{name}.nrrd").array for name in NAMES}
+
+
+@pytest.mark.slow
+def test_plans_lie_with_the_density_where_the_image_was_moved_after_the_run(planned, result, tmp_path):
+    panel, transform = planned.panel, result.density.GetTransformNodeID()
+    before = written_plans(result, tmp_path / "before")
+    matrix = np.diag([-1.0, -1.0, 1.0, 1.0])
+    matrix[0, 3] = 20.0
+    moved = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode", "moved again")
+    slicer.util.updateTransformMatrixFromArray(moved, matrix)
+    result.t1gd.SetAndObserveTransformNodeID(moved.GetID())
+    click(panel.ui.makePlansButton)
+    wait_until(lambda: is_idle(panel), TIMEOUT, status(panel))
+    after = written_plans(panel.widget._parameterNode.result(), tmp_path / "after")
+    result.t1gd.SetAndObserveTransformNodeID(transform)
+    slicer.mrmlScene.RemoveNode(moved)
+    assert result.plans.GetTransformNodeID() == transform
+    for name, mask in before.items():
+        assert mask.any()
+        np.testing.assert_array_equal(after[name], mask, err_msg=name)
+
+
+@pytest.mark.slow
 def test_a_series_that_is_another_one_is_refused_in_a_sentence(planned, result, tmp_path):
     panel, ui = planned.panel, planned.panel.ui
     voxels = slicer.util.arrayFromVolume(result.t1gd)
@@ -371,13 +449,23 @@ def test_an_export_needs_a_series_that_slicer_knows(panel, running, shown, made_
     click(ui.exportButton)  # and no folder is chosen
     assert is_idle(panel)
     assert running.dialogs.shown.pop() == "Folder for the DICOM files"
-    os.remove(files[3])
+    os.remove(files[3])  # which is looked for at the click, and not whenever the panel is updated
     panel.widget._updatePanel()
-    assert not ui.exportButton.enabled
-    assert "not in Slicer's DICOM database" in ui.exportButton.toolTip
+    assert ui.exportButton.enabled
+    click(ui.exportButton)
+    check_unknown_series(panel, running)
     del slicer.dicomDatabase  # as before Slicer's DICOM module has one
     panel.widget._updatePanel()
-    assert not ui.exportButton.enabled
+    click(ui.exportButton)
+    check_unknown_series(panel, running)
+
+
+def check_unknown_series(panel, running):
+    """The user is told before a folder is asked for."""
+    assert "not in Slicer's DICOM database" in panel.ui.statusLabel.text
+    assert running.dialogs.shown == [panel.ui.statusLabel.text]
+    running.dialogs.shown.clear()
+    assert is_idle(panel)
 
 
 def test_highdicom_is_installed_at_the_first_export_with_consent(panel, running, shown, made_up, tmp_path):

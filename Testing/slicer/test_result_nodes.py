@@ -79,6 +79,11 @@ def test_the_summary_speaks_of_what_is_shown(panel, take):
     assert nodes.content["chosen"] == "refined"
 
 
+def test_a_warning_is_shown_as_text_and_no_markup(panel, take):
+    take({**CONTENT, "warnings": ["In <a folder> & a file."]})
+    assert panel.ui.resultSummaryLabel.text.endswith("<br>Note: In &lt;a folder&gt; &amp; a file.")
+
+
 @pytest.mark.parametrize("content", [where_the_match_is_better(), without_refinement()], ids=["worse", "none"])
 def test_a_match_that_was_chosen_is_not_called_refined(panel, take, content):
     nodes = take(content)

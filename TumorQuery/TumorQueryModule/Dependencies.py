@@ -90,6 +90,14 @@ def installCommand(requirements: Iterable[str]) -> str:
     return " ".join(["PythonSlicer -m pip install", *(f'"{requirement}"' for requirement in requirements)])
 
 
+def howToInstall(package: str) -> str:
+    """What makes an optional package available in Slicer, as a command or the name of an extension."""
+    if package == "torch":
+        return _("with the PyTorch extension")
+    requirements = (*LEARNED_REQUIREMENTS, *EXPORT_REQUIREMENTS)
+    return installCommand([one for one in requirements if one.startswith(f"{package}>=")] or [package])
+
+
 def ensureRequirements(requirementsFile: str, strategy: str, more: tuple[str, ...] = ()) -> None:
     """Install what is missing for a run; the user is asked first. Where nobody can be asked nothing is installed.
 

@@ -1,5 +1,6 @@
 """A result as DICOM objects beside the series that its T1Gd image was loaded from."""
 
+import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -29,7 +30,10 @@ def seriesFiles(volumeNode: Any) -> list[str]:
 
 
 def whyNoExport(nodes: ResultNodes) -> str:
-    """A sentence on why a result cannot be exported; empty when it can."""
+    """A sentence on why a result cannot be exported; empty when it can, if `whyNoSeries` says nothing either.
+
+    It asks the scene alone, so that the panel can ask it as often as it likes.
+    """
     reason = whyNotWritten(nodes)
     if reason:
         return reason
@@ -40,6 +44,11 @@ def whyNoExport(nodes: ResultNodes) -> str:
             "{name} was not loaded from DICOM, and what is exported belongs into a DICOM study: "
             "load the series by Slicer's DICOM module, and run the inference on it."
         ).format(name=nodes.t1gd.GetName())
+    return ""
+
+
+def whyNoSeries(nodes: ResultNodes) -> str:
+    """A sentence where Slicer does not know the files of the T1Gd image; it asks for every slice of it."""
     if not seriesFiles(nodes.t1gd):
         return _("The DICOM files of {name} are not in Slicer's DICOM database: import them there.").format(
             name=nodes.t1gd.GetName()
@@ -48,8 +57,20 @@ def whyNoExport(nodes: ResultNodes) -> str:
 
 
 @dataclass(frozen=True)
+class Exported:
+    """What an export left.
+
+    :param folder: the folder of the objects.
+    :param notes: sentences of the library on what a user may miss there, and why.
+    """
+
+    folder: Path
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class ExportJob:
-    """Write a result of the scene as DICOM objects; its value is the folder.
+    """Write a result of the scene as DICOM objects; its value is what was `Exported`.
 
     :param out: gets the files; what no export wrote there is not replaced.
     """
@@ -59,7 +80,7 @@ class ExportJob:
 
     def prepare(self, folder: Path) -> Iterator[dict[str, Any]]:
         """Write the result with its plans, and the T1Gd image, which the worker compares with the series."""
-        reason = whyNoExport(self.nodes)
+        reason = whyNoExport(self.nodes) or whyNoSeries(self.nodes)
         if reason:
             raise ValueError(reason)
         result = folder / "result"
@@ -68,9 +89,14 @@ class ExportJob:
         yield {}
         for _step in writeResult(self.nodes, result, withPlans=True, t1gd=t1gd):
             yield {}
-        arguments = {"result": str(result), "dicom": seriesFiles(self.nodes.t1gd), "t1gd": str(t1gd)}
+        arguments = {
+            "result": str(result),
+            "dicom": seriesFiles(self.nodes.t1gd),
+            "t1gd": str(t1gd),
+            "notes": str(folder / "notes.json"),
+        }
         yield {"command": "export", "out": str(self.out), "watch_stdin": True, "arguments": arguments}
 
-    def collect(self, resultPath: Path) -> Iterator[Path]:
-        """The files are where they were asked for."""
-        yield resultPath.parent
+    def collect(self, resultPath: Path) -> Iterator[Exported]:
+        """The objects are where they were asked for; the notes on them are read."""
+        yield Exported(self.out, tuple(json.loads(resultPath.read_text(encoding="utf-8"))))

@@ -11,12 +11,13 @@ from slicer.ScriptedLoadableModule import ScriptedLoadableModuleLogic
 
 from TumorQueryModule import Dependencies, SampleCase
 from TumorQueryModule.Choices import TumorQueryParameterNode, checkMethod
-from TumorQueryModule.Export import ExportJob, whyNoExport
+from TumorQueryModule.Export import ExportJob, whyNoExport, whyNoSeries
 from TumorQueryModule.Jobs import InferJob, Method, RowJob, absoluteDatabase
 from TumorQueryModule.PatientNodes import PatientNodes, suggestSegments
 from TumorQueryModule.Plans import PlanChoices, PlanJob, whyNoPlans
 from TumorQueryModule.ResultNodes import ResultNodes
 from TumorQueryModule.Studies import studyWarning
+from TumorQueryModule.Texts import inWordsOfThePanel
 from TumorQueryModule.Worker import (
     POLL_INTERVAL,
     Outcome,
@@ -280,16 +281,19 @@ class Logic(ScriptedLoadableModuleLogic):
         Its T1Gd image was loaded by Slicer's DICOM module, whose database has the files.
 
         :param result: what `run` gave; by default the result that the panel shows.
-        :return: the folder.
+        :return: the folder; what is not in it is logged.
         :raises ValueError: when parts of the result, or the DICOM files, are not there.
         :raises: what `run` raises.
         """
         result = self.getParameterNode().result() if result is None else result
-        reason = whyNoExport(result)
+        reason = whyNoExport(result) or whyNoSeries(result)
         if reason:
             raise ValueError(reason)
         self.ensureRequirements(Method.strategy, Dependencies.EXPORT_REQUIREMENTS)
-        return self.runAndWait(ExportJob(result, Path(folder).absolute()), timeout, progress)
+        exported = self.runAndWait(ExportJob(result, Path(folder).absolute()), timeout, progress)
+        for note in exported.notes:
+            logging.info(inWordsOfThePanel(note))
+        return exported.folder
 
     def _take(self, patient: PatientNodes, method: Method, nodes: ResultNodes) -> None:
         """Show what was inferred, from what and how in the panel."""

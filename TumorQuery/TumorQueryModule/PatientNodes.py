@@ -202,7 +202,7 @@ class PatientNodes:
 
 
 def addPatient(patient: Any, name: str) -> PatientNodes:
-    """Add a patient to the scene as the library read it: images, brain mask, and core and whole tumor as segments.
+    """Add a patient to the scene as the library read it: images, masks, and tumor and resection cavity as segments.
 
     :param patient: the library's `Patient`.
     :param name: what the names of the nodes begin with.
@@ -224,12 +224,14 @@ def addPatient(patient: Any, name: str) -> PatientNodes:
             patient.tissue_maps,
             {"whiteMatter": _("white matter"), "greyMatter": _("gray matter"), "csf": "CSF"},
         )
-        for name, role in TISSUE_ROLES.items():
-            nodes[name] = add(SimpleNamespace(array=getattr(maps, role), grid=maps.grid), names[name])
+        for tissue, role in TISSUE_ROLES.items():
+            nodes[tissue] = add(SimpleNamespace(array=getattr(maps, role), grid=maps.grid), names[tissue])
     segmentation = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", f"{name} " + _("segmentation"))
     segmentation.CreateDefaultDisplayNodes()
     segmentation.SetReferenceImageGeometryParameterFromVolumeNode(nodes["t1gd"])
     regions = {"core": (patient.core, _("Tumor core")), "whole": (patient.whole, _("Whole tumor"))}
+    if patient.cavity is not None:
+        regions["cavity"] = (patient.cavity, "Resection cavity")  # the name, in no other language, by which it is known
     for segmentID, (mask, text) in regions.items():
         if mask.array.any():
             labels = add(mask, text, "vtkMRMLLabelMapVolumeNode")

@@ -9,10 +9,10 @@ from slicer.i18n import tr as _
 
 from TumorQueryModule import Dependencies, Overlay
 from TumorQueryModule.Choices import Margin, PlannedVolume
-from TumorQueryModule.Export import ExportJob, whyNoExport
+from TumorQueryModule.Export import Exported, ExportJob, whyNoExport, whyNoSeries
 from TumorQueryModule.Plans import PlanJob, planOf, titlesOf, whyNoPlans
 from TumorQueryModule.ResultNodes import ResultNodes
-from TumorQueryModule.Texts import inSpellingOfThePanel
+from TumorQueryModule.Texts import asRichText, inSpellingOfThePanel, inWordsOfThePanel
 
 
 class PlanSection:
@@ -21,6 +21,7 @@ class PlanSection:
     def setUpPlans(self) -> None:
         """Connect the buttons; called by `setup`."""
         self._planTableShown: Any = None
+        self._observedPlans: Any = None
         self.ui.makePlansButton.connect("clicked(bool)", self.onMakePlans)
         self.ui.exportButton.connect("clicked(bool)", self.onExport)
         self.ui.cavitySelector.connect("currentNodeChanged(vtkMRMLNode*)", self.onCavityChanged)
@@ -49,10 +50,15 @@ class PlanSection:
 
     def onExport(self, checked: bool = False) -> None:
         """Ask for a folder and write the result there as DICOM objects, in the background."""
+        result = self._parameterNode.result()
+        reason = whyNoSeries(result)
+        if reason:
+            self.ui.statusLabel.text = reason
+            slicer.util.errorDisplay(reason, windowTitle=_("TumorQuery"))
+            return
         folder = qt.QFileDialog.getExistingDirectory(slicer.util.mainWindow(), _("Folder for the DICOM files"))
         if not folder:
             return
-        result = self._parameterNode.result()
         self._start(
             ExportJob(result, Path(folder)),
             (result.density, result.report, result.t1gd),
@@ -60,8 +66,9 @@ class PlanSection:
             more=Dependencies.EXPORT_REQUIREMENTS,
         )
 
-    def _tellExport(self, folder: Path) -> str:
-        return _("The DICOM files are in {folder}.").format(folder=folder)
+    def _tellExport(self, exported: Exported) -> str:
+        said = _("The DICOM files are in {folder}.").format(folder=exported.folder)
+        return " ".join([said, *(inWordsOfThePanel(note) for note in exported.notes)])
 
     # The panel
 
@@ -70,6 +77,7 @@ class PlanSection:
         ui, parameters, idle = self.ui, self._parameterNode, self._isIdle
         result = parameters.result() if parameters else ResultNodes()
         self._updatePlanChoices()
+        self._observePlans(result.plans)
         reason = whyNoPlans(result, parameters.planChoices()) if parameters else _("No scene.")
         ui.planHintLabel.text = reason
         ui.planHintLabel.visible = bool(reason) and result.density is not None
@@ -99,8 +107,23 @@ class PlanSection:
         ui.showPlansCheckBox.enabled = result.plans is not None
         if plan is not None:
             notes = [_("Note: {text}").format(text=text) for text in plan["warnings"]]
-            ui.planSummaryLabel.text = "<br>".join(inSpellingOfThePanel(said) for said in (*plan["sentences"], *notes))
-            ui.planKeyLabel.text = Overlay.keyOfPlans(titlesOf(plan))
+            said = (inSpellingOfThePanel(sentence) for sentence in (*plan["sentences"], *notes))
+            ui.planSummaryLabel.text = "<br>".join(asRichText(sentence) for sentence in said)
+            segmentation = result.plans.GetSegmentation()
+            titles = {name: title for name, title in titlesOf(plan).items() if segmentation.GetSegment(name)}
+            ui.planKeyLabel.text = Overlay.keyOfPlans(titles)
+            ui.planKeyLabel.visible = bool(titles)
+
+    def _observePlans(self, plans: Any) -> None:
+        """Have the key follow the segments of the plans, which a user may remove."""
+        if plans is self._observedPlans:
+            return
+        removed = slicer.vtkSegmentation.SegmentRemoved
+        if self._observedPlans is not None:
+            self.removeObserver(self._observedPlans, removed, self._updatePanel)
+        if plans is not None:
+            self.addObserver(plans, removed, self._updatePanel)
+        self._observedPlans = plans
 
     def _updatePlanChoices(self) -> None:
         """The numbers that go with the choices, and the chosen cavity."""

@@ -113,7 +113,7 @@ class PlanJob:
         for role, name in names.items():
             node = stillThere(getattr(nodes, role)) or addNode(PLAN_CLASSES[role], name, role, added)
             setattr(nodes, role, node)
-        placeNodes(nodes, t1gd, names, added)
+        placeNodes(nodes, nodes.density, names, added)  # whose geometry they have, wherever the T1Gd image lies by now
         Overlay.setPlans(nodes.plans, nodes.density, titlesOf(content["plan"]), masks)
         takeTable(nodes.planTable, planTable(content["plan"]))
         nodes.report.SetText(text)

@@ -1,6 +1,8 @@
 """What the panel says of a result, and of what went wrong."""
 
+import html
 import re
+from dataclasses import replace
 from typing import Any
 
 import slicer
@@ -35,10 +37,10 @@ def summaryOf(result: ResultNodes) -> str:
     if content["brain"]["source"] == "extracted" and result.brain is not None:
         lines.append(
             _("The brain was extracted. Where it is wrong, correct {name}, and choose it as the brain mask.").format(
-                name=result.brain.GetName()
+                name=asRichText(result.brain.GetName())
             )
         )
-    lines += [_("Note: {text}").format(text=inWordsOfThePanel(text)) for text in content["warnings"]]
+    lines += [_("Note: {text}").format(text=asRichText(inWordsOfThePanel(text))) for text in content["warnings"]]
     return "<br>".join(lines)
 
 
@@ -134,8 +136,31 @@ def diagnosis() -> str:
     Dependencies.importLibrary()
     from TumorQueryLib.doctor import Finding, as_text, examine
 
-    text = as_text([Finding(slicer.app.applicationName, slicer.app.applicationVersion), *examine()])
-    return text.replace("python -m pip install", "PythonSlicer -m pip install")
+    findings = [Finding(slicer.app.applicationName, slicer.app.applicationVersion), *examine()]
+    return as_text([replace(finding, **inSlicer(finding)) for finding in findings])
+
+
+def inSlicer(finding: Any) -> dict[str, str | None]:
+    """What `tumorquery doctor` says of a package, with what installs that in Slicer.
+
+    :param finding: the library's `Finding`.
+    :return: its fields `said` and `remedy`.
+    """
+    said, remedy = finding.said, finding.remedy
+    if finding.topic in Dependencies.BUNDLED_PACKAGES:
+        if remedy is not None:
+            remedy = _("It comes with Slicer, and another version would break it: update Slicer.")
+        return {"said": said, "remedy": remedy}
+    if remedy is not None:
+        remedy = remedy.replace("python -m pip install", "PythonSlicer -m pip install")
+    # The library's extras are on no index as long as it comes with the extension alone.
+    extra = r"python -m pip install 'tumorquery\[\w+\]'"
+    return {"said": re.sub(extra, lambda _found: Dependencies.howToInstall(finding.topic), said), "remedy": remedy}
+
+
+def asRichText(text: str) -> str:
+    """A text with nothing in it that a label takes for markup, such as a "<" between numbers or in a name."""
+    return html.escape(text, quote=False)
 
 
 def inSpellingOfThePanel(sentence: str) -> str:
@@ -161,6 +186,7 @@ def inWordsOfThePanel(sentence: str) -> str:
             _("choose another database") + r"\3",
         ),
         (r"train one[^`]*with `tumorquery train[^`]*`", _("choose another query strategy")),
+        (r"make them with `tumorquery plan`", _("click {make}").format(make=f"'{_('Make plans')}'")),
         (r",? and run `tumorquery embed[^`]*` again", ""),
         (r"`tumorquery train[^`]*`", f"'{_('Query strategy')}'"),
         (r"with labels \(--labels\)", _("under 'Labels mean'")),

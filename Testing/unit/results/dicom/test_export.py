@@ -27,6 +27,7 @@ from TumorQueryLib.results.dicom.regions import CELL_DENSITY, CORE, Region
 from TumorQueryLib.results.dicom.source import read_source_series
 from TumorQueryLib.results.dicom.structures import make_structure_set
 from TumorQueryLib.results.files import read_result, write_volume
+from TumorQueryLib.results.folder import EXPORT_FILES
 
 
 def patient_of(case, folder, t1gd=None, cavity=None) -> Patient:
@@ -496,8 +497,11 @@ def test_the_files_of_a_series_may_be_listed(axial, tmp_path):
     case, folder = axial
     files = [str(path) for path in sorted(case.folder.iterdir())]
     arguments = {"result": str(folder), "dicom": files}
-    path = JOBS["export"]({"out": str(tmp_path), "arguments": arguments}, progress=lambda value, message: None)
-    assert path.exists()
+    out, notes = tmp_path / "out", tmp_path / "notes.json"
+    arguments["notes"] = str(notes)
+    assert JOBS["export"]({"out": str(out), "arguments": arguments}, progress=lambda value, message: None) == notes
+    assert "segmentation.dcm" in {path.name for path in out.iterdir()} <= set(EXPORT_FILES.values())
+    assert json.loads(notes.read_text(encoding="utf-8")) == list(export_dicom(folder, files, tmp_path / "again").notes)
 
 
 def test_an_inference_of_image_files_is_refused_before_the_work(cases, tmp_path, capsys):
