@@ -12,8 +12,8 @@
 # make mutate         mutation tests in mutation/, N mutants (300), JOBS at a time (2)
 # make bench          the benchmarks, as tables and JSON in bench/
 # make verify-quick   the figures of the documents that take seconds to measure, measured again
-# make docs           the site of docs/ in site/, its tutorials run anew (TUTORIALS=off leaves them out); a link or
-#                     reference that leads nowhere fails
+# make docs           the site of docs/ in site/, its tutorials run and the panel's pictures drawn anew (TUTORIALS=off
+#                     leaves both out); a link or reference that leads nowhere fails
 #
 # PYTHON=python3.12 takes another interpreter, in an environment of its own.
 # LEARNED=no leaves torch out.
@@ -95,6 +95,9 @@ verify-quick: $(VENV)/installed-run
 
 docs: $(VENV)/installed-run
 	$(BIN)/python -m pip --disable-pip-version-check --quiet install --constraint Testing/constraints.txt --group docs
+	-$(BIN)/python -m pip --disable-pip-version-check --quiet install --constraint Testing/constraints.txt --group slicer-test
+	sh scripts/install_rendering_libraries.sh
+	[ "$(TUTORIALS)" = off ] || $(BIN)/python scripts/make_panel_pictures.py build/panel
 	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet --doctree-dir build/doctrees docs site
 
 clean:

@@ -27,6 +27,8 @@ import TumorQueryLib
 from TumorQueryLib.base.version import __version__
 from TumorQueryLib.cli import make_parser
 
+PICTURES_OF_PANEL = ROOT / "build" / "panel"  # made by scripts/make_panel_pictures.py
+WITHOUT_PICTURES = "The pictures are missing: the libraries that draw them could not be run where this site was built."
 os.environ["COLUMNS"] = "84"  # of the commands' usage
 REPOSITORY = "https://github.com/TumorQuery/SlicerTumorQuery"
 
@@ -90,10 +92,20 @@ html_sidebars = {page: [] for page in ("index", "start", "method")}
 
 
 def prepared_page(app: Sphinx, page: str, source: list[str]) -> None:
-    """Fill in the commands, and lead links out of docs/ to the repository."""
+    """Fill in the commands and the panel's pictures, and lead links out of docs/ to the repository."""
     source[0] = source[0].replace("<!-- commands -->", commands_as_markdown(make_parser()))
+    source[0] = with_pictures(source[0], PICTURES_OF_PANEL)
     if Path(app.env.doc2path(page)).suffix == ".md":
         source[0] = outward_links(source[0], page)
+
+
+def with_pictures(text: str, folder: Path) -> str:
+    """A page with the pictures of the panel that it names in comments; one sentence where they were not drawn."""
+    named = r"<!-- picture (\w+) (.+?) -->"
+    drawn = all((folder / f"{name}.png").exists() for name, _about in re.findall(named, text))
+    path = os.path.relpath(folder, ROOT / "docs").replace(os.sep, "/")
+    text = re.sub(named, rf"![\2]({path}/\1.png)" if drawn else "", text)
+    return text.replace("<!-- pictures missing -->", "" if drawn else WITHOUT_PICTURES)
 
 
 def outward_links(text: str, page: str) -> str:

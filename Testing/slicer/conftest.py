@@ -1,12 +1,11 @@
 """Fixtures of the panel's tests, and what is checked after every one of them."""
 
-import importlib.util
 import os
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from harness.rendering import missing_packages, reason_not_to_draw  # and how is drawn
 
 pytest.register_assert_rewrite("harness.driving")
 
@@ -19,23 +18,9 @@ for folder in (HERE, REPOSITORY / "TumorQuery", REPOSITORY):
 #: Files whose tests take longest: those of whole runs.
 LONGEST = ("test_sample_run.py", "test_dicom_run.py", "test_patients.py", "test_panel.py")
 
-RENDERS = """
-import vtk
-window = vtk.vtkRenderWindow()
-window.SetOffScreenRendering(1)
-window.SetSize(8, 8)
-window.AddRenderer(vtk.vtkRenderer())
-window.Render()
-print(window.ReportCapabilities())
-"""
-
 
 def on_ci():
     return os.environ.get("CI", "").lower() in ("true", "1")
-
-
-def missing_packages():
-    return [name for name in ("slicer_core", "PySide6") if importlib.util.find_spec(name) is None]
 
 
 if missing_packages() and on_ci():
@@ -62,17 +47,11 @@ def pytest_collection_modifyitems(items):
 @pytest.fixture(scope="session")
 def rendering():
     """Skip where nothing can be drawn off screen; on continuous integration that is a failure."""
-    import harness  # sets the environment that decides how is drawn
-
-    assert harness
-    run = subprocess.run([sys.executable, "-c", RENDERS], capture_output=True, text=True, timeout=120, check=False)
-    if run.returncode != 0 or "OpenGL" not in run.stdout:
-        reason = (
-            "off-screen rendering (EGL) does not work here; scripts/install_rendering_libraries.sh says what it needs"
-        )
-        if on_ci():
-            pytest.fail(f"{reason}: {run.stderr[-500:]}")
-        pytest.skip(reason)
+    reason = reason_not_to_draw()
+    if reason and on_ci():
+        pytest.fail(reason)
+    if reason:
+        pytest.skip(reason.partition(":")[0])
 
 
 @pytest.fixture(scope="session")

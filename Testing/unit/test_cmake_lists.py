@@ -64,10 +64,35 @@ def test_entry_of_the_extensions_index():
     }
 
 
-def test_pictures_of_the_extension_are_in_the_project():
+@pytest.fixture(scope="module")
+def metadata():
+    """What the extension says of itself, by name without EXTENSION_."""
     cmake = (ROOT / "CMakeLists.txt").read_text(encoding="utf-8")
-    for path in re.findall(r"/main/([^ \"]+\.png)", cmake):
-        assert (ROOT / path).read_bytes().startswith(b"\x89PNG"), path
+    return dict(re.findall(r'^set\(EXTENSION_(\w+) "(.*)"\)', cmake, re.MULTILINE))
+
+
+def test_pictures_of_the_extension_are_in_the_project(metadata):
+    """By addresses that give the files themselves, which the index downloads."""
+    pictures = {kind: metadata[f"{kind}URL{'S' * (kind != 'ICON')}"].split() for kind in ("ICON", "SCREENSHOT")}
+    assert [len(urls) for urls in pictures.values()] == [1, 2]
+    raw = metadata["HOMEPAGE"].replace("https://github.com/", "https://raw.githubusercontent.com/") + "/main/"
+    for url in (*pictures["ICON"], *pictures["SCREENSHOT"]):
+        assert url.startswith(raw)
+        assert (ROOT / url.removeprefix(raw)).read_bytes().startswith(b"\x89PNG"), url
+
+
+def test_description_of_the_extension(metadata):
+    """One or two sentences; who made it and where it is listed is said alike everywhere."""
+    assert len(re.findall(r"\.(?: |$)", metadata["DESCRIPTION"])) <= 2
+    assert "not a medical device" in metadata["DESCRIPTION"]
+    assert metadata["CONTRIBUTORS"] == "TumorQuery contributors"
+    module = (ROOT / "TumorQuery" / "TumorQuery.py").read_text(encoding="utf-8")
+    assert f'contributors = ["{metadata["CONTRIBUTORS"]}"]' in module
+    category = json.loads((ROOT / "TumorQuery.json").read_text(encoding="utf-8"))["category"]
+    assert f'translate("qSlicerAbstractCoreModule", "{category}")' in module
+    project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    assert f'authors = [{{ name = "{metadata["CONTRIBUTORS"]}" }}]' in project
+    assert '"3D Slicer"' in re.search(r"^keywords = \[(.*)\]", project, re.MULTILINE)[1]
 
 
 @pytest.fixture(scope="module")

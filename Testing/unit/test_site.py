@@ -150,13 +150,39 @@ def test_every_message_is_one_of_the_software_s(page):
     assert unknown == []
 
 
-def test_the_commands_page_names_every_command_and_argument():
-    sphinx = pytest.importorskip("sphinx", reason="the group docs of pyproject.toml is not installed")
-    pytest.importorskip("latex2mathml", reason="the group docs of pyproject.toml is not installed")
-    assert sphinx
+@pytest.fixture(scope="module")
+def configuration():
+    """The configuration of the site, as a module."""
+    for package in ("sphinx", "latex2mathml"):
+        pytest.importorskip(package, reason="the group docs of pyproject.toml is not installed")
     found = importlib.util.spec_from_file_location("site_configuration", DOCS / "conf.py")
-    configuration = importlib.util.module_from_spec(found)
-    found.loader.exec_module(configuration)
+    module = importlib.util.module_from_spec(found)
+    found.loader.exec_module(module)
+    return module
+
+
+def test_every_picture_of_the_panel_s_tutorial_is_drawn_by_its_script():
+    script = ast.parse(text_of(ROOT / "scripts" / "make_panel_pictures.py"))
+    drawn = [node.value.elts[0].value for node in ast.walk(script) if isinstance(node, ast.Yield)]
+    assert re.findall(r"<!-- picture (\w+) ", text_of(DOCS / "slicer-tutorial.md")) == drawn
+
+
+def test_the_panel_s_tutorial_has_all_its_pictures_or_says_that_they_are_missing(configuration, tmp_path):
+    text = text_of(DOCS / "slicer-tutorial.md")
+    without = configuration.with_pictures(text, tmp_path)
+    assert configuration.WITHOUT_PICTURES in without
+    assert "![" not in without
+    names = re.findall(r"<!-- picture (\w+) ", text)
+    for name in names:
+        (tmp_path / f"{name}.png").touch()
+    page = configuration.with_pictures(text, tmp_path)
+    assert "<!--" not in page
+    assert configuration.WITHOUT_PICTURES not in page
+    shown = re.findall(r"!\[[^\]]+\]\((.+)\)", page)
+    assert [(DOCS / path).resolve() for path in shown] == [tmp_path / f"{name}.png" for name in names]
+
+
+def test_the_commands_page_names_every_command_and_argument(configuration):
     page = configuration.commands_as_markdown(make_parser())
     for words in ("tumorquery infer", "tumorquery bench query", "tumorquery doctor"):
         assert re.search(rf"^#+ {words}$", page, re.MULTILINE), words

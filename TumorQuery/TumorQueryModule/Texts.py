@@ -170,6 +170,11 @@ def inSpellingOfThePanel(sentence: str) -> str:
     return sentence
 
 
+def quoted(name: str) -> str:
+    """A name of the panel as a sentence holds it."""
+    return f"'{name}'"
+
+
 def inWordsOfThePanel(sentence: str) -> str:
     """A sentence of the library, which speaks of options of its command line, with the panel's own names for them."""
     build = _("'Build database' and the same file")
@@ -188,27 +193,27 @@ def inWordsOfThePanel(sentence: str) -> str:
         (r"train one[^`]*with `tumorquery train[^`]*`", _("choose another query strategy")),
         (r"make them with `tumorquery plan`", _("click {make}").format(make=f"'{_('Make plans')}'")),
         (r",? and run `tumorquery embed[^`]*` again", ""),
-        (r"`tumorquery train[^`]*`", f"'{_('Query strategy')}'"),
+        (r"`tumorquery train[^`]*`", quoted(_("Query strategy"))),
         (r"with labels \(--labels\)", _("under 'Labels mean'")),
         (
             r"refine it \(--refine patient\)",
             _("refine it ({choice} under {name})").format(
-                choice=f"'{Refinement.Patient.label()}'", name=f"'{_('Refinement')}'"
+                choice=quoted(Refinement.Patient.label()), name=quoted(_("Refinement"))
             ),
         ),
         (
             r"try two \(--foci 2\)",
-            _("try two ({choice} under {name})").format(choice=f"'{Foci.Two.label()}'", name=f"'{_('Foci')}'"),
+            _("try two ({choice} under {name})").format(choice=quoted(Foci.Two.label()), name=quoted(_("Foci"))),
         ),
-        (r"--labels\b", f"'{_('Labels mean')}'"),
+        (r"--labels\b", quoted(_("Labels mean"))),
         (
             r"look at brain\.nrrd, and give a corrected one as the brain mask \(--brain-mask\)",
             _("look at the segmentation of the brain, correct it, and choose it under {name}").format(
-                name=f"'{_('Brain mask')}'"
+                name=quoted(_("Brain mask"))
             ),
         ),
-        (r"--brain-mask\b", f"'{_('Brain mask')}'"),
-        (r"--registration\b", f"'{_('Registration')}'"),
+        (r"--brain-mask\b", quoted(_("Brain mask"))),
+        (r"--registration\b", quoted(_("Registration"))),
         (
             r"The growth model does not describe this tumour: on the segmented outlines it is off by [^)]*\), so its "
             "infiltration length and its density away from the outlines say little",
@@ -217,27 +222,27 @@ def inWordsOfThePanel(sentence: str) -> str:
                 "density away from these says little"
             ),
         ),
-        (r"--refine\b", f"'{_('Refinement')}'"),
-        (r"--density\b", f"'{_('Density')}'"),
-        (r"--tissue-maps\b", f"'{_('White matter map')}'"),
-        (r"--tissue\b", f"'{_('Tissue')}'"),
-        (r"--sensitivity\b", f"'{_('Sensitivity')}'"),
-        (r"--uncertainty\b", f"'{_('Uncertainty')}'"),
-        (r"--level\b", f"'{_('Level')}'"),
-        (r"--foci\b", f"'{_('Foci')}'"),
-        (r"--strategy\b", f"'{_('Query strategy')}'"),
-        (r"--database\b", f"'{_('Database file')}'"),
-        (r"--top\b", f"'{_('Ranked matches')}'"),
+        (r"--refine\b", quoted(_("Refinement"))),
+        (r"--density\b", quoted(_("Density"))),
+        (r"--tissue-maps\b", quoted(_("White matter map"))),
+        (r"--tissue\b", quoted(_("Tissue"))),
+        (r"--sensitivity\b", quoted(_("Sensitivity"))),
+        (r"--uncertainty\b", quoted(_("Uncertainty"))),
+        (r"--level\b", quoted(_("Level"))),
+        (r"--foci\b", quoted(_("Foci"))),
+        (r"--strategy\b", quoted(_("Query strategy"))),
+        (r"--database\b", quoted(_("Database file"))),
+        (r"--top\b", quoted(_("Ranked matches"))),
         (
             r"; --no-align leaves all as it is",
-            _("; without {name} under Advanced all stays as it is").format(name=f"'{_('Align the images')}'"),
+            _("; without {name} under Advanced all stays as it is").format(name=quoted(_("Align the images"))),
         ),
-        (r"--segmentation-on\b", f"'{_('Segmentation drawn on')}'"),
-        (r"--(no-)?align\b", f"'{_('Align the images')}'"),
-        (r"--(core|whole)\b", f"'{_('Segmentation')}'"),
-        (r"--(t1gd|flair|t1|segmentation)\b", f"'{_('Inputs')}'"),
+        (r"--segmentation-on\b", quoted(_("Segmentation drawn on"))),
+        (r"--(no-)?align\b", quoted(_("Align the images"))),
+        (r"--(core|whole)\b", quoted(_("Segmentation"))),
+        (r"--(t1gd|flair|t1|segmentation)\b", quoted(_("Inputs"))),
         (r"--resume\b", build),
-        (r"--atlas\b", f"'{_('Database file')}'"),
+        (r"--atlas\b", quoted(_("Database file"))),
     ]
     for pattern, replacement in words:
         sentence = re.sub(pattern, replacement, sentence)
