@@ -16,7 +16,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from TumorQueryLib.studies.strategies.tables import write_tables
+from TumorQueryLib.studies.strategies.tables import as_markdown
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 TITLES = {
@@ -38,8 +38,7 @@ def main() -> None:
         if source:
             for file in ("results.json", *FIGURES.get(name, ())):
                 shutil.copyfile(Path(source) / file, folder / file)
-        write_tables(json.loads((folder / "results.json").read_text(encoding="utf-8")), folder)
-        tables = (folder / "tables.md").read_text(encoding="utf-8")
+        tables = as_markdown(json.loads((folder / "results.json").read_text(encoding="utf-8")))
         figures = ""
         if name in FIGURES:
             links = " and ".join(f"[{file[6]}](evaluation/{name}/{file})" for file in FIGURES[name])
@@ -48,7 +47,7 @@ def main() -> None:
             )
         block = (
             f"<!-- {name} -->\n## {TITLES[name]}\n\n{tables}\n{figures}All numbers: "
-            f"[evaluation/{name}](evaluation/{name}).\n<!-- end {name} -->"
+            f"[results.json](evaluation/{name}/results.json).\n<!-- end {name} -->"
         )
         pattern = f"<!-- {name} -->.*<!-- end {name} -->"
         text, found = re.subn(pattern, lambda _, block=block: block, text, flags=re.DOTALL)

@@ -34,7 +34,7 @@ NOT_TRANSLATED = {
     "fraction of the largest possible density",  # the meaning of a coded unit
     *("Closed surface", "Binary labelmap"),  # representations of segmentations
     *("Sample T1Gd", "Sample FLAIR", "Sample segmentation"),  # nodes of the sample, in all languages
-    "Enhancing tumor",  # a segment of the sample, known by its name
+    *("Enhancing tumor", "Resection cavity"),  # segments that are known by their names
     *("grey matter 10 times slower", "grey matter 3 times slower", "white matter in the tumour"),  # of result.json
 }
 PROSE = re.compile(r"[A-Za-z]{2,}('s)?,? [a-zA-Z]{2,}")
@@ -115,7 +115,7 @@ def is_word(text: str) -> bool:
 def is_sentence(text: str) -> bool:
     """Whether it reads as prose rather than as a pattern, a path, markup or a terminology entry."""
     bare = re.sub(r"<[^>]*(>|$)", "", text)  # of an f-string also the beginning of markup
-    return PROSE.search(bare) is not None and not re.search(r"[\\^~|\[\]]|\.\*|--|background-color", text)
+    return PROSE.search(bare) is not None and not re.search(r"[\\^~|\[\]`]|\.\*|--|background-color", text)
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)

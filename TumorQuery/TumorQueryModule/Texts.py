@@ -191,7 +191,7 @@ def inWordsOfThePanel(sentence: str) -> str:
             _("choose another database") + r"\3",
         ),
         (r"train one[^`]*with `tumorquery train[^`]*`", _("choose another query strategy")),
-        (r"make them with `tumorquery plan`", _("click {make}").format(make=f"'{_('Make plans')}'")),
+        (r"make them with `tumorquery plan`", _("click {make}").format(make=quoted(_("Make plans")))),
         (r",? and run `tumorquery embed[^`]*` again", ""),
         (r"`tumorquery train[^`]*`", quoted(_("Query strategy"))),
         (r"with labels \(--labels\)", _("under 'Labels mean'")),

@@ -3,7 +3,7 @@
 `slicer-core` brings the real scene, nodes, storage, logics, displayable managers and `slicer.util`. PythonQt, CTK,
 the qMRML widgets, the application object, `ScriptedLoadableModule`, `parameterNodeWrapper`, `slicer.i18n`,
 `slicer.packaging` and `SampleData` exist in no package registry; `harness` stands in for the part of them that
-`api_manifest.csv` lists, and is stricter: an unknown attribute, signal or module fails.
+`api_manifest.csv.gz` lists, and is stricter: an unknown attribute, signal or module fails.
 """
 
 import os

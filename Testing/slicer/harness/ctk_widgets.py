@@ -1,4 +1,4 @@
-"""Stand-ins for the CTK widgets of the panel, with the properties, signals and slots that `api_manifest.csv` lists.
+"""Stand-ins for the CTK widgets of the panel, with the properties, signals and slots that `api_manifest.csv.gz` lists.
 
 Setters that are no slots in CTK are hidden from Python in Slicer, so they are private here. The look is Qt's own.
 """

@@ -1,4 +1,4 @@
-"""Checks code and .ui files against `api_manifest.csv`: what Slicer 5.12.3 and its CTK really have.
+"""Checks code and .ui files against `api_manifest.csv.gz`: what Slicer 5.12.3 and its CTK really have.
 
 Every row names the source file that it was read from. Of Qt's own classes PySide6 knows what there is.
 """
@@ -6,6 +6,7 @@ Every row names the source file that it was read from. Of Qt's own classes PySid
 import ast
 import csv
 import functools
+import gzip
 from dataclasses import dataclass, field
 from pathlib import Path
 from xml.etree import ElementTree
@@ -15,7 +16,7 @@ from PySide6 import QtCore, QtGui, QtWidgets
 
 from harness.pythonqt import PYSIDE_ONLY
 
-PATH = Path(__file__).resolve().parent.parent / "api_manifest.csv"
+PATH = Path(__file__).resolve().parent.parent / "api_manifest.csv.gz"
 QT_MODULES = (QtWidgets, QtGui, QtCore)
 # What PythonQt adds to every object (PythonQtStdDecorators.h, PythonQtInstanceWrapper.cpp of commontk/PythonQt).
 PYTHONQT_METHODS = {"connect", "disconnect", "className", "delete", "findChild", "findChildren", "children", "parent"}
@@ -58,7 +59,7 @@ class Manifest:
     @classmethod
     def read(cls, path=PATH):
         manifest = cls()
-        with open(path, encoding="utf-8", newline="") as file:
+        with gzip.open(path, "rt", encoding="utf-8", newline="") as file:
             for row in csv.DictReader(file):
                 key = (row["class"], row["name"])
                 manifest.sources[(*key, row["kind"])] = row["source"]
