@@ -205,6 +205,7 @@ def inWordsOfThePanel(sentence: str) -> str:
             r"try two \(--foci 2\)",
             _("try two ({choice} under {name})").format(choice=quoted(Foci.Two.label()), name=quoted(_("Foci"))),
         ),
+        (r"give the folder of the T1Gd's series \(--dicom SERIES\)", _("load the T1 image from DICOM")),
         (r"--labels\b", quoted(_("Labels mean"))),
         (
             r"look at brain\.nrrd, and give a corrected one as the brain mask \(--brain-mask\)",
