@@ -1,5 +1,6 @@
 """A whole result as the worker writes it, quickly made, and its way into a panel; what the library plans of it."""
 
+import functools
 from collections import deque
 
 import numpy as np
@@ -56,8 +57,14 @@ def take_result(panel, folder, patient):
     return result
 
 
+@functools.cache
+def plans_of(folder, **choices):
+    """What the library plans of the result in a folder."""
+    return library_plans(folder, **choices)
+
+
 def library_plans(folder, cavity=None, **choices):
-    """What the library plans of the result in a folder; cavity a boolean array [i, j, k]."""
+    """What the library plans of the result in a folder, made anew; cavity a boolean array [i, j, k]."""
     result = read_result(folder)
     drawn = None if cavity is None else Volume(cavity, result.density.grid)
     return plan(result, PlanChoices(**choices), cavity=drawn)

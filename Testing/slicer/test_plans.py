@@ -16,7 +16,7 @@ import slicer
 import vtk
 from harness.driving import Guard, click, process_events, wait_until
 from known_result import CONTENT
-from planned_result import library_plans, made_up_patient, segment_mask, take_result, write_made_up_result
+from planned_result import library_plans, made_up_patient, plans_of, segment_mask, take_result, write_made_up_result
 from sample_as_dicom import Study
 from scipy import ndimage
 from test_panel_scene import add_segmentation
@@ -117,7 +117,7 @@ def check_masks(result, plans):
 @pytest.mark.slow
 def test_the_plans_are_the_librarys(planned, result):
     assert planned.panel.ui.statusLabel.text.startswith("The plans are made")
-    plans = library_plans(planned.folder, margin="estro-eano")
+    plans = plans_of(planned.folder, margin="estro-eano")
     check_masks(result, plans)
     said = planned.panel.ui.planSummaryLabel.text
     assert f"{plans.standard.volume_ml:.0f} ml" in said
@@ -129,7 +129,7 @@ def test_the_plans_are_the_librarys(planned, result):
 
 @pytest.mark.slow
 def test_the_table_has_a_row_for_each_plan_and_guideline(planned, result):
-    plans = library_plans(planned.folder, margin="estro-eano")
+    plans = plans_of(planned.folder, margin="estro-eano")
     rows = table(planned.panel.ui.planTableView)
     assert [row[0] for row in rows] == [
         *("Standard plan", "Model's plan", "95 % of cells, 90 % sure"),
@@ -235,7 +235,7 @@ def test_what_is_exported_lies_in_the_series(planned, result, tmp_path):
         assert (written.PatientName, written.StudyInstanceUID) == (first.PatientName, first.StudyInstanceUID)
     read = highdicom.seg.segread(out / "segmentation.dcm")
     numbers = {read.get_segment_description(number).segment_label: number for number in read.segment_numbers}
-    plans = library_plans(planned.folder, margin="estro-eano").masks
+    plans = plans_of(planned.folder, margin="estro-eano").masks
     for name, mask in (("standard", plans["standard"].array), ("model", corrected.transpose() > 0)):
         volume = read.get_volume(segment_numbers=[numbers[f"CTV {name}"]], combine_segments=True, relabel=True)
         assert mask.any()
@@ -355,7 +355,7 @@ def test_plans_come_back_with_the_scene_and_can_be_made_again_there(planned, tmp
     process_events()
     parameters = panel.widget._parameterNode
     result = parameters.result()
-    check_masks(result, library_plans(planned.folder, margin="estro-eano"))
+    check_masks(result, plans_of(planned.folder, margin="estro-eano"))
     assert (ui.planSummaryLabel.text, table(ui.planTableView)) == (said, rows)
     assert ui.planTableView.isVisible()
     assert result.plans.GetSegmentation().GetSegment("model").GetName() == "Model's plan"
@@ -519,14 +519,19 @@ def test_a_plan_ends_where_its_result_is_removed(panel, shown):
     assert not panel.ui.makePlansButton.enabled
 
 
-@pytest.mark.parametrize("name", ["segmentation", "tissue", "draws"])
-def test_what_was_removed_of_a_result_is_told(panel, shown, name):
-    assert panel.ui.makePlansButton.enabled
-    slicer.mrmlScene.RemoveNode(shown.kept(name))
-    panel.widget._updatePanel()
-    assert not panel.ui.makePlansButton.enabled
-    assert panel.ui.planHintLabel.isVisible()
-    assert "removed from the scene" in panel.ui.planHintLabel.text
+def test_what_was_removed_of_a_result_is_told(panel, shown):
+    shown.density.SetAttribute("TumorQuery.Shown", "1")  # a match, but the plans are of the estimate
+    for name in ("assimilated", "draws", "tissue", "segmentation"):
+        panel.widget._updatePanel()
+        assert panel.ui.makePlansButton.enabled, name
+        kept = shown.kept(name)
+        slicer.mrmlScene.RemoveNode(kept)
+        panel.widget._updatePanel()
+        assert not panel.ui.makePlansButton.enabled, name
+        assert panel.ui.planHintLabel.isVisible(), name
+        assert ("click its first" if name == "assimilated" else "removed from the scene") in panel.ui.planHintLabel.text
+        slicer.mrmlScene.AddNode(kept)
+        shown.density.SetNodeReferenceID(f"TumorQuery.Estimate.{name}", kept.GetID())
 
 
 def test_a_result_of_an_earlier_version_is_told(panel, take):
@@ -545,13 +550,6 @@ def test_plans_are_of_the_density_that_the_result_gives(panel, made_up, tmp_path
     panel.widget._updatePanel()
     assert not panel.ui.makePlansButton.enabled
     assert "click its first match" in panel.ui.planHintLabel.text
-
-
-def test_of_an_estimate_plans_can_be_made_whatever_is_shown(panel, shown):
-    shown.density.SetAttribute("TumorQuery.Shown", "1")
-    panel.widget._updatePanel()
-    assert panel.ui.makePlansButton.enabled
-    assert shown.chosenDensity is shown.kept("assimilated")
 
 
 def test_draws_that_lie_in_the_atlas_are_written_with_their_transforms(panel, made_up, tmp_path):
@@ -633,19 +631,18 @@ def test_plans_of_a_result_that_is_kept_stay(panel, shown, made_up):
     assert plans.GetScene() is slicer.mrmlScene
 
 
-@pytest.mark.parametrize("drawn", [True, False])
-def test_a_segment_named_as_the_cavity_goes_to_the_worker(panel, shown, tmp_path, drawn):
+def test_a_segment_named_as_the_cavity_goes_to_the_worker(panel, shown, tmp_path):
+    from TumorQueryLib.inputs.patient import read_mask_file
+
     parameters = panel.widget._parameterNode
     segmentation = parameters.segmentation
     segmentation.GetSegmentation().AddEmptySegment("c", "Resection cavity")
     array = slicer.util.arrayFromSegmentBinaryLabelmap(segmentation, "core", shown.t1gd)
-    hollow = np.zeros_like(array)
-    hollow[3:6, 4:8, 5:9] = drawn
-    slicer.util.updateSegmentBinaryLabelmapFromArray(hollow, segmentation, "c", shown.t1gd)
     assert list(parameters.wholeSegmentIDs) == ["core", "whole"]
-    *_steps, arguments = (dict(files) for files in parameters.patient().write(tmp_path))
-    assert ("cavity" in arguments) == drawn
-    if drawn:
-        from TumorQueryLib.inputs.patient import read_mask_file
-
-        np.testing.assert_array_equal(read_mask_file(arguments["cavity"], "cavity").array, hollow.transpose() > 0)
+    for drawn in (False, True):
+        hollow = np.zeros_like(array)
+        hollow[3:6, 4:8, 5:9] = drawn
+        slicer.util.updateSegmentBinaryLabelmapFromArray(hollow, segmentation, "c", shown.t1gd)
+        *_steps, arguments = (dict(files) for files in parameters.patient().write(tmp_path))
+        assert ("cavity" in arguments) == drawn
+    np.testing.assert_array_equal(read_mask_file(arguments["cavity"], "cavity").array, hollow.transpose() > 0)

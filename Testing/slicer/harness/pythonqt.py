@@ -12,6 +12,7 @@ src/PythonQtSignalReceiver.cpp (signals), src/PythonQtStdDecorators.cpp (connect
 """
 
 import ctypes
+import functools
 import sys
 import tempfile
 import types
@@ -154,6 +155,7 @@ def fixed_arity(call, count):
     return eval(f"lambda {names}: call({names})", {"call": call})
 
 
+@functools.cache  # asked at every access of an attribute
 def is_declared_property(cls, name):
     """Whether a Python class declares this Qt property."""
     return any(type(vars(base).get(name)).__name__ == "Property" for base in cls.__mro__)
