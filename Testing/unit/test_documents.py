@@ -57,6 +57,7 @@ SMALLER = [
     ("cohort FILE.csv", "cohort FILE.csv --registration none --refine none", "a minute"),
     ("starter 200 RESULT.json", "starter 1 RESULT.json", "an hour"),
     ("RESULT_DIR", "out", "RESULT_DIR"),
+    ("results/PATIENT", "out", "a patient's folder"),
     ("--volume 180", "--volume 5", "the small world's tumours are small"),
     ("train DB.h5 --strategy NAME", "train DB.h5 --strategy bihash", "NAME"),
     ("python -m TumorQueryLib demo", "tumorquery demo --head", "the same command, run once"),
@@ -66,6 +67,7 @@ SMALLER = [
 #: Command or document of a Python block, and why it is not run.
 NOT_RUN = {
     "Slicer ": "needs Slicer; Testing/slicer and the job `slicer` of the continuous integration run the batch script",
+    "python -m TumorQueryLib": "the command's other name; `demo` by it is run",
     "python -m venv": "an environment for a person; the tests run in theirs",
     "docs/slicer-module.md": "needs Slicer; Testing/slicer/test_sample_run.py makes the same call",
     "python scripts/make_evaluation_page.py": "writes into docs/ what hours of `tumorquery evaluate` have measured",
