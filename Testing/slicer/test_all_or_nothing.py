@@ -24,7 +24,7 @@ def state(nodes):
     isolines = slicer.util.arrayFromSegmentBinaryLabelmap(nodes.isolines, "core", nodes.density)
     kept = nodes.kept("refined")
     return {
-        "names": [node.GetName() for node in vars(nodes).values()],
+        "names": [node.GetName() for node in vars(nodes).values() if node is not None],
         "core": core_voxels(nodes.density),
         "isolines": int((isolines > 0).sum()),
         "brain": int(slicer.util.arrayFromSegmentBinaryLabelmap(nodes.brain, "brain", nodes.density).sum()),

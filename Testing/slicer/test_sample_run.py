@@ -329,7 +329,7 @@ def test_a_second_run_updates_or_adds_as_chosen(sample, result):
     parameters.refinement = type(parameters.refinement).NoRefinement
     parameters.alignImages = False
     click(panel.ui.uncertaintyCheckBox)
-    kept = [result.kept(name) for name in ("assimilated", "refined")]
+    kept = [result.kept(name) for name in ("assimilated", "refined", "draws")]
     kept += [node for name, node in result.overlays.items() if name != "density"]
     assert None not in kept
     nodes = [node.GetID() for node in slicer.util.getNodesByClass("vtkMRMLNode") if node not in kept]
