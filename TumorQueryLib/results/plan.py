@@ -391,7 +391,7 @@ class _Site:
     def probable_plan(self, draws: _Draws, choices: PlanChoices) -> NDArray[np.bool_] | None:
         """The smallest plan by the density that holds a share of the cells in a share of the draws, if one does."""
         count = draws.count_that_holds(choices.share, choices.probability)
-        while count is not None and count <= self.order.size:
+        while count <= self.order.size:
             mask = self.densest(count, choices.smallest_part_ml)
             if draws.share_of_draws(mask, choices.share) >= choices.probability - 1e-9:
                 return mask
@@ -485,16 +485,17 @@ class _Draws:
         inside = self.values[:, mask[self.steps].ravel()].sum(axis=1, dtype=np.float64)
         return float((inside >= share * self.values.sum(axis=1, dtype=np.float64)).mean())
 
-    def count_that_holds(self, share: float, probability: float) -> int | None:
-        """How many of the site's densest voxels hold a share of the cells in a share of the draws; None if all do not.
+    def count_that_holds(self, share: float, probability: float) -> int:
+        """How many of the site's densest voxels hold a share of the cells in a share of the draws.
 
-        Cells outside of where a plan may lie count as cells that none can hold.
+        More than there are where all of them do not: cells outside of where a plan may lie count as cells that none can
+        hold.
         """
         held = np.cumsum(self.values[:, self.order], axis=1, dtype=np.float64)
         wanted = share * self.values.sum(axis=1, dtype=np.float64)
         counts = np.sort([np.searchsorted(one, least) + 1 for one, least in zip(held, wanted)])
         needed = int(counts[int(np.ceil(probability * len(counts) - 1e-9)) - 1])
-        return None if needed > self.order.size else round(needed * self.voxels_for_each)
+        return round(needed * self.voxels_for_each)
 
 
 def _core_guideline(margin: float | str) -> Guideline:

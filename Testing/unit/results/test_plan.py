@@ -3,7 +3,7 @@
 import json
 import os
 import shutil
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,7 @@ from TumorQueryLib.base.errors import InputError, OutputError
 from TumorQueryLib.base.files import parsed_json, write_json
 from TumorQueryLib.base.method import Method
 from TumorQueryLib.base.plan_choices import GUIDELINES, PlanChoices
-from TumorQueryLib.geometry.grid import Volume
+from TumorQueryLib.geometry.grid import Grid, Volume, resample
 from TumorQueryLib.geometry.regions import dilated
 from TumorQueryLib.results import files, folder
 from TumorQueryLib.results.files import add_plans, read_result
@@ -175,6 +175,47 @@ def test_the_probable_plan_holds_what_it_promises_in_as_many_draws(unsure):
     assert 0 <= low < high <= 1
     for one in (made.standard, made.model, made.probable, *made.guidelines.values()):
         assert one.cells_outside_band[0] <= one.cells_outside <= one.cells_outside_band[1]
+
+
+@dataclass
+class IslandsBesideABall:
+    """A core with a ball of cells, and five lone voxels that are denser; every draw is the density itself."""
+
+    chosen = "assimilated"
+    cavity = None
+    has_draws = True
+    grid = Grid.isotropic(24, 2.0, (0.0, 0.0, 0.0))
+
+    def __post_init__(self):
+        distance = np.linalg.norm(self.grid.to_ras(np.moveaxis(np.indices(self.grid.shape), 0, -1)), axis=-1)
+        density = 0.5 * (distance < 8).astype(np.float32)
+        density[1, 1, 2:20:4] = 0.9
+        self.density = Volume(density, self.grid)
+        self.segmentation = Volume((distance < 4).astype(np.uint8), self.grid)
+        self.tissue = Volume(np.full(self.grid.shape, 3, np.uint8), self.grid)
+
+    def drawn_densities(self, grid):
+        yield resample(self.density, grid)
+
+
+def test_the_probable_plan_makes_up_for_the_parts_that_are_left_out():
+    case = IslandsBesideABall()
+    made = plan(case, PlanChoices(margin=6.0, smallest_part_ml=0.1, share=0.95, probability=0.9))
+    density, mask = case.density.array, made.probable.mask.array
+    assert not mask[1, 1].any()
+    assert density[mask].sum() >= 0.95 * density.sum()
+
+
+def test_the_first_phase_of_rtog_goes_around_the_cavity_too(result):
+    grid, whole = result.density.grid, result.segmentation.array > 0
+    cavity = np.zeros(grid.shape, bool)
+    edge = np.argwhere((result.tissue.array > 0) & ~dilated(Volume(whole, grid), 24.0))[0]
+    cavity[tuple(edge)] = True
+    made = plan(result, replace(SMALL, margin="rtog-1"), cavity=Volume(cavity, grid))
+    target = Volume(whole | cavity, grid)
+    np.testing.assert_array_equal(
+        made.standard.mask.array, target.array | (dilated(target, 20.0) & (result.tissue.array > 0))
+    )
 
 
 def test_the_interval_is_of_the_density_that_the_draws_are_of(unsure):
