@@ -2,10 +2,9 @@
 
     python scripts/make_evaluation_page.py NAME[=FOLDER] [NAME[=FOLDER] ...]
 
-Copies results.json and figures 2 and 3 to docs/evaluation/NAME (each query of a run, cases.csv, is large; figure 4
-shows patients' images where the queries were patients, so it stays out), writes the tables there from results.json,
-and replaces what stands between `<!-- NAME -->` and `<!-- end NAME -->`. Without FOLDER the results that lie there
-already are taken.
+Copies results.json to docs/evaluation/NAME (each query of a run, cases.csv, and the figures are large, and figure 4
+shows patients' images where the queries were patients), writes the tables there from results.json, and replaces what
+stands between `<!-- NAME -->` and `<!-- end NAME -->`. Without FOLDER the results that lie there already are taken.
 """
 
 from __future__ import annotations
@@ -24,8 +23,6 @@ TITLES = {
     "default": "Results: 50,000 entries, default sampling",
     "independent": "Results: 50,000 entries, the paper's sampling",
 }
-#: Beside results.json; of the default database alone, since the repository's size is limited.
-FIGURES = {"default": ("figure2.png", "figure3.png")}
 
 
 def main() -> None:
@@ -36,17 +33,10 @@ def main() -> None:
         folder = DOCS / "evaluation" / name
         folder.mkdir(parents=True, exist_ok=True)
         if source:
-            for file in ("results.json", *FIGURES.get(name, ())):
-                shutil.copyfile(Path(source) / file, folder / file)
+            shutil.copyfile(Path(source) / "results.json", folder / "results.json")
         tables = as_markdown(json.loads((folder / "results.json").read_text(encoding="utf-8")))
-        figures = ""
-        if name in FIGURES:
-            links = " and ".join(f"[{file[6]}](evaluation/{name}/{file})" for file in FIGURES[name])
-            figures = (
-                f"Figures {links}: Dice of the best match for patients and for synthetic tumours, as in the paper. "
-            )
         block = (
-            f"<!-- {name} -->\n## {TITLES[name]}\n\n{tables}\n{figures}All numbers: "
+            f"<!-- {name} -->\n## {TITLES[name]}\n\n{tables}\nAll numbers: "
             f"[results.json](evaluation/{name}/results.json).\n<!-- end {name} -->"
         )
         pattern = f"<!-- {name} -->.*<!-- end {name} -->"

@@ -1,9 +1,8 @@
-"""Tables and plot of docs/query.md from results of `tumorquery bench query --json`.
+"""Tables of docs/query.md from results of `tumorquery bench query --json`.
 
     python scripts/make_query_page.py NAME=RESULT.json [NAME=RESULT.json ...]
 
-Copies each result to docs/query/NAME.json, draws docs/figures/query-growth.png, and
-replaces what stands between the page's markers.
+Copies each result to docs/query/NAME.json and replaces what stands between the page's markers.
 """
 
 from __future__ import annotations
@@ -77,48 +76,6 @@ def tables(results: dict[str, dict]) -> str:
     return "\n".join(lines)
 
 
-def draw(results: dict[str, dict], path: Path) -> None:
-    """Time against the number of entries, both axes logarithmic."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(7.5, 4.5), dpi=120, layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
-    for (name, result), marker in zip(results.items(), "osD^"):
-        entries = [row["entries"] for row in result["growth"]]
-        for way, colour in (("direct", "#0284c7"), ("brute_force", "#ea580c")):
-            style = "-" if marker == "o" else "--"
-            label = f"{way.replace('_', '-')}, {name}"
-            axes.plot(
-                entries,
-                [row[way]["median_ms"] for row in result["growth"]],
-                style,
-                marker=marker,
-                color=colour,
-                label=label,
-            )
-            if way == "direct":
-                axes.plot(
-                    entries,
-                    [row[way]["p99_ms"] for row in result["growth"]],
-                    ":",
-                    marker=marker,
-                    markerfacecolor="white",
-                    color=colour,
-                    label=f"{label}, 99 %",
-                )
-    axes.set(
-        xscale="log",
-        yscale="log",
-        xlabel="entries (ten times the database: shifted copies)",
-        ylabel="ms a query, median",
-    )
-    axes.grid(True, which="major", alpha=0.3)
-    axes.legend(fontsize=8)
-    figure.savefig(path, metadata={"Software": "TumorQuery"})
-
-
 def main() -> None:
     results = {}
     (DOCS / "query").mkdir(exist_ok=True)
@@ -127,7 +84,6 @@ def main() -> None:
         results[name] = json.loads(Path(file).read_text(encoding="utf-8"))
         text = json.dumps(results[name], indent=1, sort_keys=True) + "\n"
         (DOCS / "query" / f"{name}.json").write_text(text, encoding="utf-8")
-    draw(results, DOCS / "figures" / "query-growth.png")
     page = DOCS / "query.md"
     block = f"<!-- figures -->\n{tables(results)}<!-- end figures -->"
     text = page.read_text(encoding="utf-8")
