@@ -39,8 +39,8 @@ class TumorQuery(ScriptedLoadableModule):
         ).format(url="https://github.com/TumorQuery/SlicerTumorQuery#readme")
         self.parent.acknowledgementText = _(
             "The method is that of Ezhov et al., Casting the inverse problem as a database query. The case of "
-            "personalized tumor growth modeling, 2022. Please cite it when you use this module. The bundled "
-            "atlas and database derive from SRI24 (Rohlfing et al., Human Brain Mapping 31, 2010, "
+            "personalized tumor growth modeling, 2022, arXiv:2205.04550. Please cite it when you use this module. "
+            "The bundled atlas and database derive from SRI24 (Rohlfing et al., Human Brain Mapping 31, 2010, "
             "doi:10.1002/hbm.20906), under CC BY-SA 3.0."
         )
         slicer.app.connect("startupCompleted()", registerSampleData)

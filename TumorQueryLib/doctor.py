@@ -110,7 +110,7 @@ def _versions() -> Iterator[Finding]:
     yield Finding("system", platform.platform())
     for name, lowest in REQUIRED.items():
         version = _version(name)
-        install = f"Install it with: python -m pip install --upgrade '{name}>={lowest}'"
+        install = f'Install it with: python -m pip install --upgrade "{name}>={lowest}"'
         if version is None:
             yield Finding(name, f"not installed, and {lowest} or later is needed", install)
         elif _numbers(version) and _numbers(version) < _numbers(lowest):
@@ -229,7 +229,7 @@ def optional_packages() -> dict[str, tuple[str, str]]:
 def _optional_packages() -> Iterator[Finding]:
     for name, (extra, purpose) in optional_packages().items():
         version = _version(name)
-        install = f"not installed (python -m pip install 'tumorquery[{extra}]')"
+        install = f'not installed (python -m pip install "tumorquery[{extra}]")'
         yield Finding(name, f"{version or install}: for {purpose}")
 
 
@@ -249,4 +249,8 @@ def _numbers(version: str) -> list[int]:
 
 def _without_name(text: str) -> str:
     """A message with its paths as `private_path` has them, and without its full stop."""
-    return " ".join(private_path(word) if os.sep in word else word for word in text.split(" ")).rstrip(".")
+    home = Path(os.path.expanduser("~"))
+    if home.name:
+        text = text.replace(str(home), "~")
+        text = re.sub(rf"(?<=[/\\]){re.escape(home.name)}(?!\w)", "USER", text)
+    return text.rstrip(".")

@@ -139,7 +139,7 @@ def test_a_diagnosis_names_what_installs_a_package_in_slicer(panel, monkeypatch)
         assert "999 or later is needed" in lines[name]
         assert ("pip install" not in lines[name]) == (name in BUNDLED_PACKAGES)
         assert lines[name].endswith("update Slicer.") == (name in BUNDLED_PACKAGES)
-    assert "PythonSlicer -m pip install --upgrade 'h5py>=999'" in lines["h5py"]
+    assert 'PythonSlicer -m pip install --upgrade "h5py>=999"' in lines["h5py"]
     for requirement in (*EXPORT_REQUIREMENTS, *LEARNED_REQUIREMENTS, "pyradiomics"):
         line = lines[requirement.split(">=")[0]]
         assert f'not installed (PythonSlicer -m pip install "{requirement}"): for ' in line

@@ -99,7 +99,7 @@ def test_a_package_that_is_missing_or_too_old_is_named_with_the_command(monkeypa
     monkeypatch.setitem(REQUIRED, "no-such-package", "1")
     found = wrong()
     assert set(found) == {"numpy", "no-such-package"}
-    assert found["numpy"].endswith("--upgrade 'numpy>=999'")
+    assert found["numpy"].endswith('--upgrade "numpy>=999"')
 
 
 def test_a_cache_that_cannot_be_made_is_told(tmp_path, monkeypatch):
@@ -164,6 +164,20 @@ def test_neither_the_user_nor_the_home_folder_is_shown(tmp_path):
     assert str(Path("~", "cache")) in done.stdout
     assert str(tmp_path / "scratch" / "USER" / "code") in done.stdout
     assert "jdoe" not in done.stdout
+
+
+def test_what_is_wrong_with_a_folder_names_no_user_either(tmp_path):
+    home = tmp_path / "Jane Doe"
+    home.mkdir()
+    (home / "file").touch()
+    places = {"HOME": home, "USERPROFILE": home, "TUMORQUERY_CACHE": home / "file" / "cache", "PYTHONPATH": ROOT}
+    environment = os.environ | {name: str(place) for name, place in places.items()}
+    done = subprocess.run(
+        [sys.executable, "-m", "TumorQueryLib", "doctor"], env=environment, capture_output=True, encoding="utf-8"
+    )
+    assert done.returncode == 2
+    assert f"The cache folder {Path('~', 'file', 'cache')} cannot be made" in done.stdout
+    assert "Doe" not in done.stdout
 
 
 def test_a_path_outside_the_home_stays_as_it_is(tmp_path):

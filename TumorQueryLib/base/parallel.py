@@ -111,7 +111,7 @@ def dask_client(address: str) -> Any:
         import distributed
     except ModuleNotFoundError as error:
         raise MissingDependencyError(
-            "Working on a Dask cluster needs the package distributed: pip install 'tumorquery[distributed]'."
+            'Working on a Dask cluster needs the package distributed: pip install "tumorquery[distributed]".'
         ) from error
     if address.startswith("tls://") and not dask.config.get("distributed.comm.tls.client.cert", None):
         raise InputError(

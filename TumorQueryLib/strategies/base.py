@@ -301,7 +301,7 @@ def require_packages(name: str) -> None:
     for package in info.packages:
         if importlib.util.find_spec(package) is None:
             raise MissingDependencyError(
-                f"The strategy {name} needs the package {package}: pip install 'tumorquery[{info.extra}]'; in 3D "
+                f'The strategy {name} needs the package {package}: pip install "tumorquery[{info.extra}]"; in 3D '
                 "Slicer, install torch by the extension PyTorch and other packages by the module's own button or "
                 "slicer.util.pip_install."
             )

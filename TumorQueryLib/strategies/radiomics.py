@@ -189,7 +189,7 @@ def _import_pyradiomics() -> type[Any]:
         from radiomics.shape import RadiomicsShape
     except ImportError as error:
         raise MissingDependencyError(
-            "The query's features by pyradiomics need the package pyradiomics: pip install 'tumorquery[radiomics]'. "
+            'The query\'s features by pyradiomics need the package pyradiomics: pip install "tumorquery[radiomics]". '
             "Without that option the same features are computed by this software."
         ) from error
     return RadiomicsShape

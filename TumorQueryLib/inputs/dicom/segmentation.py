@@ -50,7 +50,7 @@ def read_segmentation(path: Path, header: Any, role: str, grids: Sequence[Grid])
     except ImportError as error:
         raise MissingDependencyError(
             f"The {role} file {path} is a DICOM segmentation (SEG), and reading one needs the package highdicom: "
-            "pip install 'tumorquery[dicom]'; in 3D Slicer, slicer.util.pip_install('highdicom'). Or convert it to a "
+            "pip install \"tumorquery[dicom]\"; in 3D Slicer, slicer.util.pip_install('highdicom'). Or convert it to a "
             "label map first."
         ) from error
     if not header.get("FrameOfReferenceUID") or header.get("TotalPixelMatrixColumns"):

@@ -30,7 +30,7 @@ def import_highdicom() -> Any:
         import highdicom
     except ImportError as error:
         raise MissingDependencyError(
-            "Writing DICOM objects of a result needs the package highdicom: pip install 'tumorquery[dicom]'; in 3D "
+            'Writing DICOM objects of a result needs the package highdicom: pip install "tumorquery[dicom]"; in 3D '
             "Slicer, slicer.util.pip_install('highdicom')."
         ) from error
     return highdicom

@@ -243,4 +243,4 @@ def test_without_highdicom_the_remedy_is_named(archive, tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True)
     assert "DICOM segmentation (SEG)" in done.stdout
-    assert "pip install 'tumorquery[dicom]'" in done.stdout
+    assert 'pip install "tumorquery[dicom]"' in done.stdout

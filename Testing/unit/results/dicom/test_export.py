@@ -525,7 +525,7 @@ def test_without_highdicom_the_remedy_is_named(axial, tmp_path):
     call = [sys.executable, "-c", code, str(folder), str(case.folder), str(tmp_path / "out")]
     done = subprocess.run(call, capture_output=True, text=True, check=True)
     assert "Writing DICOM objects of a result needs the package highdicom" in done.stdout
-    assert "pip install 'tumorquery[dicom]'" in done.stdout
+    assert 'pip install "tumorquery[dicom]"' in done.stdout
     assert not (tmp_path / "out").exists()
 
 
