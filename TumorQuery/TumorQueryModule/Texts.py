@@ -154,7 +154,7 @@ def inSlicer(finding: Any) -> dict[str, str | None]:
     if remedy is not None:
         remedy = remedy.replace("python -m pip install", "PythonSlicer -m pip install")
     # The library's extras are on no index as long as it comes with the extension alone.
-    extra = r"python -m pip install 'tumorquery\[\w+\]'"
+    extra = r'python -m pip install "tumorquery\[\w+\]"'
     return {"said": re.sub(extra, lambda _found: Dependencies.howToInstall(finding.topic), said), "remedy": remedy}
 
 
