@@ -89,7 +89,7 @@ def summary_row(patient: str, content: Mapping[str, Any]) -> dict[str, Any]:
         "entry": best["entry"],
         "match_dice_sum": best["dice_sum"],
         "seconds": content["timings_s"]["total"],
-        "warnings": " ".join(content["warnings"]),
+        "warnings": " ".join([*content["warnings"], *(content.get("plan") or {}).get("warnings", [])]),
         "error": "",
     }
 

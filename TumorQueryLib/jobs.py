@@ -190,8 +190,10 @@ def plan_result(
     progress(0.0, "Reading the result")
     finish_leftovers(Path(folder))
     result = read_result(folder)
-    drawn = None if cavity is None else read_mask_file(os.fspath(cavity), "resection cavity")
+    said: list[str] = []
+    drawn = None if cavity is None else read_mask_file(os.fspath(cavity), "resection cavity", said, on=result.density)
     plans = plan(result, choices, cavity=drawn, progress=part(progress, 0.1, 0.8))
+    plans = replace(plans, warnings=(*said, *plans.warnings))
     progress(0.8, "Writing the plans")
     return plans, add_plans(plans, result)
 

@@ -25,6 +25,7 @@ from test_sample_run import is_idle, status
 
 from TumorQueryLib.base.plan_choices import GUIDELINES
 from TumorQueryLib.geometry.grid import read_volume
+from TumorQueryLib.results.files import read_result
 from TumorQueryLib.results.plan_picture import COLOURS
 
 TIMEOUT = 300
@@ -146,6 +147,9 @@ def test_the_table_has_a_row_for_each_plan_and_guideline(planned, result):
         ]
     assert planned.panel.ui.planTableView.isVisible()
     assert result.planTable.GetName() == "Patient ü T1Gd plans compared"
+    from TumorQueryModule.Plans import planTable
+
+    assert "90 % range" in planTable(result.content["plan"] | {"probable": None})  # none may hold so many cells
 
 
 @pytest.mark.slow
@@ -243,6 +247,10 @@ def test_what_is_exported_lies_in_the_series(planned, result, tmp_path):
         middle = planned.patient.t1gd.grid.to_ras(np.argwhere(mask).mean(axis=0)) * [-1, -1, 1]
         found = volume.affine[:3, :3] @ np.argwhere(volume.array).mean(axis=0) + volume.affine[:3, 3]
         np.testing.assert_allclose(found, middle, atol=0.01)
+    said = {one.SegmentLabel: one.SegmentDescription for one in read.SegmentSequence if "CTV" in one.SegmentLabel}
+    assert said.pop("CTV model") == "Edited by hand after TumorQuery made it"
+    assert "15 mm" in said["CTV standard"]
+    assert not any("Edited" in text for text in said.values())
     structures = pydicom.dcmread(out / "structures.dcm")
     assert [str(one.ROIName) for one in structures.StructureSetROISequence] == [
         *("GTV", "CTV standard", "CTV model", "CTV probable")
@@ -360,6 +368,8 @@ def test_plans_come_back_with_the_scene_and_can_be_made_again_there(planned, tmp
     assert ui.planTableView.isVisible()
     assert result.plans.GetSegmentation().GetSegment("model").GetName() == "Model's plan"
 
+    from TumorQueryModule.ResultFolder import writeResult
+
     # Other choices, a cavity of another segmentation, and a segment of the user's own among the plans.
     segmentation = add_segmentation("hole")
     segmentation.SetAndObserveTransformNodeID(result.density.GetTransformNodeID())
@@ -386,6 +396,12 @@ def test_plans_come_back_with_the_scene_and_can_be_made_again_there(planned, tmp
     widths = [ui.planTableView.columnWidth(column) for column in range(7)]
     assert max(widths[1:]) < widths[0]  # fitted to what stands in them
     assert again.plans is result.plans
+    # The cavity of the plans alone goes along to an export; its line has no key and is hidden.
+    np.testing.assert_array_equal(segment_mask(again.plans, "cavity", again.density), cavity)
+    assert not again.plans.GetDisplayNode().GetSegmentVisibility("cavity")
+    deque(writeResult(again, tmp_path, withPlans=True))
+    np.testing.assert_array_equal(read_result(tmp_path).plan_cavity.array, cavity)
+    assert read_result(tmp_path).cavity is None
     assert again.plans.GetSegmentation().GetSegment("own") is not None
     assert nodes_of_the_scene() == before
 
@@ -565,6 +581,10 @@ def test_draws_that_lie_in_the_atlas_are_written_with_their_transforms(panel, ma
     for name, mask in expected.masks.items():
         np.testing.assert_array_equal(found.masks[name].array, mask.array)
     assert found.as_json() == expected.as_json()
+    slicer.mrmlScene.RemoveNode(result.kept("sd"))
+    (tmp_path / "less").mkdir()
+    deque(writeResult(result, tmp_path / "less"))
+    assert "density_sd" not in read_result(tmp_path / "less").content["outputs"]
     slicer.mrmlScene.RemoveNode(result.atlasToPatient)
     assert "Transforms of the result were removed" in whyNotWritten(panel.widget._parameterNode.result())
 

@@ -99,8 +99,10 @@ class PlanJob:
         """Load the plans, and result.json as it is with them."""
         text = (resultPath.parent / RESULT_FILE).read_text(encoding="utf-8")
         content = json.loads(text)
-        masks = {}
-        for name in namesOfPlans(content["plan"]):
+        masks, titles = {}, titlesOf(content["plan"])
+        if f"plan_{Overlay.PLAN_CAVITY}" in content["outputs"]:
+            titles[Overlay.PLAN_CAVITY] = _("Resection cavity")
+        for name in titles:
             volume = readVolume(resultPath.parent / content["outputs"][f"plan_{name}"])
             masks[name] = Overlay.maskAbove(volume, 0.5)
             yield None
@@ -114,7 +116,7 @@ class PlanJob:
             node = stillThere(getattr(nodes, role)) or addNode(PLAN_CLASSES[role], name, role, added)
             setattr(nodes, role, node)
         placeNodes(nodes, nodes.density, names, added)  # whose geometry they have, wherever the T1Gd image lies by now
-        Overlay.setPlans(nodes.plans, nodes.density, titlesOf(content["plan"]), masks)
+        Overlay.setPlans(nodes.plans, nodes.density, titles, masks)
         takeTable(nodes.planTable, planTable(content["plan"]))
         nodes.report.SetText(text)
         yield nodes
@@ -154,7 +156,7 @@ def planTable(plan: dict[str, Any]) -> dict[str, list[str]]:
     columns = {_("Plan"): [title for title, one in rows]}
     columns |= {title: [f"{one[name]:.0f}" for _row, one in rows] for title, name in volumes.items()}
     columns[_("Outside (%)")] = [f"{100 * one['cells_outside']:.1f}" for _row, one in rows]
-    if plan["probable"] is not None:  # else the uncertainty is not known
+    if plan["standard"]["cells_outside_p05_p95"] is not None:  # else the uncertainty is not known
         columns[_("90 % range")] = [
             " - ".join(f"{100 * bound:.1f}" for bound in one["cells_outside_p05_p95"]) for _row, one in rows
         ]

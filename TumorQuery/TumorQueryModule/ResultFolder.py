@@ -76,7 +76,9 @@ def writeResult(nodes: ResultNodes, folder: Path, withPlans: bool = False, t1gd:
             writeVolume(nodes.kept(name), folder / outputs[name])
         yield
     deviation = nodes.kept("sd")
-    if deviation is not None:
+    if deviation is None:
+        outputs.pop("density_sd", None)  # removed from the scene: an export says so
+    else:
         writeVolume(deviation, folder / outputs["density_sd"])
         yield
     for name, transform in transformsOf(nodes, content).items():

@@ -277,16 +277,6 @@ class Patient:
         """Core and whole tumour on the T1Gd image's grid."""
         return TumorMasks.on_grid(self.core, self.whole, self.t1gd.grid)
 
-    def _check_cavity(self, warnings: list[str]) -> None:
-        """Refuse a cavity that is not there; one that is too small for the T1Gd's voxels is said."""
-        if self.cavity is None:
-            return
-        points = self.cavity.grid.to_ras(np.argwhere(self.cavity.array))
-        if not len(points) or _share_inside(points, self.t1gd.grid) < 0.5:
-            raise InputError("The resection cavity is empty, or lies elsewhere in space than the T1Gd.")
-        if not resample_mask(self.cavity, self.t1gd.grid).array.any():
-            warnings.append("The resection cavity is smaller than the T1Gd's voxels and is left out.")
-
     def _check_places(self, warnings: list[str]) -> None:
         """Refuse images and masks that do not lie over one another."""
         points = self.whole.grid.to_ras(np.argwhere(self.whole.array))
@@ -309,7 +299,8 @@ class Patient:
                     f"Head or brain in {name} and T1Gd overlap by only {overlap:.0%}: the patient moved between them; "
                     f"register the {name} to the T1Gd first."
                 )
-        self._check_cavity(warnings)
+        if self.cavity is not None:
+            cavity_on(self.t1gd.grid, self.cavity, warnings)
         if self.tissue_maps is not None:
             self._check_tissue(points, warnings)
         # Where the images may still move, the tumour is looked at on the one that it was drawn on.
@@ -521,7 +512,26 @@ def _on_grid(mask: Volume, grid: Grid) -> Volume:
     return resample_mask(Volume(np.pad(mask.array, 1), mask.grid.cropped(start, stop)), grid)
 
 
-def read_mask_file(path: str | Path, name: str) -> Volume:
+def cavity_on(grid: Grid, cavity: Volume, warnings: list[str]) -> Volume:
+    """A resection cavity on the T1Gd image's grid; `warnings` get what a user has to know of it.
+
+    Raises
+    ------
+    InputError
+        When it is empty, or less than half of it lies in the T1Gd image.
+    """
+    points = cavity.grid.to_ras(np.argwhere(cavity.array))
+    if not len(points) or _share_inside(points, grid) < 0.5:
+        raise InputError("The resection cavity is empty, or lies elsewhere in space than the T1Gd.")
+    on_grid = resample_mask(cavity, grid)
+    if not on_grid.array.any():
+        warnings.append("The resection cavity is smaller than the T1Gd's voxels and is left out.")
+    return on_grid
+
+
+def read_mask_file(
+    path: str | Path, name: str, warnings: list[str] | None = None, *, on: Volume | None = None
+) -> Volume:
     """A mask, boolean, from a file of a patient.
 
     Parameters
@@ -530,13 +540,25 @@ def read_mask_file(path: str | Path, name: str) -> Volume:
         NIfTI, NRRD, MetaImage, or a segmentation of one segment.
     name : str
         What it is called in sentences.
+    warnings : list of str, optional
+        Gets what the reading says.
+    on : Volume, optional
+        A volume on the T1Gd image's grid, on whose slices contours are filled.
 
     Raises
     ------
     InputError
         When the file is not read, or holds no single mask.
     """
-    return _mask_of(read_image_file(path, name, is_mask=True), name)
+    file = read_image_file(path, name, is_mask=True, references=() if on is None else (ImageFile(on, ""),))
+    if warnings is not None:
+        warnings.extend(file.warnings)
+        if file.frame_of_reference is not None:
+            warnings.append(
+                f"Whether the {name} lies in the frame of reference (DICOM) of the T1Gd cannot be told here; see that "
+                "it lies where it should."
+            )
+    return _mask_of(file, name)
 
 
 def _mask_of(file: ImageFile, name: str) -> Volume:

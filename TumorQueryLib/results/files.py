@@ -57,6 +57,8 @@ UNCERTAINTY_OUTPUTS = {
     "density_draws": "density_draws.npz",
 }
 PLAN_OUTPUTS = {"plan": "plan.json", "plan_picture": "plan.png"}
+#: The cavity that plans were made around, where it is not the result's own; no plan itself.
+PLAN_CAVITY = "plan_cavity"
 #: How the warning begins that a run which was asked for a plan made none.
 NO_PLAN = "There is no plan."
 REFINEMENT_OUTPUTS = {"refinement_table": "refinement.csv", "refinement_plot": "refinement.png"}
@@ -75,7 +77,8 @@ def outputs_of(result: Result) -> dict[str, str]:
 
 def plan_outputs(plans: Plans) -> dict[str, str]:
     """File names of plans by what they hold."""
-    return PLAN_OUTPUTS | {f"plan_{name}": f"plan_{name}.nrrd" for name in plans.masks}
+    names = (*plans.masks, *(() if plans.cavity is None else ("cavity",)))
+    return PLAN_OUTPUTS | {f"plan_{name}": f"plan_{name}.nrrd" for name in names}
 
 
 def write_result(result: Result, folder: str | os.PathLike, *, progress: Progress = no_progress) -> Path:
@@ -136,6 +139,8 @@ def write_plans(plans: Plans, result: Result | SavedResult, image: Volume | None
     """Write plan.json, plan.png and the masks of plans into an existing folder; `image` is what plan.png shows."""
     for name, mask in plans.masks.items():
         write_volume(mask, folder / f"plan_{name}.nrrd")
+    if plans.cavity is not None:
+        write_volume(plans.cavity, folder / f"{PLAN_CAVITY}.nrrd")
     write_json(plans.as_json(), folder / PLAN_OUTPUTS["plan"])
     write_plan_picture(plans, result, image, folder / PLAN_OUTPUTS["plan_picture"])
 
@@ -329,7 +334,7 @@ class SavedResult:
         return {
             name.removeprefix("plan_"): self._mask(name)
             for name, file in files
-            if PLAN_FILE.fullmatch(file) and file.endswith(".nrrd")
+            if PLAN_FILE.fullmatch(file) and file.endswith(".nrrd") and name != PLAN_CAVITY
         }
 
     @property
@@ -387,6 +392,11 @@ class SavedResult:
     def cavity(self) -> Volume | None:
         """The resection cavity, boolean, on the T1Gd image's grid; None where there is none."""
         return self._mask("cavity") if "cavity" in self.content["outputs"] else None
+
+    @cached_property
+    def plan_cavity(self) -> Volume | None:
+        """The resection cavity that its plans were made around, as `cavity`: its own, or the one given to them."""
+        return self._mask(PLAN_CAVITY) if PLAN_CAVITY in self.content["outputs"] else self.cavity
 
     @cached_property
     def space(self) -> SpaceMap:
@@ -479,6 +489,7 @@ def _what_it_reads(result: SavedResult) -> None:
         if name.startswith("plan_") and file.endswith(".nrrd"):
             texts.append(content["sha256"][file])
             texts.append(content["plan"]["standard"]["title"])
+            texts += content["plan"].get("mask_sha256", {}).values()
             PlanChoices(**content["plan"]["choices"])
             if not isinstance(content["plan"]["cavity_ml"], (int, float)):
                 raise TypeError("the cavity of its plans has no volume")

@@ -1,10 +1,12 @@
 """What might be irradiated: the margin that a guideline states, and the plan that the density suggests beside it.
 
-Both are masks on the T1Gd image's grid, cut at the brain. A plan is a proposal to compare, not a prescription.
+Both are masks on the T1Gd image's grid, cut at the brain but for core and cavity, which the margin's plan always holds.
+A plan is a proposal to compare, not a prescription.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -17,8 +19,9 @@ from TumorQueryLib.base.errors import InputError
 from TumorQueryLib.base.plan_choices import GUIDELINES, SAME_VOLUME, Guideline, PlanChoices
 from TumorQueryLib.base.progress import Progress, no_progress, part
 from TumorQueryLib.estimates.uncertainty import SAVED_DRAWS
-from TumorQueryLib.geometry.grid import Grid, Volume, resample_mask
+from TumorQueryLib.geometry.grid import Grid, Volume
 from TumorQueryLib.geometry.regions import bounding_box, dice, distance_from
+from TumorQueryLib.inputs.patient import cavity_on
 from TumorQueryLib.results.plan_masks import densest_of, margin_plan, outline_distances, ranked, without_small_parts
 
 TISSUES = {"white_matter_ml": WHITE_MATTER, "grey_matter_ml": GREY_MATTER, "csf_ml": CSF}
@@ -28,6 +31,8 @@ DRAW_SPACING = 2.0
 WITH_DRAWS = "assimilated"
 #: Share of core and cavity that the model's plan may leave out without a warning.
 CORE_LEFT_OUT = 0.01
+#: ml; less of core or cavity outside the brain is not said.
+OUTSIDE_BRAIN_ML = 0.05
 
 
 class Plannable(Protocol):
@@ -154,6 +159,8 @@ class Plans:
     cavity_ml : float
         Of the resection cavity that was counted with the core.
     warnings : tuple of str
+    cavity : Volume, optional
+        The cavity that was given to the plans, boolean, on the T1Gd image's grid; None where it is the result's own.
     """
 
     choices: PlanChoices
@@ -167,6 +174,7 @@ class Plans:
     guidelines: dict[str, Plan]
     cavity_ml: float
     warnings: tuple[str, ...] = field(default=())
+    cavity: Volume | None = None
 
     @property
     def masks(self) -> dict[str, Volume]:
@@ -188,6 +196,7 @@ class Plans:
                 for name, plan in self.guidelines.items()
             ],
             "cavity_ml": round(self.cavity_ml, 3),
+            "mask_sha256": {name: mask_sum(mask) for name, mask in self.masks.items()},
             "sentences": self.sentences(),
             "warnings": list(self.warnings),
         }
@@ -248,15 +257,23 @@ def plan(
     Raises
     ------
     InputError
-        When there is no core to put a margin around, or the model's plan cannot have the volume that was asked for.
+        When there is no core to put a margin around, the cavity lies elsewhere than T1Gd or brain, or the model's plan
+        cannot have the volume that was asked for.
     """
     choices = PlanChoices() if choices is None else choices
     progress(0.0, "Planning")
-    site = _Site.of(result, choices, result.cavity if cavity is None else cavity)
+    said: list[str] = []
+    own = result.cavity
+    if cavity is not None:
+        cavity = cavity_on(result.density.grid, cavity, said)
+        if own is not None and np.array_equal(own.array, cavity.array):
+            cavity = None
+    site = _Site.of(result, choices, own if cavity is None else cavity)
     standard, title = site.standard(choices.guideline or _core_guideline(choices.margin))
     guidelines = {name: site.standard(guideline)[0] for name, guideline in GUIDELINES.items() if site.has(guideline)}
     progress(0.4, "Planning")
-    model = site.model_plan(choices, int(np.count_nonzero(standard)))
+    wanted = int(np.count_nonzero(standard))
+    model = site.model_plan(choices, wanted)
     progress(0.6, "Planning")
     draws = _Draws.of(result, site, progress=part(progress, 0.6, 0.9))
     held = None if draws is None else site.probable_plan(draws, choices)
@@ -272,8 +289,41 @@ def plan(
         comparison=site.compared(standard, model),
         guidelines={name: site.plan_of(mask, draws) for name, mask in guidelines.items()},
         cavity_ml=float(np.count_nonzero(site.cavity) * site.grid.voxel_volume_ml),
-        warnings=tuple(_warnings(result, choices, site.left_out(model), draws is not None, held is not None)),
+        warnings=(
+            *said,
+            *site.outside_brain(),
+            *_cut_at(standard, site),
+            *_capped(choices, wanted, model, site.grid),
+            *_warnings(result, choices, site.left_out(model), draws is not None, held is not None),
+        ),
+        cavity=cavity if cavity is not None and cavity.array.any() else None,
     )
+
+
+def mask_sum(mask: Volume) -> str:
+    """SHA-256 of a mask's voxels, whatever file holds them: eight to a byte, the last axis the fastest."""
+    return hashlib.sha256(np.packbits(mask.array != 0).tobytes()).hexdigest()
+
+
+def _cut_at(standard: NDArray[np.bool_], site: _Site) -> Iterator[str]:
+    """What is to be said where the standard plan reaches an end of the image at which there is brain."""
+    there = standard & (site.tissue > 0)
+    ends = zip(site.start == 0, site.start + there.shape == site.whole_grid.shape)
+    if any(is_end and there.take(at, axis).any() for axis, two in enumerate(ends) for at, is_end in zip((0, -1), two)):
+        yield (
+            "The standard plan reaches the edge of the T1Gd, at which the brain goes on: what of the margin lies "
+            "beyond is in no plan and in no volume."
+        )
+
+
+def _capped(choices: PlanChoices, wanted: int, model: NDArray[np.bool_], grid: Grid) -> Iterator[str]:
+    """What is to be said where a model's plan as large as the standard one has no room."""
+    have = int(np.count_nonzero(model))
+    if choices.volume == SAME_VOLUME and have < wanted:
+        yield (
+            f"The standard plan has {wanted * grid.voxel_volume_ml:.0f} ml, more than the "
+            f"{have * grid.voxel_volume_ml:.0f} ml in which the model's may lie: it has all of these."
+        )
 
 
 def _warnings(
@@ -322,11 +372,12 @@ class _Site:
     @classmethod
     def of(cls, result: Plannable, choices: PlanChoices, cavity: Volume | None) -> _Site:
         density, segmentation, tissue = result.density, result.segmentation.array, result.tissue.array
-        hollow = np.zeros(density.grid.shape, bool)
-        if cavity is not None:
-            hollow = resample_mask(cavity, density.grid).array
-            if not hollow.any():
-                raise InputError("The cavity is empty or lies outside the T1Gd image; draw it on that image.")
+        hollow = np.zeros(density.grid.shape, bool) if cavity is None else cavity.array
+        if hollow.any() and (tissue[hollow] == 0).mean() > 0.5:
+            raise InputError(
+                f"{(tissue[hollow] == 0).mean():.0%} of the resection cavity lies outside the brain (as tissue.nrrd "
+                "has it); draw it on this patient's T1Gd, or correct the brain mask and infer again."
+            )
         start, stop = bounding_box((tissue > 0) | (segmentation > 0) | hollow)
         box = tuple(slice(a, b) for a, b in zip(start, stop))
         tissue, segmentation, hollow = tissue[box], segmentation[box], hollow[box]
@@ -356,6 +407,20 @@ class _Site:
             cells=float(density.array.sum(dtype=np.float64)),
         )
 
+    def outside_brain(self) -> Iterator[str]:
+        """What is to be said of core and cavity outside the brain, which the standard plan holds all the same."""
+        found = {"core": self.core, "cavity": self.cavity & ~self.core}
+        ml = {
+            name: np.count_nonzero(mask & (self.tissue == 0)) * self.grid.voxel_volume_ml
+            for name, mask in found.items()
+        }
+        said = [f"{volume:.1f} ml of the {name}" for name, volume in ml.items() if volume > OUTSIDE_BRAIN_ML]
+        if said:
+            yield (
+                f"{' and '.join(said)} lie outside the brain: the standard plan holds them all the same, and the "
+                "model's does not."
+            )
+
     def left_out(self, mask: NDArray[np.bool_]) -> float:
         """The share of core and cavity outside a plan."""
         return float((~mask[self.target]).mean()) if self.target.any() else 0.0
@@ -380,6 +445,8 @@ class _Site:
         if choices.above is None:
             if choices.volume != SAME_VOLUME:
                 count = max(1, round(float(choices.volume) / self.grid.voxel_volume_ml))
+            else:
+                count = min(count, self.order.size) or count
             return self.densest(count, choices.smallest_part_ml)
         mask = without_small_parts((self.density > choices.above) & self.within, self._voxels(choices.smallest_part_ml))
         if not mask.any():

@@ -130,6 +130,10 @@ def test_a_cavity_counts_with_the_core_and_may_be_all_there_is(result):
     assert made.cavity_ml == pytest.approx(cavity.sum() * grid.voxel_volume_ml)
     with pytest.raises(InputError, match="cavity is empty"):
         plan(result, SMALL, cavity=Volume(np.zeros(grid.shape, bool), grid))
+    far = np.array(grid.shape)
+    elsewhere = grid.cropped(far, 2 * far)
+    with pytest.raises(InputError, match="lies elsewhere in space than the T1Gd"):
+        plan(result, SMALL, cavity=Volume(cavity, elsewhere))
 
 
 def test_csf_is_left_out_where_it_is_a_barrier(result, monkeypatch):
@@ -175,6 +179,63 @@ def test_the_probable_plan_holds_what_it_promises_in_as_many_draws(unsure):
     assert 0 <= low < high <= 1
     for one in (made.standard, made.model, made.probable, *made.guidelines.values()):
         assert one.cells_outside_band[0] <= one.cells_outside <= one.cells_outside_band[1]
+
+
+def ball_in_a_box(tissue, core=4.0):
+    """The ball of cells without its islands, in tissue of one kind."""
+    case = IslandsBesideABall()
+    case.has_draws = False
+    case.density.array[1, 1] = 0
+    case.tissue.array[...] = tissue
+    case.segmentation.array[...] = from_centre(case.grid) < core
+    return case
+
+
+def from_centre(grid):
+    return np.linalg.norm(grid.to_ras(np.moveaxis(np.indices(grid.shape), 0, -1)), axis=-1)
+
+
+def test_what_lies_outside_the_brain_is_said_and_a_cavity_there_refused():
+    case = ball_in_a_box(3)
+    case.tissue.array[12:] = 0
+    grid, core = case.grid, case.segmentation.array == 1
+    outside = core[12:].sum() * grid.voxel_volume_ml
+    made = plan(case, PlanChoices(margin=6.0))
+    assert made.warnings[0].startswith(
+        f"{outside:.1f} ml of the core lie outside the brain: the standard plan holds them"
+    )
+    assert made.standard.mask.array[core].all()
+    cavity = np.zeros(grid.shape, bool)
+    cavity[9:13, 2:5, 2:5] = True
+    made = plan(case, PlanChoices(margin=6.0), cavity=Volume(cavity, grid))
+    assert f"{outside:.1f} ml of the core and {9 * grid.voxel_volume_ml:.1f} ml of the cavity lie" in made.warnings[0]
+    np.testing.assert_array_equal(made.cavity.array, cavity)
+    cavity[13:15, 2:5, 2:5] = True
+    cavity[9:11] = False
+    with pytest.raises(InputError, match="75% of the resection cavity lies outside the brain"):
+        plan(case, PlanChoices(margin=6.0), cavity=Volume(cavity, grid))
+
+
+def test_an_edge_of_the_image_that_cuts_the_margin_is_said():
+    case = ball_in_a_box(3)
+    said = "reaches the edge of the T1Gd"
+    assert not plan(case, PlanChoices(margin=15.0)).warnings
+    assert said in plan(case, PlanChoices(margin=22.0)).warnings[0]
+    case.tissue.array[[0, -1]] = case.tissue.array[:, [0, -1]] = case.tissue.array[:, :, [0, -1]] = 0
+    assert not plan(case, PlanChoices(margin=22.0)).warnings  # the brain ends there, and so does the plan
+    case.tissue.array[12, 12, -1] = 2
+    assert said in plan(case, PlanChoices(margin=22.0)).warnings[0]
+
+
+def test_where_there_is_no_room_for_the_standard_plan_s_volume_all_there_is_is_taken():
+    case = ball_in_a_box(0)
+    case.tissue.array[11:13, 11:13, 11:13] = 2
+    made = plan(case, PlanChoices(margin=3.0, smallest_part_ml=0))
+    np.testing.assert_array_equal(made.model.mask.array, case.tissue.array > 0)
+    assert made.standard.volume_ml > made.model.volume_ml
+    assert "in which the model's may lie: it has all of these" in " ".join(made.warnings)
+    with pytest.raises(InputError, match="ask for a smaller one"):
+        plan(case, PlanChoices(margin=3.0, volume=50.0))
 
 
 @dataclass

@@ -173,5 +173,7 @@ def test_lengths_of_the_atlas_are_scaled_to_the_patient(synthetic_patient):
     result = dataclasses.replace(result, estimates=result.estimates | {"match": scaled})
     assert result.estimate.infiltration_lengths_mm == pytest.approx((2.5,))
     assert summary_row("A", result.to_json())["infiltration_length_patient_mm"] == pytest.approx(2.5)
+    planned = result.to_json() | {"warnings": ["Of the run."], "plan": {"warnings": ["Of the plans."]}}
+    assert summary_row("A", planned)["warnings"] == "Of the run. Of the plans."
     (found,) = result.to_json()["estimates"]["match"]["parameters"]
     assert found["infiltration_length_mm"] == pytest.approx(2.0)

@@ -161,6 +161,14 @@ def test_nothing_to_plan_on_is_refused():
         compare_plans(segmentation, none, Volume(ALL * 0.0, GRID), ALL)
     with pytest.raises(InputError, match="not finite"):
         compare_plans(segmentation, none, Volume(np.where(ALL, np.nan, 0), GRID), ALL)
+    for scale, top in ((100, "50"), (-1, "-0.5")):
+        with pytest.raises(InputError, match=rf"values from .*{top}.*; it lies in \[0, 1\]"):
+            compare_plans(segmentation, none, Volume(ALL * 0.5 * scale, GRID), ALL)
+    compare_plans(segmentation, none, Volume(ALL * (1 + 1e-4), GRID), ALL)
+    in_2018 = Volume(np.where(segmentation.array == 3, 4, segmentation.array), GRID)
+    with pytest.raises(InputError, match="4 is the resection cavity here and 3 enhancing, where BraTS 2018 has 4"):
+        compare_plans(in_2018, in_2018, Volume(ALL * 0.5, GRID), ALL)
+    compare_plans(segmentation, in_2018, Volume(ALL * 0.5, GRID), ALL)
     with pytest.raises(InputError, match="The recurrence is on another grid"):
         compare_plans(segmentation, labels(Grid.isotropic(40, 2.0, GRID.centre), core=4, whole=8), none, ALL)
 
@@ -194,7 +202,9 @@ def test_the_summary_is_of_the_pairs():
     low, high = row["interval"]
     assert low < 0.075 < high
     assert summarise(cases, 3) == summarise(cases, 3)
-    assert summarise([case(0.5, 0.5)])["any"]["p"] is None
+    assert summarise([case(0.5, 0.5)] * 5)["any"]["p"] is None
+    few = summarise(cases[:4], 3)["any"]
+    assert (few["p"], few["interval"], few["better"]) == (None, None, 2)
 
 
 def test_the_bootstrap_has_the_width_of_a_normal_mean():
@@ -241,6 +251,7 @@ def test_a_cohort_is_scored_by_the_command(cohort, tmp_path, capsys):
         assert row["model_enhancing"] == 1.0
         assert row["model_any"] >= row["standard_any"] > 0.3
     printed = capsys.readouterr().out
+    assert "Fewer than 5 patients: there is no interval and no p." in printed
     assert "| enhancing | " in printed
     assert printed.strip() == (tmp_path / "out" / "recurrence.md").read_text(encoding="utf-8").strip()
     with open(tmp_path / "out" / "recurrence.csv", encoding="utf-8", newline="") as file:
@@ -271,6 +282,17 @@ def test_a_brain_without_a_mask_is_what_is_above_the_images_lowest_value(cohort,
         {name: value for name, value in row.items() if name != "brain_mask"} | {"t1gd": "t1gd.nii.gz"} for row in cohort
     ]
     assert evaluate_recurrence(written(tmp_path, rows))["cases"] == with_mask
+
+
+def test_a_head_is_no_brain(cohort, tmp_path):
+    coarse = Grid.isotropic(80, 1.8, GRID.centre)
+    head = Volume(np.where(from_centre(coarse) < 90, 50.0, 0.0).astype(np.float32), coarse)
+    sitk.WriteImage(image_from_volume(head), str(tmp_path / "head.nii.gz"))
+    for role in ("segmentation", "recurrence"):
+        sitk.WriteImage(image_from_volume(labels(coarse, core=6.0, whole=12.0)), str(tmp_path / f"one-{role}.nii.gz"))
+    row = {name: value for name, value in cohort[0].items() if name != "brain_mask"} | {"t1gd": "head.nii.gz"}
+    with pytest.raises(InputError, match=r"lowest value of the T1Gd has 2,\d\d\d ml, which is no brain"):
+        evaluate_recurrence(written(tmp_path, [row]))
 
 
 @pytest.mark.parametrize(

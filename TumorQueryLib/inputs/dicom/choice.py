@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from TumorQueryLib.inputs.dicom.series_kind import (
     T1GD,
     UNCLEAR,
 )
-from TumorQueryLib.inputs.dicom.study import Study, StudySeries, shown_date
+from TumorQueryLib.inputs.dicom.study import Study, StudySeries
 
 #: What stands for a FLAIR or T1 that is to be left out.
 NO_SERIES = "none"
@@ -103,8 +104,8 @@ def choose_series(
     for role, one in series.items():
         if chosen is not None and one.header.study_uid != chosen.header.study_uid and role != "segmentation":
             said.append(
-                f"The {ROLE_NAMES[role]} ({one.name}) is of another study than the T1Gd "
-                f"({shown_date(one.date)}, {shown_date(chosen.date)})."
+                f"The {ROLE_NAMES[role]} ({one.name}) is of another study than the T1Gd, "
+                f"{_apart(one.date, chosen.date)}."
             )
         if chosen is not None and one.patient != chosen.patient:
             said.append(f"The {ROLE_NAMES[role]} ({one.name}) bears another patient's ID than the T1Gd.")
@@ -246,6 +247,17 @@ def _named(study: Study, role: str, value: str | os.PathLike) -> StudySeries | P
         f"The {ROLE_NAMES[role]} {shown_text(text)} is neither a file nor the UID or number of a series in "
         f"{study.folder}; 'tumorquery study' shows what there is."
     )
+
+
+def _apart(date: str, reference: str) -> str:
+    """How far one day lies from another, both YYYYMMDD, without naming them: warnings go into results."""
+    try:
+        days = (datetime.strptime(date, "%Y%m%d") - datetime.strptime(reference, "%Y%m%d")).days
+    except ValueError:
+        return "how many days apart is not known"
+    if not days:
+        return "of the same day"
+    return f"{abs(days)} day{'s' * (abs(days) > 1)} {'later' if days > 0 else 'earlier'}"
 
 
 def _names(series: Sequence[StudySeries]) -> str:

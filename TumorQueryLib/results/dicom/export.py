@@ -32,11 +32,15 @@ from TumorQueryLib.results.dicom.regions import (
 )
 from TumorQueryLib.results.dicom.source import SourceSeries, is_ours, read_source_series
 from TumorQueryLib.results.dicom.structures import make_structure_set
-from TumorQueryLib.results.files import SavedResult, read_result
+from TumorQueryLib.results.files import PLAN_CAVITY, SavedResult, read_result
 from TumorQueryLib.results.folder import EXPORT_FILES, EXPORT_FOLDER, finish_leftovers, written_by_a_run
+from TumorQueryLib.results.plan import mask_sum
+from TumorQueryLib.results.plan_masks import without_small_parts
 
 #: Numbers of the series that are written, out of the way of a scanner's.
 SERIES_NUMBERS = {"segmentation": 9601, "density": 9602, "density_sd": 9603, "structures": 9604}
+#: What is said of a plan whose voxels are not those that were made.
+EDITED = "Edited by hand after TumorQuery made it"
 RED, YELLOW, GREEN, BLUE, GREY = (220, 40, 40), (240, 200, 40), (60, 180, 75), (40, 110, 220), (150, 150, 150)
 #: Of further plans and of the levels of density, from the lowest.
 OTHER_PLANS = ((150, 80, 200), (30, 170, 170), (200, 100, 160))
@@ -114,7 +118,7 @@ def export_dicom(
     drawn = on_series.array(result.segmentation)
     core = Region("Tumour core", drawn == 1, CORE, RED, by_model=False)
     whole = Region("Whole tumour", drawn > 0, WHOLE, YELLOW, by_model=False)
-    held = result.cavity
+    held = result.plan_cavity
     cavity = (
         [] if held is None else [Region("Resection cavity", on_series.array(held) != 0, CAVITY, GREY, by_model=False)]
     )
@@ -132,7 +136,7 @@ def export_dicom(
     made["density"] = make_parametric_map(
         source, density, CELL_DENSITY, "TumorQuery tumour cell density", number=number("density")
     )
-    if result.content["uncertainty"] is not None:
+    if "density_sd" in result.content["outputs"]:
         deviation = on_series.array(result.uncertainty_map("sd"))
         text = "TumorQuery standard deviation of the density"
         made["density_sd"] = make_parametric_map(
@@ -239,21 +243,27 @@ def _plans(result: SavedResult, on_series: _Ordered) -> list[Region]:
     """The plans of a result as target volumes."""
     if not result.plans:
         return []
-    colours, rules = {"standard": BLUE, "model": GREEN}, _rules(result.content["plan"])
+    told = result.content["plan"]
+    colours, rules = {"standard": BLUE, "model": GREEN}, _rules(told, result.plans)
     others = iter(OTHER_PLANS * 3)
-    return [
-        Region(
-            f"CTV {name}",
-            on_series.array(plan) != 0,
-            PLAN,
-            colours[name] if name in colours else next(others),
-            description=rules.get(name, ""),
+    made = told.get("mask_sha256", {})
+    regions = []
+    for name, plan in result.plans.items():
+        edited = name in made and mask_sum(plan) != made[name]
+        regions.append(
+            Region(
+                f"CTV {name}",
+                on_series.array(plan) != 0,
+                PLAN,
+                colours[name] if name in colours else next(others),
+                description=EDITED if edited else rules.get(name, ""),
+                edited=edited,
+            )
         )
-        for name, plan in result.plans.items()
-    ]
+    return regions
 
 
-def _rules(plan: Mapping[str, Any]) -> dict[str, str]:
+def _rules(plan: Mapping[str, Any], masks: Mapping[str, Volume]) -> dict[str, str]:
     """How each of the plans was made, in words, by its name; `plan` is what result.json says of them."""
     choices = PlanChoices(**plan["choices"])
     if choices.above is not None:
@@ -262,13 +272,24 @@ def _rules(plan: Mapping[str, Any]) -> dict[str, str]:
         model = "The densest voxels, as large as the standard plan"
     else:
         model = f"The densest {choices.volume:g} ml"
-    if choices.smallest_part_ml:
+    if choices.smallest_part_ml and "model" in masks and not _has_parts_below(choices.smallest_part_ml, masks["model"]):
         model += f", without parts below {choices.smallest_part_ml:g} ml"
     probable = (
         f"The smallest that holds {100 * choices.share:g} % of the modelled cells with a probability of "
         f"{100 * choices.probability:g} %"
     )
     return {"standard": plan["standard"]["title"], "model": model, "probable": probable}
+
+
+def _cavity_ml(result: SavedResult) -> float:
+    held = result.plan_cavity
+    return 0.0 if held is None else float(np.count_nonzero(held.array) * held.grid.voxel_volume_ml)
+
+
+def _has_parts_below(volume_ml: float, mask: Volume) -> bool:
+    """Whether a mask has parts of less than a volume: where there is nothing larger, a plan is made of those."""
+    voxels = int(np.ceil(volume_ml / mask.grid.voxel_volume_ml - 1e-6))
+    return not np.array_equal(without_small_parts(mask.array, voxels), mask.array)
 
 
 def _write(made: dict[str, Dataset], out: Path) -> None:
@@ -287,10 +308,14 @@ def _notes(result: SavedResult, core: Region, plans: Sequence[Region], made: dic
     notes = []
     if not plans:
         notes.append("The result holds no plans, so there are no CTVs; make them with `tumorquery plan`, then export.")
-    elif result.cavity is None and result.content["plan"]["cavity_ml"] > 0:
+    elif abs(_cavity_ml(result) - result.content["plan"]["cavity_ml"]) > 1e-3:
+        notes.append("The plans were made around another resection cavity, which is in none of the objects.")
+    elif result.cavity is not None and PLAN_CAVITY in result.content["outputs"]:
         notes.append(
-            "The plans were made around a resection cavity that was given to them alone; it is in none of the objects."
+            "The resection cavity is the one that the plans were made around, which is not the one of the inference."
         )
+    if result.content["uncertainty"] is not None and "density_sd" not in made:
+        notes.append("The standard deviation of the density is no longer there, so there is no map of it.")
     if not core.mask.any():
         notes.append("The segmentation has no core, so there is no GTV.")
     if "structures" not in made:

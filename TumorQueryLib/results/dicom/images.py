@@ -56,7 +56,7 @@ def make_segmentation(source: SourceSeries, regions: Sequence[Region], *, number
             segmented_property_category=concept(*region.meaning.category),
             segmented_property_type=concept(*region.meaning.code),
             # One of three is asked for, and "semiautomatic" says least of what was given.
-            algorithm_type="AUTOMATIC" if region.by_model else "SEMIAUTOMATIC",
+            algorithm_type=region.algorithm or "SEMIAUTOMATIC",
             algorithm_identification=highdicom.AlgorithmIdentificationSequence(
                 name="TumorQuery" if region.by_model else "as given to TumorQuery",
                 family=concept(*(GROWTH_MODEL if region.by_model else GIVEN)),

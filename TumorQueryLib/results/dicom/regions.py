@@ -80,6 +80,8 @@ class Region:
         Whether this software found it; else it was given, and how it was made is not known.
     description : str
         How it was made, where more than its name says so.
+    edited : bool
+        Whether somebody changed by hand what this software had made.
     """
 
     name: str
@@ -88,3 +90,11 @@ class Region:
     colour: tuple[int, int, int]
     by_model: bool = True
     description: str = ""
+    edited: bool = False
+
+    @property
+    def algorithm(self) -> str:
+        """What made it, as DICOM names kinds of algorithms; empty where that is not known."""
+        if not self.by_model:
+            return ""
+        return "SEMIAUTOMATIC" if self.edited else "AUTOMATIC"

@@ -122,7 +122,8 @@ def read_source_series(series: str | os.PathLike | Sequence[str | os.PathLike]) 
     Raises
     ------
     InputError
-        When it is no DICOM series of one volume, or says no space, study or instances that others could refer to.
+        When it is no DICOM series of one volume, is several multi-frame files, or says no space, study or instances
+        that others could refer to.
     """
     given = Path(series) if isinstance(series, (str, os.PathLike)) else tuple(Path(path) for path in series)
     image = read_image_file(given, "T1Gd")
@@ -145,6 +146,12 @@ def read_source_series(series: str | os.PathLike | Sequence[str | os.PathLike]) 
         said = f"says no {', '.join(lacking)}" if lacking else "lies in more than one frame of reference"
         raise InputError(
             f"The T1Gd series {said}, and nothing can be laid over it in DICOM without; export the original images."
+        )
+    if len(headers) > 1 and any(int(header.get("NumberOfFrames", 1) or 1) > 1 for header in headers.values()):
+        raise InputError(
+            f"The T1Gd series is {len(headers)} files, some of which hold several slices (multi-frame), and no "
+            "segmentation or map can refer to more than one such file; export the series as one file, or as a file for "
+            "each slice."
         )
     return SourceSeries(image, tuple((headers[path], number) for path, number in image.slices))
 

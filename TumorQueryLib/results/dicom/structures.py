@@ -39,7 +39,7 @@ def make_structure_set(source: SourceSeries, regions: Sequence[Region], *, numbe
                 ROINumber=index,
                 ReferencedFrameOfReferenceUID=source.frame_of_reference,
                 ROIName=region.name,
-                ROIGenerationAlgorithm="AUTOMATIC" if region.by_model else None,
+                ROIGenerationAlgorithm=region.algorithm or None,
                 **({"ROIDescription": region.description} if region.description else {}),
             )
         )

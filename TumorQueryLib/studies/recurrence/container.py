@@ -3,8 +3,8 @@
 As README and sources of BrainLesion/PredictGBM have it (commit 504faf3, August 2026): each patient is a folder
 `Patient-ID` with `ID-wm.nii.gz`, `ID-gm.nii.gz`, `ID-csf.nii.gz` (probabilities of tissue), `ID-tumorseg.nii.gz`
 (1 necrosis, 2 oedema, 3 enhancing, 4 a resection cavity) and perhaps `ID-pet.nii.gz`; what the model says is
-`ID.nii.gz`. There is no T1 in it: the maps, weighted as a T1 shows the tissues, play its part in the registration, and
-the tumour grows in them.
+`ID.nii.gz`. Its code adds `ID-t1c`, `-flair`, `-brain_mask` and `-adc`, which the README does not promise; none is
+read: the maps, weighted as a T1 shows the tissues, play its part in the registration, and the tumour grows in them.
 """
 
 from __future__ import annotations

@@ -19,7 +19,9 @@ from TumorQueryLib.geometry.regions import dilated
 
 MARGIN = 15.0  # mm
 LABELS = (0, 1, 2, 3, 4)
-OEDEMA, CAVITY = 2, 4
+OEDEMA, ENHANCING, CAVITY = 2, 3, 4
+#: Beyond 0 and 1, of a density: what interpolation and storage make of its ends.
+ROUNDING = 1e-3
 #: The recurrences whose coverage is counted, by the labels that make them up.
 RECURRENCES = {"enhancing": (3,), "any": (1, 2, 3)}
 
@@ -61,13 +63,22 @@ def compare_plans(segmentation: Volume, recurrence: Volume, density: Volume, bra
     Raises
     ------
     InputError
-        When the segmentation has no core in the brain, the grids differ, or the density says nothing there.
+        When the segmentation has no core in the brain, the grids differ, 4 can be no cavity, or the density is none or
+        says nothing there.
     """
     grid = segmentation.grid
     if not recurrence.grid.matches(grid):
         raise InputError(
             "The recurrence is on another grid than the segmentation; register the follow-up to the images before the "
             "operation, and bring its labels there."
+        )
+    held = {
+        label for label in (ENHANCING, CAVITY) if any((one.array == label).any() for one in (segmentation, recurrence))
+    }
+    if held == {CAVITY}:
+        raise InputError(
+            "Both label maps together have the label 4 and no 3: 4 is the resection cavity here and 3 enhancing, "
+            "where BraTS 2018 has 4 for enhancing; bring the labels to 1 necrosis, 2 oedema, 3 enhancing, 4 cavity."
         )
     brain = ndimage.binary_fill_holes(brain)
     standard = standard_plan(segmentation, brain)
@@ -102,7 +113,7 @@ def model_plan(
     Parameters
     ----------
     density : ndarray, shape (i, j, k)
-        Finite; cut to [0, 1].
+        In [0, 1] but for rounding.
     brain : ndarray of bool, shape (i, j, k)
     count : int
         Voxels of the plan; all of the brain where it has fewer.
@@ -118,10 +129,15 @@ def model_plan(
     Raises
     ------
     InputError
-        When the density is not finite, or 0 in all of the brain.
+        When the density is not finite, leaves [0, 1], or is 0 in all of the brain.
     """
     if not np.isfinite(density).all():
         raise InputError("The density holds values that are not finite; it lies in [0, 1].")
+    if density.min() < -ROUNDING or density.max() > 1 + ROUNDING:
+        raise InputError(
+            f"The density holds values from {density.min():g} to {density.max():g}; it lies in [0, 1]: divide one in "
+            "per cent by 100."
+        )
     scores = np.clip(density, 0, 1).astype(np.float32)
     if not scores[brain].any():
         raise InputError("The density is 0 in all of the brain, so there is no plan of it.")

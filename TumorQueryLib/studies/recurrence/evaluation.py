@@ -26,6 +26,10 @@ from TumorQueryLib.studies.strategies.summary import RESAMPLES, bootstrap_interv
 NAME = "recurrence"
 COLUMNS = ("patient", "segmentation", "recurrence", "density", "brain_mask", "t1gd")
 NEEDED = (("patient",), ("segmentation",), ("recurrence",), ("density",), ("brain_mask", "t1gd"))
+#: Of fewer patients there is no interval and no p.
+LEAST_PATIENTS = 5
+#: ml; what is above a T1Gd's lowest value and larger is no brain.
+LARGEST_BRAIN_ML = 2200.0
 CASE_COLUMNS = (
     "patient",
     *(f"{plan}_{name}" for name in RECURRENCES for plan in ("standard", "model")),
@@ -115,7 +119,14 @@ def _score(files: Mapping[str, Path], line: int) -> Coverage:
     if not image.grid.matches(segmentation.grid):
         raise InputError(f"The {name} is on another grid than the segmentation; bring both to one.")
     least = 0.5 if role == "brain_mask" else np.nanmin(image.array)
-    return compare_plans(segmentation, recurrence, density, image.array > least)
+    brain = image.array > least
+    volume = np.count_nonzero(brain) * image.grid.voxel_volume_ml
+    if role == "t1gd" and volume > LARGEST_BRAIN_ML:
+        raise InputError(
+            f"What is above the lowest value of the T1Gd has {volume:,.0f} ml, which is no brain: give an image "
+            "without skull and background, or a brain_mask."
+        )
+    return compare_plans(segmentation, recurrence, density, brain)
 
 
 def _labels(path: Path, name: str) -> Volume:
@@ -153,8 +164,10 @@ def summarise(cases: Sequence[Mapping[str, Any]], random_seed: int = 0) -> dict[
         `standard` and `model`, the mean coverage, patients without that recurrence among them (their coverage is 1;
         how many there are says `without`); `difference`, the mean of model - standard, with `interval`, its 95 %
         interval by the bootstrap over patients (percentiles); `better`, `equal` and `worse`, patients by the sign of
-        theirs; `p`, Wilcoxon's signed-rank test of the pairs that differ, two-sided (None where none does).
+        theirs; `p`, Wilcoxon's signed-rank test of the pairs that differ, two-sided (None where none does). Of fewer
+        than `LEAST_PATIENTS` patients interval and p are None.
     """
+    enough = len(cases) >= LEAST_PATIENTS
     summary = {}
     for name in RECURRENCES:
         standard, model = (np.array([case[f"{plan}_{name}"] for case in cases]) for plan in ("standard", "model"))
@@ -164,11 +177,11 @@ def summarise(cases: Sequence[Mapping[str, Any]], random_seed: int = 0) -> dict[
             "model": float(model.mean()),
             "without": sum(case[f"{name}_ml"] == 0 for case in cases),
             "difference": float(difference.mean()),
-            "interval": bootstrap_interval(difference, random_seed),
+            "interval": bootstrap_interval(difference, random_seed) if enough else None,
             "better": int((difference > 0).sum()),
             "equal": int((difference == 0).sum()),
             "worse": int((difference < 0).sum()),
-            "p": float(stats.wilcoxon(difference[difference != 0]).pvalue) if difference.any() else None,
+            "p": float(stats.wilcoxon(difference[difference != 0]).pvalue) if enough and difference.any() else None,
         }
     return summary
 
@@ -184,12 +197,16 @@ def as_markdown(result: Mapping[str, Any]) -> str:
         "|---|---|---|---|---|---|---|",
     ]
     for name, row in result["summary"].items():
-        low, high = (100 * end for end in row["interval"])
+        interval = (
+            "" if row["interval"] is None else " ({:+.1f} to {:+.1f})".format(*(100 * x for x in row["interval"]))
+        )
         lines.append(
-            f"| {name} | {100 * row['standard']:.1f} | {100 * row['model']:.1f} | {100 * row['difference']:+.1f} "
-            f"({low:+.1f} to {high:+.1f}) | {row['better']}, {row['equal']}, {row['worse']} | "
+            f"| {name} | {100 * row['standard']:.1f} | {100 * row['model']:.1f} | {100 * row['difference']:+.1f}"
+            f"{interval} | {row['better']}, {row['equal']}, {row['worse']} | "
             f"{'-' if row['p'] is None else format(row['p'], '.2g')} | {row['without']} |"
         )
+    if result["patients"] < LEAST_PATIENTS:
+        lines += ["", f"Fewer than {LEAST_PATIENTS} patients: there is no interval and no p."]
     for one in result["left_out"]:
         lines += ["", f"Left out: {one['patient']}. {one['error']}"]
     return "\n".join(lines) + "\n"

@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import highdicom
 import numpy as np
@@ -18,6 +19,7 @@ from TumorQueryLib.base.errors import Cancelled, InputError, OutputError
 from TumorQueryLib.base.plan_choices import PlanChoices
 from TumorQueryLib.cli import main
 from TumorQueryLib.geometry.grid import Grid, Volume, image_from_volume
+from TumorQueryLib.inputs.checks import sha256_of
 from TumorQueryLib.inputs.image_files import read_image_file
 from TumorQueryLib.inputs.patient import Patient
 from TumorQueryLib.jobs import JOBS, plan_result, show_match
@@ -179,15 +181,61 @@ def test_the_rule_of_the_volume_is_the_one_that_was_asked_for(planned, tmp_path,
         assert found["CTV model"] == f"{said}, without parts below 0.2 ml"
 
 
-def test_a_cavity_that_only_the_plans_know_is_told(planned, tmp_path):
+def test_the_cavity_that_plans_were_made_around_is_the_one_that_goes_along(planned, turned, tmp_path):
+    case = planned[0]
+    drawn = np.roll(cavity_of(case), -3, axis=0) | np.roll(cavity_of(case), -4, axis=0)
+    case.study.write_segmentation(tmp_path / "cavity.dcm", case.files, {"Cavity": drawn}, case.grid.affine)
+    told = "The resection cavity is the one that the plans were made around, which is not the one of the inference."
+    for name, folder, notes in (("none", planned[1], ()), ("another", turned[1] / "result", (told,))):
+        own = Path(shutil.copytree(folder, tmp_path / name))
+        plan_result(own, PlanChoices(margin=6, smallest_part_ml=0), cavity=tmp_path / "cavity.dcm")
+        result = read_result(own)
+        assert "frame of reference (DICOM) of the T1Gd cannot be told" in result.content["plan"]["warnings"][0]
+        assert "cavity" not in result.plans
+        image = None if name == "none" else turned[1] / "t1gd.nrrd"
+        export = export_dicom(own, case.folder, tmp_path / f"out-{name}", t1gd=image)
+        assert export.notes == notes
+        source = read_source_series(case.folder)
+        for kind in ("segmentation", "structures"):
+            file = read_image_file(export.files[kind], "s", is_mask=True, references=[source.image])
+            (found,) = [segment.mask for segment in file.segments if segment.name == "Resection cavity"]
+            assert np.array_equal(found, source.on_grid(Volume(drawn, case.grid))), (name, kind)
+    content = json.loads((own / "result.json").read_text(encoding="utf-8"))
+    (own / content["outputs"].pop("plan_cavity")).unlink()
+    (own / "result.json").write_text(json.dumps(content), encoding="utf-8")
+    (note,) = export_dicom(own, case.folder, tmp_path / "out", t1gd=image).notes
+    assert note == "The plans were made around another resection cavity, which is in none of the objects."
+    plan_result(own, PlanChoices(margin=6), cavity=own / "cavity.nrrd")  # the result's own
+    assert not (own / "plan_cavity.nrrd").exists()
+
+
+def test_what_was_edited_or_removed_since_is_told(planned, tmp_path):
     case, folder = planned
-    shutil.copytree(folder, tmp_path / "result")
-    write_volume(Volume(cavity_of(case).astype(np.uint8), case.grid), tmp_path / "cavity.nrrd")
-    choices = PlanChoices(margin=6, smallest_part_ml=0)
-    plan_result(tmp_path / "result", choices, cavity=tmp_path / "cavity.nrrd")
-    assert export_dicom(tmp_path / "result", case.folder, tmp_path / "out").notes == (
-        "The plans were made around a resection cavity that was given to them alone; it is in none of the objects.",
-    )
+    own = Path(shutil.copytree(folder, tmp_path / "result"))
+    edited = read_result(folder).plans["model"]
+    edited.array[tuple(np.argwhere(edited.array)[0])] = False
+    write_volume(edited, own / "plan_model.nrrd")
+    content = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+    content["sha256"]["plan_model.nrrd"] = sha256_of([own / "plan_model.nrrd"])
+    del content["outputs"]["density_sd"]
+    (own / "result.json").write_text(json.dumps(content), encoding="utf-8")
+    export = export_dicom(own, case.folder, tmp_path / "out")
+    assert export.notes == ("The standard deviation of the density is no longer there, so there is no map of it.",)
+    for found in descriptions(export):
+        assert found["CTV model"] == "Edited by hand after TumorQuery made it"
+        assert "6 mm" in found["CTV standard"]
+    kinds = {one.SegmentLabel: one for one in pydicom.dcmread(export.files["segmentation"]).SegmentSequence}
+    made = {one.ROIName: one for one in pydicom.dcmread(export.files["structures"]).StructureSetROISequence}
+    for name, kind in (("CTV model", "SEMIAUTOMATIC"), ("CTV standard", "AUTOMATIC")):
+        assert kinds[name].SegmentAlgorithmType == made[name].ROIGenerationAlgorithm == kind
+
+
+def test_parts_are_not_said_to_be_left_out_where_there_are_no_others(planned, tmp_path):
+    case, folder = planned
+    own = Path(shutil.copytree(folder, tmp_path / "result"))
+    plan_result(own, PlanChoices(margin=6, volume=0.5))
+    for found in descriptions(export_dicom(own, case.folder, tmp_path / "out")):
+        assert found["CTV model"] == "The densest 0.5 ml"
 
 
 def test_new_plans_take_an_export_of_the_earlier_ones_away_and_say_so(planned, tmp_path, capsys):
@@ -537,7 +585,13 @@ def test_what_an_export_reads_of_a_result_is_checked(axial, tmp_path):
     planned["sha256"] = content["sha256"] | {"plan_model.nrrd": "0" * 64}
     told = {"choices": {}, "standard": {"title": "15 mm"}, "cavity_ml": 0.0}
     changes = [{"inputs": [{"role": "t1gd"}]}, {"uncertainty": content["uncertainty"] | {"level": "high"}}]
-    for wrong in (None, told | {"choices": {"volume": "large"}}, told | {"standard": {}}, told | {"cavity_ml": "none"}):
+    for wrong in (
+        None,
+        told | {"choices": {"volume": "large"}},
+        told | {"standard": {}},
+        told | {"cavity_ml": "none"},
+        told | {"mask_sha256": [1]},
+    ):
         changes.append(planned | {"plan": wrong})
     for change in changes:
         (tmp_path / "result" / "result.json").write_text(json.dumps(content | change), encoding="utf-8")

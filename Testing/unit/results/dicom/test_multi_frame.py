@@ -8,7 +8,9 @@ from dicom_readers import map_by_dcmqi, segments_by_dcmqi, spread_on
 from exported_case import write_case
 from made_up_studies import item
 
+from TumorQueryLib.base.errors import InputError
 from TumorQueryLib.inputs.image_files import read_image_file
+from TumorQueryLib.results.dicom.export import check_exportable
 from TumorQueryLib.results.dicom.images import make_parametric_map, make_segmentation
 from TumorQueryLib.results.dicom.regions import CELL_DENSITY, CORE, Region
 from TumorQueryLib.results.dicom.source import read_source_series
@@ -63,6 +65,21 @@ def test_contours_name_their_frames(enhanced, tmp_path):
     made.save_as(tmp_path / "rs.dcm", enforce_file_format=True)
     read = read_image_file(tmp_path / "rs.dcm", "segmentation", is_mask=True, references=[source.image])
     assert np.array_equal(read.segments[0].mask, region.mask)
+
+
+def test_more_than_one_file_of_several_slices_is_refused_before_the_work(enhanced, tmp_path):
+    whole = pydicom.dcmread(next((tmp_path / "enhanced").iterdir()))
+    frames, voxels = list(whole.PerFrameFunctionalGroupsSequence), whole.PixelData
+    half, size = len(frames) // 2, len(voxels) // len(frames)
+    (tmp_path / "two").mkdir()
+    for number, part in enumerate((slice(0, half), slice(half, None))):
+        whole.PerFrameFunctionalGroupsSequence, whole.NumberOfFrames = frames[part], len(frames[part])
+        whole.PixelData = b"".join(voxels[k * size : (k + 1) * size] for k in range(len(frames))[part])
+        whole.SOPInstanceUID = whole.file_meta.MediaStorageSOPInstanceUID = pydicom.uid.generate_uid()
+        whole.save_as(tmp_path / "two" / str(number))
+    assert read_image_file(tmp_path / "two", "T1Gd").volume.grid.shape == enhanced[1].grid.shape
+    with pytest.raises(InputError, match="is 2 files, some of which hold several slices"):
+        check_exportable(tmp_path / "two")
 
 
 def test_segments_and_map_lie_where_they_did(enhanced, tmp_path):
