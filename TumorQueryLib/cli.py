@@ -141,7 +141,9 @@ def make_parser() -> Parser:
 
     plan = commands.add_parser("plan", help="make the plans of a result: a guideline's margin, and the density's")
     plan.add_argument("result", type=Path, metavar="RESULT_DIR", help="folder of a result")
-    plan.add_argument("--cavity", type=Path, metavar="F", help="mask of the resection cavity; counted with the core")
+    plan.add_argument(
+        "--cavity", type=given_path, metavar="F", help="mask of the resection cavity; counted with the core"
+    )
     add_plan_options(plan)
     usual = PlanChoices()
     plan.add_argument(
@@ -369,6 +371,13 @@ def number_from_0(text: str) -> float:
     return 0.0 if text.strip() in ("0", "0.0") else positive_number(text)
 
 
+def given_path(text: str) -> Path:
+    """A path, for argparse; an empty one would be the working folder."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError("the path is empty")
+    return Path(text)
+
+
 def share(text: str) -> float:
     """A number between 0 and 1, for argparse."""
     value = positive_number(text)
@@ -387,13 +396,19 @@ def add_patient_options(parser: argparse.ArgumentParser) -> None:
     files = parser.add_argument_group(
         "patient (NIfTI, NRRD, MHA files or DICOM series folders; with --study the UID or number of a series too)"
     )
-    files.add_argument("--study", type=Path, metavar="DIR", help="DICOM study to take images and segmentation from")
-    files.add_argument("--t1gd", type=Path, metavar="F", help="contrast-enhanced T1")
-    files.add_argument("--flair", type=Path, metavar="F", help="FLAIR; shown in the report")
-    files.add_argument("--t1", type=Path, metavar="F", help="T1 without contrast; drives the registration where given")
-    files.add_argument("--segmentation", type=Path, metavar="F", help="label map, .seg.nrrd, DICOM SEG or RTSTRUCT")
-    files.add_argument("--core", type=Path, metavar="F", help="mask of the tumour core (with --whole)")
-    files.add_argument("--whole", type=Path, metavar="F", help="mask of the whole tumour, oedema included")
+    files.add_argument(
+        "--study", type=given_path, metavar="DIR", help="DICOM study to take images and segmentation from"
+    )
+    files.add_argument("--t1gd", type=given_path, metavar="F", help="contrast-enhanced T1")
+    files.add_argument("--flair", type=given_path, metavar="F", help="FLAIR; shown in the report")
+    files.add_argument(
+        "--t1", type=given_path, metavar="F", help="T1 without contrast; drives the registration where given"
+    )
+    files.add_argument(
+        "--segmentation", type=given_path, metavar="F", help="label map, .seg.nrrd, DICOM SEG or RTSTRUCT"
+    )
+    files.add_argument("--core", type=given_path, metavar="F", help="mask of the tumour core (with --whole)")
+    files.add_argument("--whole", type=given_path, metavar="F", help="mask of the whole tumour, oedema included")
     files.add_argument(
         "--labels",
         metavar="CONVENTION",
@@ -404,16 +419,18 @@ def add_patient_options(parser: argparse.ArgumentParser) -> None:
         choices=("t1gd", "flair", "t1"),
         help="image that it was drawn on (by default the one whose grid it shares, else the T1Gd)",
     )
-    files.add_argument("--brain-mask", type=Path, metavar="F", help="instead of the extraction where there is a skull")
+    files.add_argument(
+        "--brain-mask", type=given_path, metavar="F", help="instead of the extraction where there is a skull"
+    )
     files.add_argument(
         "--tissue-maps",
-        type=Path,
+        type=given_path,
         nargs=3,
         metavar=("WM", "GM", "CSF"),
         help="probability maps of white matter, grey matter and CSF that the tumour grows in, instead of the atlas's",
     )
     files.add_argument(
-        "--cavity", type=Path, metavar="F", help="mask of the resection cavity, which plans count with the core"
+        "--cavity", type=given_path, metavar="F", help="mask of the resection cavity, which plans count with the core"
     )
 
 
@@ -586,10 +603,12 @@ def run_plan_command(options: argparse.Namespace) -> None:
 
 def run_study(options: argparse.Namespace) -> None:
     """`tumorquery study`."""
-    from TumorQueryLib.base.files import output_errors, write_json
+    from TumorQueryLib.base.files import holds_json, output_errors, refuse_to_replace, write_json
     from TumorQueryLib.inputs.dicom.study import read_study
     from TumorQueryLib.inputs.dicom.study_table import describe_study, study_as_text
 
+    if options.json is not None:
+        refuse_to_replace([options.json], [], lambda path: holds_json(path, ("studies", "chosen")))
     with progress_bar() as progress:
         study = read_study(options.study, progress=progress)
     say(study_as_text(study))
@@ -921,8 +940,10 @@ def run_bench(options: argparse.Namespace) -> None:
     """`tumorquery bench`."""
     import importlib
 
-    from TumorQueryLib.base.files import output_errors, write_json
+    from TumorQueryLib.base.files import holds_json, output_errors, refuse_to_replace, write_json
 
+    if options.json is not None:
+        refuse_to_replace([options.json], [], holds_json)
     module = importlib.import_module(f"TumorQueryLib.studies.benchmarks.{options.benchmark}")
     given = {name: getattr(options, name) for name in ("cohort", "database", "atlas") if hasattr(options, name)}
     if given.get("cohort") is not None and not given["cohort"].is_file():

@@ -16,8 +16,8 @@ from typing import Any
 
 from TumorQueryLib.anatomy.atlas import bundled_atlases
 from TumorQueryLib.base.child import Child
-from TumorQueryLib.base.errors import InputError, OutputError, TumorQueryError
-from TumorQueryLib.base.files import output_errors, replaced_file
+from TumorQueryLib.base.errors import InputError, TumorQueryError
+from TumorQueryLib.base.files import output_errors, refuse_to_replace, replaced_file
 from TumorQueryLib.base.method import Method
 from TumorQueryLib.base.parallel import dask_client
 from TumorQueryLib.base.progress import Progress, no_progress
@@ -365,18 +365,15 @@ def _end_on_dask(client: Any, ending: Any, futures: set[Any]) -> None:
 
 def refuse_foreign_summary(summary: Path, cohort: Path) -> None:
     """Refuse to write summary.csv over the cohort file itself, or over a file that no run wrote, by `OutputError`."""
-    if not summary.exists():
-        return
-    try:
-        with open(summary, encoding="utf-8", newline="") as file:
-            ours = file.readline().strip() == ",".join(SUMMARY_COLUMNS)
-    except (OSError, UnicodeDecodeError):
-        ours = False
-    if not ours or (cohort.exists() and summary.samefile(cohort)):
-        raise OutputError(
-            f"{summary} was not written by a run of TumorQuery, and the cohort's summary would replace it; "
-            "name another folder."
-        )
+
+    def ours(path: Path) -> bool:
+        try:
+            with open(path, encoding="utf-8", newline="") as file:
+                return file.readline().strip() == ",".join(SUMMARY_COLUMNS)
+        except (OSError, UnicodeDecodeError):
+            return False
+
+    refuse_to_replace([summary], [cohort], ours)
 
 
 def _with_absolute_paths(method: Method) -> Method:

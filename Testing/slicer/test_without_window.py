@@ -251,7 +251,7 @@ def test_a_batch_does_not_write_over_its_cohort_file(without_window, tmp_path, c
     own = "patient,t1gd,whole\na,t1gd.nii.gz,whole.nii.gz\n"
     (tmp_path / "summary.csv").write_text(own, encoding="utf-8")
     assert batch.main(["--cohort", str(tmp_path / "summary.csv"), "--out", str(tmp_path)]) == 2
-    assert "name another folder" in capsys.readouterr().err
+    assert "is an input of this run" in capsys.readouterr().err
     assert (tmp_path / "summary.csv").read_text(encoding="utf-8") == own
 
 

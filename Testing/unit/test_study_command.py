@@ -55,6 +55,24 @@ def test_the_table_and_its_json(tmp_path, capsys):
     assert set(described["chosen"]) == {"t1gd", "flair", "t1"}
 
 
+def test_a_slice_is_not_written_over(tmp_path, capsys):
+    folder = write_studies(tmp_path / "study", usual_study(), layout="one folder")
+    taken = next(path for path in folder.rglob("*") if path.is_file())
+    before = taken.read_bytes()
+    (tmp_path / "study.json").symlink_to(taken)
+    for path in (taken, tmp_path / "study.json"):
+        status, _, said = called(capsys, "study", folder, "--json", path)
+        assert (status, "was not written by a run of TumorQuery" in said) == (2, True)
+    assert taken.read_bytes() == before
+    for _ in range(2):
+        assert called(capsys, "study", folder, "--json", tmp_path / "again.json")[0] == 0
+
+
+def test_an_empty_path_is_not_the_working_folder(capsys):
+    status, _, said = called(capsys, "infer", "--t1gd", "a.nii", "--flair", "", "--out", "out")
+    assert (status, "argument --flair: the path is empty" in said) == (2, True)
+
+
 def test_a_folder_without_dicom_is_one_line(tmp_path, capsys):
     assert called(capsys, "study", tmp_path / "nowhere")[0] == 2
     status, _, said = called(capsys, "study", tmp_path)

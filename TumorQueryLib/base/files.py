@@ -13,7 +13,7 @@ import stat
 import tempfile
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
@@ -44,6 +44,48 @@ def regular_bytes(path: str | os.PathLike) -> bytes:
     if not stat.S_ISREG(os.stat(path).st_mode):
         raise OSError(errno.EINVAL, "it is no regular file (a folder, a pipe or a device)")
     return Path(path).read_bytes()
+
+
+def refuse_to_replace(
+    outputs: Iterable[str | os.PathLike],
+    inputs: Iterable[str | os.PathLike],
+    written_by_a_run: Callable[[Path], bool],
+) -> None:
+    """Refuse outputs whose place is taken by a file that the run reads or that no run wrote; to be asked before it.
+
+    Parameters
+    ----------
+    outputs : iterable of path
+    inputs : iterable of path
+        Files that the run reads; another name or link of one is that file too.
+    written_by_a_run : callable
+        Whether a file that is there came of an earlier run.
+
+    Raises
+    ------
+    OutputError
+        When an output would replace such a file.
+    """
+    read = [one for one in inputs if os.path.isfile(one)]
+    # What is no regular file, such as a pipe, holds nothing that could be lost.
+    for path in (Path(output) for output in outputs if os.path.isfile(output)):
+        if any(os.path.samefile(path, one) for one in read):
+            raise OutputError(f"{path} is an input of this run, which would replace it; write somewhere else.")
+        if not written_by_a_run(path):
+            raise OutputError(
+                f"{path} was not written by a run of TumorQuery, which would replace it; move it away, or write "
+                "somewhere else."
+            )
+
+
+def holds_json(path: Path, keys: Iterable[str] = ()) -> bool:
+    """Whether a file is a JSON object with these keys."""
+    try:
+        with open(path, "rb") as file:
+            content = parsed_json(file.read()) if file.read(1) == b"{" and not file.seek(0) else None
+    except (OSError, ValueError):
+        return False
+    return isinstance(content, dict) and set(keys) <= set(content)
 
 
 @contextmanager

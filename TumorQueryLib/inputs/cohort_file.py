@@ -42,6 +42,9 @@ DEVICES = {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt")
 #: A row needs no more than this; without a limit a stray quotation mark makes one cell of the whole file.
 LONGEST_CELL = 4000
 LONGEST_NAME = 120
+#: Unicode's categories of characters that no cell holds, and of those that no patient's name does.
+CONTROL_CATEGORIES = ("Cc", "Zl", "Zp", "Cs")
+UNSEEN_CATEGORIES = ("Cf",)
 
 
 @dataclass(frozen=True)
@@ -99,6 +102,12 @@ def read_cohort(path: str | os.PathLike) -> list[CohortRow]:
     return patients
 
 
+def files_of_cohort(path: str | os.PathLike) -> list[str]:
+    """A cohort file and what its rows name as files; see `read_cohort` for what it raises."""
+    values = [row.files[name] for row in read_cohort(path) for name in FILE_ARGUMENTS if name in row.files]
+    return [os.fspath(path), *values]
+
+
 def read_table(
     path: str | os.PathLike, columns: Sequence[str], needed: Sequence[tuple[str, ...]]
 ) -> list[tuple[int, str, dict[str, str]]]:
@@ -140,7 +149,7 @@ def read_table(
             f"{', '.join(columns)}, of which {', '.join(wanted[:-1])} and {wanted[-1]} are needed."
         )
     patients = [_patient(line, cells, there, path) for line, cells in rows[1:]]
-    names = [_folded(name) for _, name, _ in patients]
+    names = [folded(name) for _, name, _ in patients]
     twice = sorted({name for (_, name, _), folded in zip(patients, names) if names.count(folded) > 1})
     if twice:
         raise InputError(
@@ -208,7 +217,7 @@ def _cells(text: str, path: Path, columns: Sequence[str]) -> list[tuple[int, lis
 
 def _check_cell(cell: str, line: int, path: Path) -> None:
     """Refuse cells that no name or path of a file is."""
-    if any(unicodedata.category(character) in ("Cc", "Zl", "Zp", "Cs") for character in cell.strip()):
+    if any(unicodedata.category(character) in CONTROL_CATEGORIES for character in cell.strip()):
         raise InputError(
             f"Line {line} of {path} has a cell with a line break or another control character "
             f"({cell.strip()[:40]!r}); is a quotation mark not closed?"
@@ -244,17 +253,27 @@ def _patient(line: int, cells: list[str], columns: list[str], path: Path) -> tup
 
 def _check_name(name: str, line: int, path: Path) -> None:
     """Refuse a patient's name that cannot be a folder's, or that a spreadsheet would run from summary.csv."""
-    where = f"Line {line} of {path} has the patient {name[:60]!r}, which"
+    wrong = wrong_name(name)
+    if wrong is not None:
+        raise InputError(f"Line {line} of {path} has the patient {name[:60]!r}, which {wrong}.")
+
+
+def wrong_name(name: str) -> str | None:
+    """Why a text cannot be a patient's name, to follow "which"; None where it can."""
     if not name or name[0] == "." or name[-1] == "." or any(character in name for character in '/\\:*?"<>|'):
-        raise InputError(f"{where} cannot be the name of a folder.")
+        return "cannot be the name of a folder"
     if len(name.encode("utf-8")) > LONGEST_NAME:
-        raise InputError(f"{where} is too long for the name of a folder; {LONGEST_NAME} bytes are accepted.")
+        return f"is too long for the name of a folder; {LONGEST_NAME} bytes are accepted"
     if name[0] in "=+-@":
-        raise InputError(f"{where} a spreadsheet would take for a formula; begin it with a letter or a number.")
-    if _folded(name) in RESERVED_NAMES or _folded(name).partition(".")[0] in DEVICES:
-        raise InputError(f"{where} is the name of a file of the cohort or of a device; choose another name.")
+        return "a spreadsheet would take for a formula; begin it with a letter or a number"
+    if folded(name) in RESERVED_NAMES or folded(name).partition(".")[0] in DEVICES:
+        return "is the name of a file of the cohort or of a device; choose another name"
+    unseen = [one for one in name if unicodedata.category(one) in UNSEEN_CATEGORIES]
+    if unseen:
+        return f"holds a character that is not seen (U+{ord(unseen[0]):04X}) and would look like another; remove it"
+    return None
 
 
-def _folded(name: str) -> str:
+def folded(name: str) -> str:
     """Alike for names that are one folder on some file systems."""
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())

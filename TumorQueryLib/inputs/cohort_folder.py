@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import os
 import re
+import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +18,15 @@ from pathlib import Path
 from TumorQueryLib.base.errors import InputError, OutputError
 from TumorQueryLib.base.files import made_folder, output_errors, replaced_file
 from TumorQueryLib.base.progress import Progress, no_progress, part
-from TumorQueryLib.inputs.cohort_file import COHORT_FILE, COLUMNS, LONGEST_NAME
+from TumorQueryLib.inputs.cohort_file import (
+    COHORT_FILE,
+    COLUMNS,
+    CONTROL_CATEGORIES,
+    LONGEST_NAME,
+    UNSEEN_CATEGORIES,
+    folded,
+    wrong_name,
+)
 from TumorQueryLib.inputs.dicom.choice import choose_series
 from TumorQueryLib.inputs.dicom.study import Study, read_study
 from TumorQueryLib.inputs.dicom.study_table import choice_as_text
@@ -70,6 +79,9 @@ def find_patients(folder: str | os.PathLike, *, progress: Progress = no_progress
     if not found.rows:
         why = f" ({found.kind}): {' '.join(found.said[:3])}" if found.said else ""
         raise InputError(f"No patients were found in {folder}{why or f'; {ACCEPTED}.'}")
+    _leave_out_paths_of_no_cell(found)
+    if not found.rows:
+        raise InputError(f"No patients were found in {folder}: {' '.join(found.said[-3:])}")
     _give_names(found.rows)
     if found.kind != DICOM_STUDIES:
         bare = [row["patient"] for row in found.rows if not {"segmentation", "whole"} & set(row)]
@@ -119,15 +131,38 @@ def _some(names: Sequence[str], what: str) -> str:
 
 def _give_names(rows: list[dict[str, str]]) -> None:
     """Make the patients' names such that they can be folders, and unique."""
+    unseen = (*CONTROL_CATEGORIES, *UNSEEN_CATEGORIES)
     taken: set[str] = set()
     for row in rows:
-        name = re.sub(r'[/\\:*?"<>|\x00-\x1f]+', "_", row["patient"]).strip(". ")
-        name = re.sub(r"^[=+\-@]+", "", name)[: LONGEST_NAME // 4] or "patient"
-        unique, number = name, 2
-        while unique.casefold() in taken:
-            unique, number = f"{name}_{number}", number + 1
-        taken.add(unique.casefold())
+        name = "".join("/" if unicodedata.category(one) in unseen else one for one in row["patient"])
+        name = re.sub(r'[/\\:*?"<>|]+', "_", name)
+        name = re.sub(r"^[\s.=+\-@]+|[\s.]+$", "", name) or "patient"
+        unique, number = _cut(name, ""), 1
+        if wrong_name(unique):
+            name = f"patient_{name}"
+            unique = _cut(name, "")
+        while folded(unique) in taken:
+            number += 1
+            unique = _cut(name, f"_{number}")
+        taken.add(folded(unique))
         row["patient"] = unique
+
+
+def _cut(name: str, ending: str) -> str:
+    """A name with an ending, of no more bytes than a patient's name may have."""
+    kept = name.encode("utf-8")[: LONGEST_NAME - len(ending)].decode("utf-8", "ignore")
+    return kept.rstrip(". ") + ending
+
+
+def _leave_out_paths_of_no_cell(found: FoundCohort) -> None:
+    """Leave out, and say, patients whose files have names that no cohort file holds."""
+    for row in list(found.rows):
+        if any(unicodedata.category(one) in CONTROL_CATEGORIES for value in row.values() for one in value):
+            found.rows.remove(row)
+            found.said.append(
+                f"{row['patient']!r}: the names of its files or folders hold a line break or another control "
+                "character, so it was left out; rename them."
+            )
 
 
 # BIDS
@@ -186,7 +221,7 @@ def _bids_patient(folder: Path, subject: str, session: str, anat: Path, only_ses
                 places.append(below)
     on_flair = set()
     for path in (path for place in places for path in _images_in(place)):
-        role = _bids_mask(path, name, found)
+        role = _bids_mask(path, folder, name, found)
         if role is not None:
             files.setdefault(role, []).append(path)
             if _entities(path)[0].get("space", "").lower() == "flair":
@@ -209,7 +244,7 @@ def _bids_patient(folder: Path, subject: str, session: str, anat: Path, only_ses
         found.said.append(f"{name}: no T1w with the entity ce (such as ce-gadolinium), so it was left out.")
 
 
-def _bids_mask(path: Path, name: str, found: FoundCohort) -> str | None:
+def _bids_mask(path: Path, folder: Path, name: str, found: FoundCohort) -> str | None:
     """The role of a segmentation or mask of BIDS; None for other files."""
     entities, suffix = _entities(path)
     if suffix not in ("dseg", "mask"):
@@ -219,7 +254,9 @@ def _bids_mask(path: Path, name: str, found: FoundCohort) -> str | None:
         return None
     told = {entities.get(key, "").lower() for key in ("label", "desc")} - {""}
     if suffix == "dseg":
-        if TISSUE_PIPELINES.search(path.as_posix()) or any(word.startswith(("aseg", "aparc")) for word in told):
+        if TISSUE_PIPELINES.search(path.relative_to(folder).as_posix()) or any(
+            word.startswith(("aseg", "aparc")) for word in told
+        ):
             return None
         return "segmentation"
     for role, words in BIDS_MASKS.items():

@@ -11,7 +11,7 @@ from TumorQueryLib.inputs.checks import ImageFile
 IMAGE_NAMES = {"t1gd": "T1Gd", "flair": "FLAIR", "t1": "T1"}
 
 
-def image_drawn_on(drawn: ImageFile, images: Mapping[str, ImageFile], name: str) -> str | None:
+def image_drawn_on(drawn: ImageFile, images: Mapping[str, ImageFile], name: str, said: list[str]) -> str | None:
     """The role of the image that a segmentation was drawn on.
 
     Parameters
@@ -22,6 +22,8 @@ def image_drawn_on(drawn: ImageFile, images: Mapping[str, ImageFile], name: str)
         By role: "t1gd" and, where there are any, "flair" and "t1".
     name : str
         What `drawn` is; errors name it.
+    said : list of str
+        Gets the warning that the series and the frame of reference contradict each other.
 
     Returns
     -------
@@ -33,11 +35,17 @@ def image_drawn_on(drawn: ImageFile, images: Mapping[str, ImageFile], name: str)
     Raises
     ------
     InputError
-        When the segmentation lies in another frame of reference than the T1Gd and all
-        other images: its coordinates then say nothing about this patient's images.
+        When the segmentation names no series of these and lies in another frame of reference than
+        the T1Gd and all other images: its coordinates then say nothing about this patient's images.
     """
     for role, image in images.items():
         if drawn.drawn_on is not None and image.series == drawn.drawn_on:
+            frames = {drawn.frame_of_reference, image.frame_of_reference} - {None}
+            if len(frames) > 1:
+                said.append(
+                    f"The {name} says that it was drawn on the {IMAGE_NAMES[role]}'s series, and that it lies in "
+                    "another frame of reference (DICOM) than it; it is taken to lie on it. Check that in a viewer."
+                )
             return role
     if drawn.frame_of_reference is None:
         return None

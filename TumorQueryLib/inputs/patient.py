@@ -153,14 +153,19 @@ class Patient:
             For a DICOM segmentation, when highdicom is not installed.
         """
         paths: dict[str, Any] = {"t1gd": t1gd, "flair": flair, "t1": t1, "segmentation": segmentation}
+        others = {"core": core, "whole": whole, "brain_mask": brain_mask, "cavity": cavity}
+        others |= {"white_matter": white_matter, "grey_matter": grey_matter, "csf": csf}
+        # It would be the working folder.
+        empty = [role for role, path in {**paths, **others, "study": study}.items() if path == ""]
+        if empty:
+            raise InputError(f"The path of {empty[0]} is empty; name a file or folder, or leave it out.")
         taken: tuple[str, ...] = ()
         if study is not None:
             study = study if isinstance(study, Study) else read_study(study)
             choice = choose_series(study, **paths, needs_segmentation=core is None and whole is None)
             paths = {role: choice.files.get(role) for role in paths}
             taken = choice.warnings
-        paths |= {"core": core, "whole": whole, "brain_mask": brain_mask, "cavity": cavity}
-        paths |= {"white_matter": white_matter, "grey_matter": grey_matter, "csf": csf}
+        paths |= others
         given = _read_files({role: path for role, path in paths.items() if path is not None}, labels, list(taken))
         if segmentation_on is not None:
             given["segmentation_on"] = segmentation_on
@@ -379,7 +384,7 @@ def _read_files(paths: dict[str, Any], labels: str | None, warnings: list[str]) 
         inputs.append(input_record(role, file.sha256, file.volume.grid))
         warnings.extend(file.warnings)
         if is_mask:
-            image = drawn_on[role] = image_drawn_on(file, images, name)
+            image = drawn_on[role] = image_drawn_on(file, images, name, warnings)
             if image and images[image].frame_of_reference != images["t1gd"].frame_of_reference:
                 warnings.append(
                     f"The {name} was drawn on the {IMAGE_NAMES[image]}, whose frame of reference (DICOM) is not the "
@@ -409,6 +414,13 @@ def _read_files(paths: dict[str, Any], labels: str | None, warnings: list[str]) 
     # What DICOM says of both regions alike; of one alone the grids speak.
     said = {image for role, image in drawn_on.items() if role in ("segmentation", "core", "whole")}
     segmentation_on = next(iter(said)) if len(said) == 1 else None
+    for one, record in enumerate(inputs):
+        same = [other["role"] for other in inputs[:one] if other["sha256"] == record["sha256"]]
+        if same:
+            warnings.append(
+                f"The {FILE_NAMES[same[0]]} and the {FILE_NAMES[record['role']]} are one file or copies of it "
+                "(SHA-256); was another one meant?"
+            )
     return given | {
         "labels": labels,
         "segmentation_on": segmentation_on,

@@ -15,7 +15,8 @@ LOW_BRAIN_DICE = 0.90
 #: Sound registrations of eight patients correlate by 0.59 to 0.77 (deformable) and by 0.45 or more (affine).
 LOW_CORRELATION = {"none": 0.30, "affine": 0.30, "deformable": 0.45}
 #: An extracted brain that agrees less with the atlas's brain laid over it by the affine transform (Dice), or that is
-#: smaller or larger (ml), is doubted. Of four brains, with and without tumour, 0.94 was the least agreement seen.
+#: smaller or larger (ml; one that was given too), is doubted. Of four brains, with and without tumour, 0.94 was the
+#: least agreement seen.
 LOW_EXTRACTED_DICE = 0.85
 EXTRACTED_ML = (900.0, 2000.0)
 #: Tumour that an extraction leaves out, as a share of the tumour and in ml, up to which nothing is said.
@@ -128,7 +129,7 @@ def quality_warnings(
 
 
 def brain_warnings(brain: PatientBrain, quality: dict[str, float]) -> tuple[str, ...]:
-    """Sentences about an extracted brain that a user should look at; none about one that was given or stripped.
+    """Sentences about a brain that a user should look at: all of one that was extracted, the volume of one given.
 
     Parameters
     ----------
@@ -136,14 +137,19 @@ def brain_warnings(brain: PatientBrain, quality: dict[str, float]) -> tuple[str,
     quality : dict of float
         See `Registration.quality`.
     """
-    if brain.source != "extracted":
-        return ()
     found: list[str] = []
+    low, high = EXTRACTED_ML
+    if brain.source == "given" and not low <= quality["brain_ml"] <= high:
+        found.append(
+            f"The brain mask that was given has {quality['brain_ml']:.0f} ml; {low:.0f} to {high:.0f} ml are usual. "
+            "Correct it, or leave it out, so that the brain is extracted where there is a skull."
+        )
+    if brain.source != "extracted":
+        return tuple(found)
     remedy = "look at brain.nrrd, and give a corrected one as the brain mask (--brain-mask)"
     overlap = quality.get("brain_dice_affine", quality["brain_dice"])
     if overlap < LOW_EXTRACTED_DICE:
         found.append(f"The brain that was extracted agrees poorly with the atlas's (Dice {overlap:.2f}); {remedy}.")
-    low, high = EXTRACTED_ML
     if not low <= quality["brain_ml"] <= high:
         found.append(
             f"The brain that was extracted has {quality['brain_ml']:.0f} ml; {low:.0f} to {high:.0f} ml are usual, "

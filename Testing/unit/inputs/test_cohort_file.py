@@ -114,6 +114,7 @@ def test_what_is_no_cohort_file_is_refused(tmp_path, content, said):
         ("+1", "formula"),
         ("-1", "formula"),
         ("@SUM(A1)", "formula"),
+        ("P1\u200b", r"not seen \(U\+200B\)"),
         ("summary.csv", "choose another name"),
         ("Summary.CSV", "choose another name"),
         ("SUMMARY.csv.partial", "choose another name"),

@@ -6,8 +6,8 @@ import pytest
 from made_up_studies import MadeUpStudy, usual_study, write_studies
 
 from TumorQueryLib.base.errors import InputError, OutputError
-from TumorQueryLib.inputs.cohort_file import read_cohort
-from TumorQueryLib.inputs.cohort_folder import find_patients, write_cohort_file
+from TumorQueryLib.inputs.cohort_file import folded, read_cohort, wrong_name
+from TumorQueryLib.inputs.cohort_folder import _give_names, find_patients, write_cohort_file
 
 
 def touch(folder, *names):
@@ -216,6 +216,44 @@ def test_the_file_that_is_written_is_a_cohort_file(tmp_path):
         write_cohort_file(find_patients(tmp_path / "data"), tmp_path / "out")
     assert b"brats2023" in path.read_bytes()
     assert [file.name for file in path.parent.iterdir()] == ["cohort.csv"]
+
+
+def test_a_pipelines_name_above_the_dataset_says_nothing_of_its_segmentations(tmp_path):
+    dataset = tmp_path / "fastsurfer-gbm" / "ds"
+    bids(dataset, "sub-1")
+    derived(dataset, "sub-1", "dseg")
+    derived(dataset, "sub-1", "desc-x_dseg", pipeline="fastsurfer")
+    assert find_patients(dataset).rows[0]["segmentation"].endswith("derivatives/tumour/sub-1/anat/sub-1_dseg.nii.gz")
+
+
+@pytest.mark.parametrize(
+    ("folder", "patient"),
+    [
+        ("con", "patient_con"),
+        ("summary.csv", "patient_summary.csv"),
+        ("-.a", "a"),
+        ("a\u200bb", "a_b"),
+        ("sub-UPENNGBM00001longsite_ses-20200101preop", "sub-UPENNGBM00001longsite_ses-20200101preop"),
+        ("é" * 70, "é" * 60),
+    ],
+)
+def test_every_name_that_a_folder_gives_is_one_that_a_cohort_file_takes(folder, patient):
+    rows = [{"patient": folder} for _ in range(3)]
+    _give_names(rows)
+    assert rows[0]["patient"] == patient
+    assert len({folded(row["patient"]) for row in rows}) == 3
+    assert [wrong_name(row["patient"]) for row in rows] == [None] * 3
+
+
+def test_a_folder_that_no_cell_can_name_is_left_out_and_said(tmp_path):
+    for name in ("A", "b\x85c"):
+        study = MadeUpStudy()
+        study.add("T1 GD", "t1 spin echo")
+        write_studies(tmp_path / name, study)
+    found = find_patients(tmp_path)
+    assert [row["patient"] for row in found.rows] == ["A"]
+    assert any(line.startswith("'b\\x85c': the names of its files") for line in found.said)
+    assert len(read_cohort(write_cohort_file(found, tmp_path / "out"))) == 1
 
 
 def test_names_of_folders_become_names_of_patients(tmp_path):

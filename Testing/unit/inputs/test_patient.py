@@ -459,15 +459,24 @@ def test_the_whole_tumour_alone_is_enough(patient_files):
         ({"core": "seg.nii.gz", "whole": "whole.nrrd"}, "core mask holds values from 1 to 4"),
         ({"segmentation": "t1gd.nii.gz"}, "Is this file an image"),
         ({"segmentation": "seg.nii.gz"}, "numbers do not say what they mean: .*brats2018 .*brats-peds"),
+        ({"segmentation": "seg.nii.gz", "flair": ""}, "path of flair is empty"),
+        ({"study": ""}, "path of study is empty"),
         ({"segmentation": "nothing.nii.gz"}, "segmentation file .* does not exist"),
         ({"segmentation": "seg.nii.gz", "labels": "brats2023"}, "does not know 4"),
     ],
 )
 def test_calls_that_do_not_fit_are_refused_in_a_sentence(patient_files, given, said):
-    files = {name: value if name == "labels" else patient_files / value for name, value in given.items()}
+    files = {name: value if name == "labels" or not value else patient_files / value for name, value in given.items()}
     with pytest.raises(InputError, match=said) as caught:
         Patient.load(patient_files / "t1gd.nii.gz", **files)
     assert "\n" not in str(caught.value)
+
+
+def test_one_file_for_two_roles_is_said(patient_files):
+    copy = patient_files / "copy.nii.gz"
+    copy.write_bytes((patient_files / "t1gd.nii.gz").read_bytes())
+    patient = Patient.load(patient_files / "t1gd.nii.gz", copy, whole=patient_files / "whole.nrrd")
+    assert any("T1Gd and the FLAIR are one file or copies of it" in warning for warning in patient.warnings)
 
 
 def test_a_mask_of_shares_is_cut_at_one_half(patient_files):

@@ -1,7 +1,6 @@
 """What is said of a brain that was extracted."""
 
 import re
-from dataclasses import replace
 
 import pytest
 
@@ -30,7 +29,12 @@ def test_an_extracted_brain_that_is_not_like_a_brain_is_doubted(quality, brain, 
     (warning,) = brain_warnings(brain, quality)
     assert re.search(said, warning)
     assert "--brain-mask" in warning
-    assert brain_warnings(replace(brain, source="given"), quality) == ()
+
+
+@pytest.mark.parametrize(("ml", "doubted"), [(890.0, True), (900.0, False), (2000.0, False), (6970.0, True)])
+def test_of_a_brain_mask_that_was_given_its_volume_is_doubted_alone(ml, doubted):
+    said = brain_warnings(PatientBrain("given", None, 9.0, 0.5), {"brain_dice": 0.5, "brain_ml": ml})
+    assert [f"mask that was given has {ml:.0f} ml" in one for one in said] == [True] * doubted
 
 
 def test_nothing_is_said_of_an_extracted_brain_like_others():

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from TumorQueryLib.base.errors import Cancelled, InputError
+from TumorQueryLib.base.errors import Cancelled, InputError, OutputError
 from TumorQueryLib.geometry.grid import Volume
 from TumorQueryLib.geometry.regions import TumorMasks
 from TumorQueryLib.results.files import write_volume
@@ -177,6 +177,17 @@ def test_a_patient_who_cannot_be_used_is_named_and_the_others_count(small_databa
     # A mean of one case has no interval.
     assert f"patients: {results['real']['best_dice_sum']['value']:.3f} (paper" in (out / "tables.md").read_text()
     assert (out / "figure4.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_cohort_file_is_not_replaced_by_the_results(small_database, cohort_file, tmp_path):
+    named_so = cohort_file.rename(tmp_path / "cases.csv")
+    before = named_so.read_bytes()
+    with pytest.raises(OutputError, match=r"cases\.csv is an input of this run"):
+        evaluate(small_database, out=tmp_path, strategies=["direct"], synthetic=0, cohort=named_so)
+    (tmp_path / "table1.csv").write_text("mine")
+    with pytest.raises(OutputError, match=r"table1\.csv was not written by a run"):
+        evaluate(small_database, out=tmp_path, strategies=["direct"], synthetic=1)
+    assert named_so.read_bytes() == before
 
 
 def test_a_cohort_of_which_nobody_can_be_used_is_refused(small_database, cohort_file, tmp_path):

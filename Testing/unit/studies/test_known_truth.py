@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import pytest
 
-from TumorQueryLib.base.errors import Cancelled, InputError
+from TumorQueryLib.base.errors import Cancelled, InputError, OutputError
 from TumorQueryLib.database import TumorDatabase
 from TumorQueryLib.studies.known_truth.run import run_studies
 from TumorQueryLib.studies.known_truth.saved_rows import SavedRows
@@ -136,6 +136,13 @@ def test_studies_share_their_tumours_and_an_interrupted_run_goes_on(tmp_path, mo
     drawn = long.seen[0].drawn_dice
     assert all(0.8 < value < 0.99 for value in drawn)
     assert all(row["true_ml"] != row["drawn_ml"] for row in results["long"]["cases"])
+
+
+def test_a_file_of_a_studys_name_that_no_run_wrote_is_not_replaced(small_database, tmp_path):
+    (tmp_path / "volumes.csv").write_text("mine")
+    with pytest.raises(OutputError, match=r"volumes\.csv was not written by a run"):
+        run_studies([Volumes("volumes", 1)], small_database, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["volumes.csv"]
 
 
 def test_a_run_without_a_tumour_is_refused(small_database):

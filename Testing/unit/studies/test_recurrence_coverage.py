@@ -13,7 +13,7 @@ from property_examples import examples
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
-from TumorQueryLib.base.errors import InputError
+from TumorQueryLib.base.errors import InputError, OutputError
 from TumorQueryLib.cli import main
 from TumorQueryLib.geometry.grid import Grid, Volume, image_from_volume
 from TumorQueryLib.studies.recurrence.coverage import compare_plans, covered, model_plan, nearness, standard_plan
@@ -257,6 +257,24 @@ def test_a_cohort_is_scored_by_the_command(cohort, tmp_path, capsys):
     with open(tmp_path / "out" / "recurrence.csv", encoding="utf-8", newline="") as file:
         by_file = list(csv.DictReader(file))
     assert [float(row["standard_any"]) for row in by_file] == [row["standard_any"] for row in content["cases"]]
+
+
+def test_nothing_that_was_read_or_that_no_run_wrote_is_replaced(cohort, tmp_path):
+    given = written(tmp_path, cohort)
+    named_so, out = tmp_path / "recurrence.csv", tmp_path / "out"
+    named_so.hardlink_to(given)
+    before = given.read_bytes()
+    for name in (given, named_so):
+        with pytest.raises(OutputError, match=r"recurrence\.csv is an input of this run"):
+            evaluate_recurrence(name, tmp_path)
+    assert named_so.read_bytes() == before
+    out.mkdir()
+    (out / "recurrence.md").write_text("mine")
+    with pytest.raises(OutputError, match=r"recurrence\.md was not written by a run"):
+        evaluate_recurrence(given, out)
+    (out / "recurrence.md").unlink()
+    for _ in range(2):
+        evaluate_recurrence(given, out)
 
 
 def test_a_patient_that_cannot_be_scored_is_named_and_the_others_are(cohort, tmp_path, capsys):

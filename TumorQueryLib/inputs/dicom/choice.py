@@ -11,6 +11,7 @@ from typing import Any
 
 from TumorQueryLib.base.errors import InputError
 from TumorQueryLib.inputs.dicom.headers import shown_text
+from TumorQueryLib.inputs.dicom.series import lost_slices
 from TumorQueryLib.inputs.dicom.series_kind import (
     CERTAIN,
     CONTOURS,
@@ -73,12 +74,13 @@ def choose_series(
     ------
     InputError
         When several series could be meant, or none is known to be the T1Gd; the text names them
-        and says what to write.
+        and says what to write. When files beside the slices of one cannot be read.
     """
     given = {"t1gd": t1gd, "flair": flair, "t1": t1, "segmentation": segmentation}
     files: dict[str, Any] = {}
     series: dict[str, StudySeries] = {}
     said: list[str] = []
+    doubts: list[str] = []
 
     def take(role: str, one: StudySeries | Path) -> None:
         if isinstance(one, Path):
@@ -109,7 +111,15 @@ def choose_series(
             )
         if chosen is not None and one.patient != chosen.patient:
             said.append(f"The {ROLE_NAMES[role]} ({one.name}) bears another patient's ID than the T1Gd.")
-    return Choice(files, series, tuple(said))
+        if role != "segmentation":
+            same_study = chosen is not None and one.header.study_uid == chosen.header.study_uid
+            if chosen is not None and same_study and len({one.date, chosen.date} - {""}) > 1:
+                apart = _apart(one.date, chosen.date)
+                said.append(f"The {ROLE_NAMES[role]} ({one.name}) is of the T1Gd's study and of another day, {apart}.")
+            beside = [path for other in study.series if other is not one for path in other.files]
+            found_lost = lost_slices(one.files, beside, study.broken, ROLE_NAMES[role])
+            doubts = doubts or found_lost
+    return Choice(files, series, (*said, *doubts))
 
 
 def _the_t1gd(study: Study, said: list[str]) -> StudySeries:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from TumorQueryLib.base.errors import InputError
 from TumorQueryLib.base.progress import Progress
-from TumorQueryLib.inputs.dicom.series import is_dicom, read_header
+from TumorQueryLib.inputs.dicom.series import is_cut_off, is_dicom, is_lost, read_header
 from TumorQueryLib.inputs.dicom.series_kind import (
     KINDS_BY_CLASS,
     KINDS_BY_MODALITY,
@@ -43,19 +43,19 @@ TAGS = [
     "ContrastBolusVolume", "ContrastBolusTotalDose", "ContrastBolusIngredient", "AcquisitionDate", "AcquisitionTime",
     "AcquisitionDateTime", "SeriesDate", "SeriesTime", "StudyDate", "ContentDate", "ContentTime", "NumberOfFrames",
     "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SpacingBetweenSlices", "SliceThickness",
-    "FrameOfReferenceUID", "ReferencedFrameOfReferenceSequence", "SegmentSequence", "StructureSetROISequence",
+    "FrameOfReferenceUID", "Rows", "ReferencedFrameOfReferenceSequence", "SegmentSequence", "StructureSetROISequence",
     "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence",
 ]  # fmt: skip
 
 
 def files_below(folder: Path) -> Iterator[Path]:
-    """Regular files in a folder and below it, in order."""
+    """Regular files, and links that lead nowhere, in a folder and below it, in order."""
     count = 0
     for below, folders, names in os.walk(folder):
         folders.sort()
         for name in sorted(names):
             path = Path(below, name)
-            if path.is_file():
+            if path.is_file() or (path.is_symlink() and not path.exists()):
                 count += 1
                 if count > MOST_FILES:
                     raise InputError(
@@ -75,8 +75,10 @@ def gathered_series(
             progress(number / len(paths), f"Reading headers: {number} of {len(paths)} files")
         try:
             header = _header(path)
-        except Exception:  # pydicom raises whatever a damaged file leads it to
-            broken.append(path)
+        except Exception as error:  # pydicom raises whatever a damaged file leads it to
+            lost = isinstance(error, PermissionError) or is_lost(path)
+            broken += [path] * lost
+            others += not lost
             continue
         if header is None:
             others += 1
@@ -95,16 +97,18 @@ def _header(path: Path) -> Any:
     Raises
     ------
     Exception
-        Of any kind, when the file begins as DICOM and cannot be read.
+        Of any kind, when the file begins as DICOM and cannot be read, or its content is lost.
     """
-    if not is_dicom(path):
+    if not path.exists() or not is_dicom(path):
+        if is_lost(path):
+            raise ValueError("no content")
         return None
     header = read_header(path, TAGS)
     kind = str(header.get("SOPClassUID", "") or header.file_meta.get("MediaStorageSOPClassUID", ""))
     if kind == DICOMDIR:
         return None
-    if not kind:
-        raise ValueError("no SOP class")
+    if not kind or is_cut_off(kind, header):
+        raise ValueError("no SOP class, or no image")
     int(header.get("NumberOfFrames", 1) or 1)
     return header
 

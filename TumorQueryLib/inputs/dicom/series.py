@@ -37,6 +37,13 @@ from TumorQueryLib.inputs.dicom.segmentation import SEGMENTATION_CLASSES, read_s
 
 #: Folders with more files than this are no export of one patient.
 MOST_FILES = 20_000
+#: Text that stands in a file's place until Git LFS or git-annex fetches it.
+POINTERS = (b"version https://git-lfs", b"/annex/objects")
+#: Endings of slices, beside none and those without a letter, as of names that are UIDs.
+SLICE_ENDINGS = (".dcm", ".dicom", ".ima")
+NOT_READ = "cannot be read (damaged, empty, or a link or pointer without its content)"
+#: Bytes of a file in which its series' UID is looked for before its header is read.
+HEAD_BYTES = 1 << 16
 
 AS_LABEL_MAP = (
     "convert it to a label map first, for example in 3D Slicer: load it from the DICOM database, then export the "
@@ -174,6 +181,59 @@ def is_dicom(path: Path) -> bool:
     )
 
 
+def is_lost(path: Path) -> bool:
+    """Whether a file stands where a slice was: empty, a pointer, a link that leads nowhere, or DICOM that is damaged.
+
+    To be asked of what could not be read.
+    """
+    if path.name.startswith("."):
+        return False
+    start = b""
+    if path.exists():
+        with open(path, "rb") as file:
+            start = file.read(132)
+    ending = path.suffix.lower()
+    named_so = ending in SLICE_ENDINGS or not any(one.isalpha() for one in ending)
+    return start[128:] == b"DICM" or (named_so and (not start or start.startswith(POINTERS) or is_dicom(path)))
+
+
+def is_cut_off(kind: str, header: Any) -> bool:
+    """Whether a slice's header, of a SOP class by its UID, ends before it says how large it is."""
+    return pydicom.uid.UID(kind).name.endswith(("MR Image Storage", "CT Image Storage")) and not header.get("Rows")
+
+
+def lost_slices(series: Sequence[Path], beside: Sequence[Path], lost: Sequence[Path], role: str) -> list[str]:
+    """What is to be said of files that cannot be read and may be slices of a series.
+
+    Parameters
+    ----------
+    series : sequence of Path
+        Its files.
+    beside : sequence of Path
+        DICOM files of the same folders that are not of the series.
+    lost : sequence of Path
+    role : str
+
+    Raises
+    ------
+    InputError
+        When they lie where nothing but slices of the series does.
+    """
+    if not lost:
+        return []
+    folders = {path.parent for path in series} - {path.parent for path in beside}
+    near = [path for path in lost if path.parent in folders] if len(series) > 1 else []
+    if near:
+        raise InputError(
+            f"The {role} series may have lost slices: beside its {len(series)} files lie {len(near)} that {NOT_READ}, "
+            f"such as {near[0]}; copy or export the series again, or move away what is not of it."
+        )
+    return [
+        f"{len(lost)} file{'s' * (len(lost) > 1)} in the folder of the {role} {NOT_READ}; if slices of it are among "
+        "them, only a part of it was read."
+    ]
+
+
 def deflated_length(path: Path, limit: int) -> int:
     """Bytes that a deflated file unpacks to, counted no further than just beyond a limit; 0 for a file that is not.
 
@@ -257,8 +317,10 @@ def read_series(paths: Sequence[Path], role: str, *, is_mask: bool = False) -> I
 
 def _read(path: Path, role: str, is_mask: bool, references: Sequence[ImageFile]) -> ImageFile:
     """The one series in a folder, or of a file."""
+    lost: list[Path] = []
+    said: list[str] = []
     if path.is_dir():
-        found = list(_datasets(_files_below(path)))
+        found = list(_datasets(_files_below(path), lost))
         where = f"folder {path}"
         drawn = [one for one in found if one.is_drawn] if is_mask else []
         if len(drawn) > 1:
@@ -273,6 +335,7 @@ def _read(path: Path, role: str, is_mask: bool, references: Sequence[ImageFile])
             )
         if drawn:
             return _read_drawn(drawn[0], role, references)
+        images = [one for one in found if one.other_object is None]
     else:
         member = next(_datasets([path]), None)
         if member is None:
@@ -282,10 +345,12 @@ def _read(path: Path, role: str, is_mask: bool, references: Sequence[ImageFile])
         if member.other_object is not None:
             what, remedy = member.other_object
             raise InputError(f"The {role} file {path} holds {what}, which is not read; {remedy}.")
-        beside = [path] if member.frames > 1 else sorted(one for one in path.parent.iterdir() if one.is_file())
-        found = [one for one in _datasets(beside) if one.series == member.series]
+        found = list(_datasets(sorted(one for one in path.parent.iterdir() if _is_file_or_link(one)), lost))
         where = f"file {path}"
-    images = [one for one in found if one.other_object is None]
+        images = [one for one in found if one.series == member.series and one.other_object is None]
+        images = _series_of_file(member, images, role, said)
+        for folder in sorted({one.path.parent for one in images} - {path.parent}):
+            found += _datasets(sorted(one for one in folder.iterdir() if _is_file_or_link(one)), lost)
     if not images:
         others = Counter(other for one in found if (other := one.other_object) is not None)
         if not others:
@@ -302,11 +367,58 @@ def _read(path: Path, role: str, is_mask: bool, references: Sequence[ImageFile])
             for files in series.values()
         ]
         raise InputError(
-            f"The {role} {where} holds {len(series)} DICOM series: {'; '.join(sorted(described))}. "
-            "Name one file of the series that is meant instead of the folder."
+            f"The {role} {where} holds {len(series)} DICOM series: {'; '.join(sorted(described))}. Name one file of "
+            "the series that is meant instead of the folder (of a series in several folders that do not lie side by "
+            "side, copy the files into one)."
         )
     (files,) = series.values()
-    return _read_series(files, role, where, is_mask)
+    names = {one.path for one in files}
+    said += lost_slices(list(names), [one.path for one in found if one.path not in names], lost, role)
+    return _read_series(files, role, where, is_mask, said)
+
+
+def _is_file_or_link(path: Path) -> bool:
+    return path.is_file() or (path.is_symlink() and not path.exists())
+
+
+def _series_of_file(member: Dataset, beside: list[Dataset], role: str, said: list[str]) -> list[Dataset]:
+    """The files of the series that a file belongs to: a multi-frame file alone or the slices beside it, and what of
+    it lies at other places in the same folder, the folders below and those beside it; adds to what is to be `said`.
+    """
+    own = [one for one in beside if one.path == member.path or member.frames == one.frames == 1]
+    folder = member.path.absolute().parent
+    more = [one for one in beside if one not in own]
+    try:
+        folders = [one for place in (folder, folder.parent) for one in sorted(place.iterdir()) if one.is_dir()]
+        paths = [path for one in folders if one != folder for path in sorted(one.iterdir()) if path.is_file()]
+    except OSError:
+        paths = []
+    uid = member.series.encode()
+    if len(paths) > MOST_FILES:
+        said.append(f"The folders beside the {role}'s hold too many files to see whether slices of it lie there.")
+        paths = []
+    more += _datasets([path for path in paths if _begins_with(path, uid)])
+    more = [one for one in more if one.series == member.series and one.other_object is None]
+    # Copies, and other volumes of a series that was parted by hand, are not what was named.
+    taken = {tuple(frame.position.round(2)) for one in own for frame in _frames_of(one, role)} if more else set()
+    for one in more:
+        places = {tuple(frame.position.round(2)) for frame in _frames_of(one, role)}
+        if not places & taken:
+            own.append(one)
+            taken |= places
+    return own
+
+
+def _begins_with(path: Path, text: bytes) -> bool:
+    """Whether a text stands in the first bytes of a file; cheaper than its header."""
+    try:
+        # Files without content, as those of the system's own folders, may never end.
+        if not path.stat().st_size:
+            return False
+        with open(path, "rb") as file:
+            return text in file.read(HEAD_BYTES)
+    except OSError:
+        return False
 
 
 def _read_drawn(file: Dataset, role: str, references: Sequence[ImageFile]) -> ImageFile:
@@ -353,11 +465,11 @@ def _series_of(path: Path) -> str | None:
 
 
 def _files_below(folder: Path) -> list[Path]:
-    """Regular files in a folder and below it, in order."""
+    """Regular files, and links that lead nowhere, in a folder and below it, in order."""
     files = []
     for below, folders, names in os.walk(folder):
         folders.sort()
-        files += [path for name in sorted(names) if (path := Path(below, name)).is_file()]
+        files += [path for name in sorted(names) if _is_file_or_link(path := Path(below, name))]
         if len(files) > MOST_FILES:
             raise InputError(
                 f"The folder {folder} holds more than {MOST_FILES:,} files; name the folder of one DICOM series."
@@ -365,15 +477,17 @@ def _files_below(folder: Path) -> list[Path]:
     return files
 
 
-def _datasets(paths: Sequence[Path]) -> Iterator[Dataset]:
-    """The files among these that are DICOM, read up to their voxels."""
+def _datasets(paths: Sequence[Path], lost: list[Path] | None = None) -> Iterator[Dataset]:
+    """The files among these that are DICOM, read up to their voxels; those that may have been are added to `lost`."""
     unpacked = 0
+    lost = [] if lost is None else lost
     for path in paths:
         # It also warns about oddities that do not matter here.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             try:
-                if not is_dicom(path):
+                if not path.exists() or not is_dicom(path):
+                    lost += [path] if is_lost(path) else []
                     continue
                 unpacked += deflated_length(path, LARGEST_DEFLATED - unpacked)
                 if unpacked > LARGEST_DEFLATED:
@@ -382,20 +496,23 @@ def _datasets(paths: Sequence[Path]) -> Iterator[Dataset]:
                         f"{LARGEST_DEFLATED >> 20:,} MB; export them without that, or name a folder of one series."
                     )
                 header = pydicom.dcmread(path, stop_before_pixels=True, force=True)
-                kind = str(header.get("SOPClassUID", ""))
+                kind = str(header.get("SOPClassUID", "") or header.file_meta.get("MediaStorageSOPClassUID", ""))
+                kind = "" if is_cut_off(kind, header) else kind
                 frames = int(header.get("NumberOfFrames", 1) or 1)
             except (PermissionError, InputError):
                 raise
             except Exception:
-                continue
+                kind, frames = "", 1
+        if not kind:
+            lost += [path] if is_lost(path) else []
         # A DICOMDIR is a list of files.
-        if kind and kind != "1.2.840.10008.1.3.10":
+        elif kind != "1.2.840.10008.1.3.10":
             yield Dataset(path, header, frames)
 
 
-def _read_series(files: Sequence[Dataset], role: str, where: str, is_mask: bool) -> ImageFile:
-    """The one volume of a series."""
-    said: list[str] = []
+def _read_series(files: Sequence[Dataset], role: str, where: str, is_mask: bool, said: Sequence[str] = ()) -> ImageFile:
+    """The one volume of a series; `said` are warnings of what was found before."""
+    said = list(said)
     frames = _frames_of_one_volume(files, role, where, said)
     check_voxel_count([*frames[0].size, len(frames)], role)
     pixels = {path: _pixels(path, role) for path in dict.fromkeys(frame.path for frame in frames)}

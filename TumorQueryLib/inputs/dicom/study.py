@@ -21,6 +21,7 @@ from TumorQueryLib.inputs.dicom.headers import (
     shown_text,
     text_of,
 )
+from TumorQueryLib.inputs.dicom.series import NOT_READ
 from TumorQueryLib.inputs.dicom.series_kind import (
     Kind,
     SeriesHeader,
@@ -74,7 +75,7 @@ class Study(os.PathLike):
     series : tuple of StudySeries
         By study, time and number.
     broken : tuple of Path
-        Files that begin as DICOM and cannot be read.
+        Files that cannot be read and may have been slices: damaged, empty, a link or pointer without its content.
     other_files : int
         Files that are no DICOM, or lists of files (DICOMDIR).
     """
@@ -113,7 +114,7 @@ def read_study(folder: str | os.PathLike, *, progress: Progress = no_progress) -
         parts, others = gathered_series(paths, broken, progress=progress)
         headers = [part.series_header() for part in parts]
     if not parts:
-        why = f"; {len(broken)} files begin as DICOM but cannot be read, such as {broken[0]}" if broken else ""
+        why = f"; {len(broken)} files {NOT_READ}, such as {broken[0]}" if broken else ""
         raise InputError(f"The folder {folder} holds no DICOM series{why}; name the folder of a DICOM export.")
     series = [
         StudySeries(

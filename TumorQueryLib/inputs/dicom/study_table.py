@@ -8,6 +8,7 @@ from typing import Any
 from TumorQueryLib.base.errors import InputError
 from TumorQueryLib.inputs.dicom.choice import ROLE_NAMES, Choice, choose_series
 from TumorQueryLib.inputs.dicom.headers import shown_text
+from TumorQueryLib.inputs.dicom.series import NOT_READ
 from TumorQueryLib.inputs.dicom.study import Study, shown_date
 
 
@@ -89,7 +90,10 @@ def study_as_text(study: Study) -> str:
     if study.broken:
         some = ", ".join(str(path.relative_to(study.folder)) for path in study.broken[:4])
         more = ", ..." if len(study.broken) > 4 else ""
-        lines += ["", f"{len(study.broken)} files begin as DICOM but cannot be read: {some}{more}"]
+        lines += [
+            "",
+            f"{len(study.broken)} files {NOT_READ}: {some}{more}",
+        ]
     taken, said = _proposal(study)
     lines.append("")
     if taken is not None:

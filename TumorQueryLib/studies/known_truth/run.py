@@ -13,13 +13,13 @@ from typing import Any, Protocol
 
 from TumorQueryLib.anatomy.atlas import Atlas
 from TumorQueryLib.base.errors import Cancelled, InputError, TumorQueryError
-from TumorQueryLib.base.files import staged_folder, write_json
+from TumorQueryLib.base.files import holds_json, refuse_to_replace, staged_folder, write_json
 from TumorQueryLib.base.method import DEFAULT_SOLVES, Method
 from TumorQueryLib.base.parallel import available_cores, in_order, release_memory
 from TumorQueryLib.base.progress import Progress, no_progress, part
 from TumorQueryLib.base.version import __version__
 from TumorQueryLib.database import TumorDatabase, sample_synthetic
-from TumorQueryLib.inputs.cohort_file import CohortRow, read_cohort
+from TumorQueryLib.inputs.cohort_file import CohortRow, files_of_cohort, read_cohort
 from TumorQueryLib.inputs.patient import Patient
 from TumorQueryLib.registration import register
 from TumorQueryLib.strategies import create_strategy
@@ -111,11 +111,17 @@ def run_studies(
         When there is no tumour to look at, the cohort file is not accepted, or `out` holds another interrupted run.
     DatabaseError
         When the database is not of SRI24.
+    OutputError
+        When a study's file would replace a file that is read, or that no run wrote.
     """
     conditions = conditions or Conditions()
     patients = {} if cohort is None else {row.patient: row for row in read_cohort(cohort)}
     if min((study.count for study in studies), default=0) < (0 if patients else 1):
         raise InputError("The studies of known truth need at least one tumour each.")
+    if out is not None:
+        read = [database.path, *(() if cohort is None else files_of_cohort(cohort))]
+        files = [Path(out, f"{study.name}.{ending}") for study in studies for ending in ("json", "csv", "md", "png")]
+        refuse_to_replace(files, read, lambda path: holds_json(path.with_suffix(".json"), ("count", LEFT_OUT, "cases")))
     call = {
         "version": __version__,
         "database": database.sha256,

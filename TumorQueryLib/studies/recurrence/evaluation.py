@@ -13,7 +13,7 @@ import numpy as np
 from scipy import stats
 
 from TumorQueryLib.base.errors import InputError, TumorQueryError
-from TumorQueryLib.base.files import staged_folder, write_json
+from TumorQueryLib.base.files import holds_json, refuse_to_replace, staged_folder, write_json
 from TumorQueryLib.base.progress import Progress, no_progress
 from TumorQueryLib.base.version import __version__
 from TumorQueryLib.geometry.grid import Volume
@@ -70,9 +70,15 @@ def evaluate_recurrence(
     ------
     InputError
         When the file is not accepted, or no patient of it can be scored.
+    OutputError
+        When a result would replace one of these files, or a file that no run wrote.
     """
     path = Path(cohort)
     rows = read_table(path, COLUMNS, NEEDED)
+    if out is not None:
+        results = [Path(out) / f"{NAME}.{ending}" for ending in ("json", "csv", "md")]
+        read = [path, *(path.parent / file for _, _, files in rows for file in files.values())]
+        refuse_to_replace(results, read, lambda _: holds_json(results[0], ("margin_mm", "left_out", "cases")))
     cases: list[dict[str, Any]] = []
     left_out: list[dict[str, str]] = []
     for number, (line, patient, files) in enumerate(rows):

@@ -5,14 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from TumorQueryLib.anatomy.atlas import Atlas
 from TumorQueryLib.base.errors import InputError
-from TumorQueryLib.base.files import staged_folder, write_json
+from TumorQueryLib.base.files import holds_json, refuse_to_replace, staged_folder, write_json
 from TumorQueryLib.base.progress import Progress, no_progress, part
 from TumorQueryLib.database import TumorDatabase
 from TumorQueryLib.geometry.regions import TumorMasks
+from TumorQueryLib.inputs.cohort_file import files_of_cohort
 from TumorQueryLib.strategies import Match, Strategy
 from TumorQueryLib.studies.queries import SYNTHETIC_SEED, Case, LeftOut, cohort_cases, synthetic_cases
 from TumorQueryLib.studies.strategies import figures
@@ -23,6 +25,7 @@ from TumorQueryLib.studies.strategies.tables import KIND_TITLES, write_cases, wr
 #: Cases whose density Figure 4 shows.
 SHOWN = 5
 FIGURES = {"real": "figure2.png", "synthetic": "figure3.png"}
+FILES = ("results.json", "tables.md", "table1.csv", "table2.csv", "cases.csv", *FIGURES.values(), "figure4.png")
 
 
 def evaluate(
@@ -73,11 +76,14 @@ def evaluate(
         When there is nothing to query with, or an unknown or untrained strategy.
     MissingDependencyError
         When a strategy needs a package that is not installed.
-    DatabaseError
-        When the database is of another atlas.
+    DatabaseError, OutputError
+        When the database is of another atlas; when a result would replace a file that is read or no run wrote.
     """
     if synthetic < 0 or (synthetic == 0 and cohort is None):
         raise InputError(f"An evaluation takes synthetic queries or a cohort; synthetic is {synthetic}, cohort none.")
+    read = [database.path, *(files_of_cohort(cohort) if isinstance(cohort, str | os.PathLike) else ())]
+    outputs = [Path(out, name) for name in FILES]
+    refuse_to_replace(outputs, read, lambda _: holds_json(outputs[0], ("database", "tie_rule")))
     made_in = database.load_atlas(atlas)
     names = list(dict.fromkeys(["direct", *(default_rows() if strategies is None else strategies)]))
     with staged_folder(out) as folder:

@@ -178,6 +178,20 @@ def test_another_frame_of_reference_is_refused(archive, tmp_path):
         Patient.load(folder, segmentation=tmp_path / "other.dcm")
 
 
+def test_a_segmentation_of_the_t1gds_series_in_another_frame_of_reference_is_said(archive, tmp_path):
+    drawn, study, folder, files = archive["axial oblique"]
+    study.write_segmentation(tmp_path / "other.dcm", files, drawn.masks, drawn.grid.affine, CODES)
+    assert not any("frame of reference" in said for said in load(folder, tmp_path).warnings)
+    data = pydicom.dcmread(tmp_path / "other.dcm")
+    data.FrameOfReferenceUID = pydicom.uid.generate_uid()
+    data.save_as(tmp_path / "other.dcm")
+    assert any("T1Gd's series, and that it lies in another frame" in said for said in load(folder, tmp_path).warnings)
+
+
+def load(folder, tmp_path):
+    return Patient.load(folder, segmentation=tmp_path / "other.dcm")
+
+
 def test_a_segmentation_of_the_flair_in_the_flairs_frame_is_accepted_and_said(archive, tmp_path):
     drawn, study, folder, _ = archive["axial oblique"]
     second = Study(uid=study.uid)

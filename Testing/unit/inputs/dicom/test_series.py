@@ -163,6 +163,61 @@ def test_an_export_with_folders_reports_and_junk_is_one_series(voxels, tmp_path)
     assert_voxels_in_place(file.volume, voxels, AFFINE)
 
 
+@pytest.mark.parametrize("left", ["cut", "empty", "Git LFS", "a link"])
+def test_a_series_with_lost_slices_is_refused_and_no_shorter_head(voxels, tmp_path, left):
+    write_dicom_series(tmp_path / "t1gd", voxels, AFFINE)
+    last = tmp_path / "t1gd" / "IM023"  # of the uppermost slice
+    content = {"cut": last.read_bytes()[:200], "empty": b"", "Git LFS": b"version https://git-lfs.github.com/spec/v1\n"}
+    last.unlink()
+    if left in content:
+        last.write_bytes(content[left])
+    else:
+        last.symlink_to("../.git/annex/objects/none")
+    said = rf"may have lost slices: beside its 29 files lie 1 that .* such as .*{last.name}"
+    refused(tmp_path / "t1gd", said)
+    refused(last.with_name("IM000"), said)
+    # Beside the series' own folder, it may be of anything.
+    last.rename(tmp_path / "t1gd.dcm")
+    (warning,) = read_image_file(tmp_path, "T1Gd").warnings
+    assert warning.startswith("1 file in the folder of the T1Gd cannot be read")
+    assert str(tmp_path) not in warning
+
+
+def test_slices_that_say_their_class_before_the_header_alone_are_read(voxels, tmp_path):
+    write_dicom_series(tmp_path, voxels, AFFINE)
+    for path in sorted(tmp_path.iterdir())[20:]:
+        data = pydicom.dcmread(path)
+        del data.SOPClassUID
+        data.save_as(path)
+    assert_voxels_in_place(read_image_file(tmp_path, "T1Gd").volume, voxels, AFFINE)
+
+
+def test_a_series_in_several_folders_is_named_by_one_of_its_files(voxels, tmp_path):
+    write_dicom_series(tmp_path / "A", voxels, AFFINE)
+    write_dicom_series(tmp_path / "A", voxels[..., ::-1], AFFINE, description="other", prefix="other")
+    moved = [path for path in sorted((tmp_path / "A").iterdir()) if path.name.endswith(("0", "1", "2", "3"))]
+    (tmp_path / "B").mkdir()
+    for path in moved:
+        path.rename(tmp_path / "B" / path.name)
+    refused(tmp_path, "Name one file of the series that is meant")
+    for name in ("A/IM004", "B/IM000"):
+        assert_voxels_in_place(read_image_file(tmp_path / name, "T1Gd").volume, voxels, AFFINE)
+    (tmp_path / "B" / "IM000").write_bytes(b"")
+    assert "1 file in the folder" in read_image_file(tmp_path / "A" / "IM004", "T1Gd").warnings[0]
+
+
+def test_another_volume_of_the_series_in_a_folder_beside_is_not_what_was_named(voxels, tmp_path):
+    series = write_dicom_series(tmp_path / "before", voxels, AFFINE)
+    write_dicom_series(tmp_path / "after", voxels + 1, AFFINE, series=series)
+    file = read_image_file(tmp_path / "before" / "IM000", "T1Gd")
+    assert file.warnings == ()
+    assert_voxels_in_place(file.volume, voxels, AFFINE)
+    write_enhanced(tmp_path / "lower" / "1.dcm", voxels, AFFINE, [(k, {}) for k in range(20)], SeriesInstanceUID="1.2")
+    upper = [(k, {}) for k in range(20, 30)]
+    write_enhanced(tmp_path / "upper" / "2.dcm", voxels, AFFINE, upper, SeriesInstanceUID="1.2")
+    assert_voxels_in_place(read_image_file(tmp_path / "lower" / "1.dcm", "T1Gd").volume, voxels, AFFINE)
+
+
 def test_copies_of_slices_are_left_out(voxels, tmp_path):
     write_dicom_series(tmp_path, voxels, AFFINE)
     alone = read_image_file(tmp_path, "T1Gd")

@@ -246,8 +246,32 @@ def test_broken_files_are_counted_and_named_and_the_rest_is_read(tmp_path):
     (folder / "nowhere").symlink_to(folder / "gone")
     study = read_study(folder)
     assert kinds(study) == USUAL_KINDS
-    assert sorted(path.name for path in study.broken) == ["cut", "noise"]
-    assert "2 files begin as DICOM but cannot be read: DICOM" in study_as_text(study).replace("\\", "/")
+    assert sorted(path.name for path in study.broken) == ["cut", "empty", "noise", "nowhere"]
+    said = study_as_text(study).replace("\\", "/")
+    assert "4 files cannot be read (damaged, empty, or a link or pointer without its content): " in said
+    # Whose slices they were, nothing says.
+    assert "4 files in the folder of the T1Gd cannot be read" in said
+    assert not any("noise" in warning for warning in choose_series(study, segmentation=folder).warnings)
+
+
+def test_broken_files_among_the_slices_of_what_would_be_taken_are_refused(tmp_path):
+    study = read_study(write_studies(tmp_path, usual_study(), layout="series"))
+    # Of the T1Gd's they need not be.
+    cut = next(one for one in study.series if one.kind.role == "flair").files[-1]
+    cut.write_bytes(cut.read_bytes()[:200])
+    said = refused(read_study(tmp_path), "The FLAIR series may have lost slices", cut.name, needs_segmentation=False)
+    assert "beside its 4 files lie 1 that cannot be read" in said
+
+
+def test_a_flair_of_another_day_in_the_same_study_is_said_without_dates(tmp_path):
+    folder = write_studies(tmp_path, usual_study(), layout="series")
+    flair = next(one for one in read_study(folder).series if one.kind.role == "flair")
+    for path in flair.files:
+        header = pydicom.dcmread(path)
+        header.AcquisitionDate = header.SeriesDate = "20240203"
+        header.save_as(path)
+    (said,) = choose_series(read_study(folder), needs_segmentation=False).warnings
+    assert said.endswith("is of the T1Gd's study and of another day, 27 days earlier.")
 
 
 def test_odd_values_in_headers_are_no_reason_to_stop(tmp_path):
