@@ -596,15 +596,20 @@ def missed_warnings(model: Estimate, chosen: str, observed: TumorMasks, refineme
     parts = missed_parts(model.in_patient, observed)
     if not parts:
         return
+    alone = [part for part in parts if part.count == 1]
     named = ", ".join(
-        f"{part.volume_ml:.1f} ml around ({', '.join(f'{x:.0f}' for x in part.centre)}) mm RAS" for part in parts[:3]
+        f"{part.volume_ml:.1f} ml around ({', '.join(f'{x:.0f}' for x in part.centre)}) mm RAS" for part in alone[:3]
     )
-    if refinement is None:
+    named += f" and {len(alone) - 3} more" if len(alone) > 3 else ""
+    small = [f"{part.volume_ml:.1f} ml in {part.count} small parts" for part in parts if part.count > 1]
+    named = " and ".join(filter(None, (named, *small)))
+    if not alone:
+        remedy = "parts as small as these are not modelled; look at them in the segmentation"
+    elif refinement is None:
         remedy = "the match is one tumour of the database; refine it (--refine patient), which also tries two foci"
     else:
         remedy = MISSED[refinement.two_foci]
-    more = f" and {len(parts) - 3} more" if len(parts) > 3 else ""
     consequence = "Cells are there that the density does not show"
     if chosen == "assimilated":
         consequence = "The assimilated density fills it up to its outline and knows nothing of what lies beyond"
-    yield f"The density leaves out a part of the segmented tumour: {named}{more}. {consequence}: {remedy}."
+    yield f"The density leaves out a part of the segmented tumour: {named}. {consequence}: {remedy}."

@@ -1,5 +1,6 @@
 """The main job in a small world: which estimates there are, which is chosen, what is said, and how it ends."""
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -248,6 +249,14 @@ def test_a_part_without_density_is_told_with_a_remedy_that_helps(refined, two_fo
     assert "--refine patient" in said
     (said,) = missed_warnings(empty, "assimilated", observed, None)
     assert "fills it up to its outline" in said
+
+
+def test_small_parts_without_density_are_told_by_number_and_volume(refined):
+    observed = refined.patient.regions_on_t1gd
+    cubes = (np.indices(observed.grid.shape) % 6 < 3).all(axis=0)
+    density = Volume(np.where(cubes, np.float32(0), np.float32(0.5)), observed.grid)
+    (said,) = missed_warnings(replace(refined.estimate, in_patient=density), "refined", observed, refined.refinement)
+    assert re.search(r"tumour: \d\.\d ml in \d\d small parts\. .* not modelled", said)
 
 
 def test_warnings_of_a_refinement(refined):

@@ -6,8 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from TumorQueryLib.base.errors import InputError
 from TumorQueryLib.geometry.brain import find_brain
 from TumorQueryLib.geometry.grid import Grid, Volume, resample_mask
+
+#: Share of the tumour that an extraction can have left out.
+MOST_ADDED = 0.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,15 +41,23 @@ class PatientBrain:
         ----------
         mask, tumour : Volume
             Boolean, each on any grid.
+
+        Raises
+        ------
+        InputError
+            When most of the tumour was left out, so that one of the two lies elsewhere.
         """
         seen = resample_mask(tumour, mask.grid).array
         missed, volume = int(np.count_nonzero(seen & ~mask.array)), int(np.count_nonzero(seen))
-        return cls(
-            "extracted",
-            Volume(mask.array | seen, mask.grid),
-            added_ml=missed * mask.grid.voxel_volume_ml,
-            added_share=missed / max(1, volume),
-        )
+        share = missed / max(1, volume)
+        if share > MOST_ADDED:
+            raise InputError(
+                f"Only {1 - share:.0%} of the segmented tumour lies in the brain that was extracted: segmentation and "
+                "image are of different patients, or one of them is mirrored or has lost its place in space. Check "
+                "both in a viewer, and give a brain mask (--brain-mask) where they are right."
+            )
+        added_ml = missed * mask.grid.voxel_volume_ml
+        return cls("extracted", Volume(mask.array | seen, mask.grid), added_ml, share)
 
     def on(self, grid: Grid, image: Volume, tumour: Volume) -> Volume:
         """The brain on another grid, boolean, with the tumour as it lies there.

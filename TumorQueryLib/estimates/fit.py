@@ -21,21 +21,24 @@ LARGE_PART_ML, LARGE_PART_SHARE, SMALLEST_PART_ML = 1.0, 0.05, 0.2
 
 @dataclass(frozen=True)
 class MissedPart:
-    """A connected part of a segmented tumour that a density leaves out.
+    """A connected part of a segmented tumour that a density leaves out, or all that are too small to be named alone.
 
     Parameters
     ----------
     volume_ml : float
     centre : tuple of float
         Of its voxels, RAS mm.
+    count : int
+        How many connected parts these are.
     """
 
     volume_ml: float
     centre: tuple[float, float, float]
+    count: int = 1
 
 
 def missed_parts(density: Volume, observed: TumorMasks) -> list[MissedPart]:
-    """Parts of the segmented tumour without density, the largest first.
+    """Parts of the segmented tumour without density, the largest first, and after them all the small ones as one.
 
     Parameters
     ----------
@@ -47,18 +50,20 @@ def missed_parts(density: Volume, observed: TumorMasks) -> list[MissedPart]:
     -------
     list of MissedPart
         Connected voxels of the whole tumour with a density below 0.01; at least 1 ml, or 0.2 ml and a twentieth of
-        the whole tumour.
+        the whole tumour, as must have those that are smaller, taken together.
     """
     grid = density.grid
     labelled, count = ndimage.label(observed.whole & (density.array < NO_DENSITY))
     volumes = np.bincount(labelled.ravel(), minlength=count + 1)[1:] * grid.voxel_volume_ml
     least = min(LARGE_PART_ML, max(SMALLEST_PART_ML, LARGE_PART_SHARE * observed.volumes_ml()[1]))
+    order = np.argsort(-volumes, kind="stable")
+    alone = int(np.count_nonzero(volumes >= least))
     parts = []
-    for number in np.argsort(-volumes, kind="stable"):
-        if volumes[number] < least:
-            break
-        x, y, z = grid.to_ras(np.argwhere(labelled == number + 1).mean(axis=0)).tolist()
-        parts.append(MissedPart(float(volumes[number]), (x, y, z)))
+    for numbers in (*order[:alone, None], order[alone:]):
+        volume = float(volumes[numbers].sum())
+        if volume >= least:
+            x, y, z = grid.to_ras(np.argwhere(np.isin(labelled, numbers + 1)).mean(axis=0)).tolist()
+            parts.append(MissedPart(volume, (x, y, z), len(numbers)))
     return parts
 
 

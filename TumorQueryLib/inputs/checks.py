@@ -219,6 +219,36 @@ def values_in_voxels(
     return np.array(array, dtype=array.dtype.newbyteorder("="), order="C")
 
 
+def finite_values(array: NDArray, name: str, kind: str, warnings: list[str]) -> NDArray[np.float32]:
+    """Voxels as float32, 0 where they are NaN or infinite, as tools mark what is outside the brain.
+
+    Parameters
+    ----------
+    array : ndarray
+    name, kind : str
+        Of what, and what it is called where it holds no finite number: "image", "map".
+    warnings : list of str
+        Are told how many there were.
+
+    Raises
+    ------
+    InputError
+        When no voxel is finite.
+    """
+    with np.errstate(over="ignore"):
+        values = array.astype(np.float32)
+    finite = np.isfinite(values)
+    missing = finite.size - np.count_nonzero(finite)
+    if missing == finite.size:
+        raise InputError(f"The {name} holds no finite number; export the {kind} again.")
+    if missing:
+        warnings.append(
+            f"The {name} is NaN or infinite in {missing} of its {finite.size} voxels, and taken as 0 there."
+        )
+        values = np.where(finite, values, np.float32(0))
+    return values
+
+
 def head_of(path: Path, length: int = 1024) -> bytes:
     """The first bytes of a file, those within where it is compressed by gzip; empty where it is damaged."""
     with open(path, "rb") as file:

@@ -12,7 +12,7 @@ from TumorQueryLib.anatomy.tissue_maps import TissueMaps
 from TumorQueryLib.base.errors import InputError
 from TumorQueryLib.geometry.brain import find_background
 from TumorQueryLib.geometry.grid import Volume, resample_mask
-from TumorQueryLib.inputs.checks import ImageFile, check_plausible_grid
+from TumorQueryLib.inputs.checks import ImageFile, check_plausible_grid, finite_values
 from TumorQueryLib.inputs.labels import ROUNDING
 
 #: The maps by the arguments that name them, in the order in which they are given.
@@ -158,15 +158,7 @@ def _check_place(
 def _finite(array: NDArray, name: str, warnings: list[str]) -> NDArray[np.float32]:
     if array.dtype.kind not in "buif":
         raise InputError(f"The {name} holds {array.dtype} values; a map of probabilities holds numbers.")
-    with np.errstate(over="ignore"):
-        values = array.astype(np.float32)
-    finite = np.isfinite(values)
-    if not finite.any():
-        raise InputError(f"The {name} holds no finite number; export the map again.")
-    if not finite.all():
-        warnings.append(f"{1 - finite.mean():.2%} of the {name}'s voxels are NaN or infinite; they are taken as 0.")
-        values = np.where(finite, values, np.float32(0))
-    return values
+    return finite_values(array, name, "map", warnings)
 
 
 def _scale(arrays: list[NDArray[np.float32]]) -> int:

@@ -102,13 +102,14 @@ def _read(path: Path, role: str, is_mask: bool, references: Sequence[ImageFile])
     head = head_of(path)
     if is_nifti(head):
         return read_nifti(path, role)
-    if is_nrrd(head):
-        return read_nrrd(path, role)
-    if is_metaimage(head):
-        return read_metaimage(path, role)
+    if is_nrrd(head) or is_metaimage(head):
+        with open(path, "rb") as file:
+            if file.read(2) == b"\x1f\x8b":
+                raise InputError(f"The {role} file {path} is packed with gzip as a whole; unpack it first.")
+        return read_nrrd(path, role) if is_nrrd(head) else read_metaimage(path, role)
     header = _header_beside(path)
     if header is not None:
-        return read_nifti(header, role)
+        return read_nifti(header, role, path)
     if not path.stat().st_size:
         raise InputError(f"The {role} file {path} cannot be read: it is empty; copy or download it again.")
     for start, (what, remedy) in OTHER_FILES.items():

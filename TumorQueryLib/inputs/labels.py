@@ -118,9 +118,11 @@ ACCEPTED_LABELS = f"{', '.join(CONVENTIONS)}, or spelled out like {SPELLED_OUT}"
 CORE_NAMES = frozenset({"core", "tumorcore", "tumourcore", "tc"})
 WHOLE_NAMES = frozenset({"whole", "wholetumor", "wholetumour", "wt"})
 NECROSIS_NAMES = frozenset({"necrosis", "necrotic", "necroticcore", "ncr", "necrosisinnecrosis"})
+ENHANCING_NAMES = frozenset({"enhancing", "enhancingtumor", "enhancingtumour", "enhancinglesion", "et"})
 #: BraTS' terms (NETC, ET), Slicer's, and those by which MONAIAuto3DSeg shows its segments.
-CORE_PART_NAMES = NECROSIS_NAMES | frozenset(
-    {"enhancing", "enhancingtumor", "enhancingtumour", "enhancinglesion", "et"}
+CORE_PART_NAMES = (
+    NECROSIS_NAMES
+    | ENHANCING_NAMES
     | {"nonenhancing", "nonenhancingtumor", "nonenhancingtumour", "nonenhancingcore", "net", "netc"}
     | {"neoplasm", "neoplasmprimary", "neoplasmprimaryinneoplasmprimary"}
 )
@@ -140,7 +142,8 @@ SAID_BY_NAME = ("core", "whole", "none")
 #: oedema.
 NECROSIS_CODES = frozenset({"sct 6574001", "srt m-54000"})
 NEOPLASM_CODES = frozenset({"sct 86049000", "srt m-80003"})
-CORE_CODES = NECROSIS_CODES | NEOPLASM_CODES | {"ncit c113842"}
+ENHANCING_CODES = frozenset({"ncit c113842"})
+CORE_CODES = NECROSIS_CODES | NEOPLASM_CODES | ENHANCING_CODES
 EDEMA_CODES = frozenset({"sct 79654002", "srt m-36300"})
 
 
@@ -421,7 +424,7 @@ def _by_what_they_say(segments: Sequence[Segment], warnings: list[str]) -> tuple
     complete = whole_is_named or "oedema" in meanings
     # A segment of unknown meaning is left out only where nothing can be missing without it.
     told = complete and (None not in meanings or (whole_is_named and core_is_named))
-    necrosis_only = _core_is_necrosis_only(segments, meanings)
+    necrosis_only = _core_is_only(NECROSIS_NAMES, NECROSIS_CODES, segments, meanings)
     # Where the rest of the neoplasm lies in another segment, its core is not the necrosis alone.
     neoplasm_elsewhere = any(
         name in ("whole", "part") or (name is None and any(word in _letters(segment.name) for word in NEOPLASM_WORDS))
@@ -449,6 +452,11 @@ def _by_what_they_say(segments: Sequence[Segment], warnings: list[str]) -> tuple
     if necrosis_only:
         warnings.append(
             "The only segment of the core is the necrosis; is the tumour around it missing in the segmentation?"
+        )
+    if _core_is_only(ENHANCING_NAMES, ENHANCING_CODES, segments, meanings):
+        warnings.append(
+            "The only segment of the core is the enhancing tumour; does the segmentation miss the necrosis within it, "
+            "or count it as oedema?"
         )
     sources = {
         "segment names" if code is None or name in SAID_BY_NAME else "terminology codes"
@@ -487,13 +495,15 @@ def _meaning_of_code(code: str) -> str | None:
     return "part" if code in CORE_CODES else "oedema" if code in EDEMA_CODES else None
 
 
-def _core_is_necrosis_only(segments: Sequence[Segment], meanings: Sequence[str | None]) -> bool:
-    """Whether all that makes up the core is necrosis, by name or code."""
+def _core_is_only(
+    part_names: frozenset[str], part_codes: frozenset[str], segments: Sequence[Segment], meanings: Sequence[str | None]
+) -> bool:
+    """Whether all that makes up the core is one part of it, such as necrosis, by name or code."""
     core = [segment for segment, meaning in zip(segments, meanings) if meaning in ("core", "part")]
     return bool(core) and all(
-        segment.code.casefold() in NECROSIS_CODES
+        segment.code.casefold() in part_codes
         if _meaning_of_name(segment.name) is None
-        else _letters(segment.name) in NECROSIS_NAMES
+        else _letters(segment.name) in part_names
         for segment in core
     )
 

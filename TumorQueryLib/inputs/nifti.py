@@ -26,6 +26,7 @@ from TumorQueryLib.inputs.checks import (
     quiet_itk,
     sha256_of,
     three_dimensions,
+    times,
     values_in_voxels,
 )
 
@@ -34,6 +35,8 @@ TYPES = {2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8", 256: "i1", 512: "u2", 76
 COLOURS = {128: 3, 2304: 4}
 #: Two places of one voxel further apart than this (mm) are two places.
 SAME_PLACE = 1.0
+#: Sizes of one voxel that differ by more than this share are two sizes.
+SAME_SIZE = 1e-3
 #: No number of a header that places voxels is larger, in whatever unit.
 FURTHEST = 1e7
 MILLIMETRES = {1: 1000.0, 3: 0.001}
@@ -60,8 +63,26 @@ class Header:
 
     @property
     def size(self) -> tuple[int, ...]:
-        """Sizes of the dimensions in use."""
-        return self.dim[1 : 1 + self.dim[0]]
+        """Sizes of the dimensions in use; a fourth or later one of 0 is one of 1, as NIfTI's library reads it."""
+        return *self.dim[1:4][: self.dim[0]], *(n or 1 for n in self.dim[4 : 1 + self.dim[0]])
+
+    @property
+    def says_sform(self) -> bool:
+        """Whether the sform is a place; some tools give it a code and nothing but zeros."""
+        return self.sform_code > 0 and any(self.rows)
+
+    @property
+    def voxel_size(self) -> tuple[float, ...]:
+        """The voxel's edges in the header's unit.
+
+        By NIfTI's rules they stand in the sform's columns where there is no qform, to which `pixdim` belongs and
+        which sizes of 0 do not make. ITK takes `pixdim`, and 1 for 0, in any case.
+        """
+        if self.says_sform and (self.qform_code <= 0 or 0 in self.pixdim[1:4]):
+            columns = np.linalg.norm(np.reshape(self.rows, (3, 4))[:, :3], axis=0)
+            if not np.allclose(columns, np.abs(self.pixdim[1:4]), rtol=SAME_SIZE, atol=0):
+                return tuple(columns.tolist())
+        return self.pixdim[1:4]
 
 
 def is_nifti(head: bytes) -> bool:
@@ -127,7 +148,7 @@ def parse_header(head: bytes) -> Header:
     )
 
 
-def read_nifti(path: Path, role: str) -> ImageFile:
+def read_nifti(path: Path, role: str, voxels: Path | None = None) -> ImageFile:
     """Read a NIfTI file, or a pair of which either file is named.
 
     Parameters
@@ -135,6 +156,8 @@ def read_nifti(path: Path, role: str) -> ImageFile:
     path : Path
     role : str
         What the file is for; errors name it.
+    voxels : Path, optional
+        The voxel file of a pair, where it is the one that was named.
 
     Raises
     ------
@@ -162,7 +185,7 @@ def read_nifti(path: Path, role: str) -> ImageFile:
     least = header.length + 4 if header.in_one_file else 0
     if not least <= header.voxels_at < 1e6 or header.voxels_at % 1:
         raise InputError(f"{damaged} that its voxels begin at byte {header.voxels_at:g}; copy or download it again.")
-    voxels = path if header.in_one_file else _voxel_file(path, role)
+    voxels = path if header.in_one_file else voxels or _voxel_file(path, role)
     data = promised_bytes(voxels, int(header.voxels_at), int(np.prod(shape)) * dtype.itemsize, role)
     # A slope of 0 stands for values as they are.
     scaled = header.scale[0] != 0 and np.isfinite(header.scale).all()
@@ -173,13 +196,19 @@ def read_nifti(path: Path, role: str) -> ImageFile:
 
 
 def _voxel_file(header: Path, role: str) -> Path:
-    """The .img or .img.gz of an .hdr, whichever is there, in the header's letter case."""
+    """The .img or .img.gz of an .hdr, whichever is there, in the header's letter case or else in the other."""
     name = header.name[: -len(".gz")] if header.name.lower().endswith(".gz") else header.name
     stem = header.with_name(name).stem
     upper = name.endswith(".HDR")
-    for ending in (".IMG", ".IMG.GZ") if upper else (".img", ".img.gz"):
-        if header.with_name(stem + ending).is_file():
-            return header.with_name(stem + ending)
+    for endings in sorted(((".img", ".img.gz"), (".IMG", ".IMG.GZ")), reverse=not upper):
+        there = [path for ending in endings if (path := header.with_name(stem + ending)).is_file()]
+        if len(there) > 1:
+            raise InputError(
+                f"The {role} header {header} has two voxel files beside it, {there[0].name} and {there[1].name}; name "
+                "the one that is meant instead of the header."
+            )
+        if there:
+            return there[0]
     raise InputError(
         f"The {role} header {header} has lost its voxels: there is no {stem}{'.IMG' if upper else '.img'} beside it."
     )
@@ -192,22 +221,24 @@ def _grid(header: Header, shape: tuple[int, int, int], path: Path, role: str) ->
     used = [
         *header.pixdim[1:4],
         *(header.quaternion if header.qform_code > 0 else ()),
-        *(header.rows if header.sform_code > 0 else ()),
+        *(header.rows if header.says_sform else ()),
     ]
-    if not np.isfinite(used).all() or np.abs(used).max() > FURTHEST or max(shape) > 32767:
+    finite = np.isfinite(used).all() and np.abs(used).max() <= FURTHEST
+    if not finite or max(shape) > 32767 or 0 in header.voxel_size:
         raise InputError(f"The {role} file {path} is damaged: its header puts the voxels nowhere; correct the header.")
     data = bytearray(352)
     struct.pack_into("<i", data, 0, 348)
     struct.pack_into("<8h", data, 40, 3, *shape, 1, 1, 1, 1)
     struct.pack_into("<2h", data, 70, 2, 8)
-    struct.pack_into("<4f", data, 76, -1 if header.pixdim[0] < 0 else 1, *header.pixdim[1:4])
+    struct.pack_into("<4f", data, 76, -1 if header.pixdim[0] < 0 else 1, *header.voxel_size)
     struct.pack_into("<f", data, 108, 352)
     data[123] = header.units & 7
     # Codes beyond the standard's are places of an unknown kind, like its last.
-    struct.pack_into("<2h", data, 252, *(min(max(code, 0), 5) for code in (header.qform_code, header.sform_code)))
+    codes = (header.qform_code, header.sform_code if header.says_sform else 0)
+    struct.pack_into("<2h", data, 252, *(min(max(code, 0), 5) for code in codes))
     if header.qform_code > 0:
         struct.pack_into("<6f", data, 256, *header.quaternion)
-    if header.sform_code > 0:
+    if header.says_sform:
         struct.pack_into("<12f", data, 280, *header.rows)
     data[344:348] = b"n+1\0"
     reader: Any = sitk.ImageFileReader()
@@ -230,13 +261,19 @@ def _grid(header: Header, shape: tuple[int, int, int], path: Path, role: str) ->
 
 def _warnings(header: Header, grid: Grid, role: str) -> tuple[str, ...]:
     """What the header leaves open about the place of the voxels: it can hold none or two."""
-    if header.qform_code <= 0 and header.sform_code <= 0:
+    if header.qform_code <= 0 and not header.says_sform:
         return place_warnings(grid, role, said=False)
     unit = MILLIMETRES.get(header.units & 7, 1.0)
+    if header.voxel_size != header.pixdim[1:4]:
+        return (
+            f"The {role} file's header says twice how large its voxels are: {times(grid.spacing)} mm by its sform, "
+            f"which is used, and {times(np.array(header.pixdim[1:4]) * unit)} mm by its pixdim, by which 3D Slicer and "
+            "others that read by ITK show it; correct the header.",
+        )
     places = {}
     if header.qform_code > 0:
         places["qform"] = _qform(header) * unit
-    if header.sform_code > 0:
+    if header.says_sform:
         places["sform"] = np.reshape(header.rows, (3, 4)) * unit
     corners = np.array(np.meshgrid(*[(0, n - 1) for n in grid.shape])).reshape(3, -1).T
     used = grid.to_ras(corners)
@@ -251,9 +288,15 @@ def _warnings(header: Header, grid: Grid, role: str) -> tuple[str, ...]:
     chosen = {"qform": "sform", "sform": "qform"}[furthest]
     if chosen not in places:
         chosen = "voxel sizes"
+    size = np.linalg.norm(places[furthest][:, :3], axis=0)
+    of_another_size = (
+        ""
+        if np.allclose(size, grid.spacing, rtol=SAME_SIZE)
+        else (f", and its voxels of {times(size)} mm instead of {times(grid.spacing)} mm make other volumes")
+    )
     return (
         f"The {role} file's header describes two places: by its {chosen}, which is used, and by its {furthest}, up to "
-        f"{away[furthest]:.0f} mm from it; compare the result with the image in a viewer.",
+        f"{away[furthest]:.0f} mm from it{of_another_size}; compare the result with the image in a viewer.",
     )
 
 
@@ -270,6 +313,6 @@ def _qform(header: Header) -> NDArray[np.float64]:
             [2 * (b * d - a * c), 2 * (c * d + a * b), a * a + d * d - b * b - c * c],
         ]
     )
-    sizes = np.array(header.pixdim[1:4])
+    sizes = np.array(header.voxel_size)
     sizes[2] *= -1 if header.pixdim[0] < 0 else 1
     return np.column_stack([turned * sizes, offset])

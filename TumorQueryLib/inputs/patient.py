@@ -11,13 +11,14 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from TumorQueryLib.anatomy.tissue_maps import TissueMaps
 from TumorQueryLib.base.errors import InputError
 from TumorQueryLib.geometry.brain import find_background
 from TumorQueryLib.geometry.grid import Grid, Volume, resample, resample_mask
 from TumorQueryLib.geometry.regions import TumorMasks, bounding_box
-from TumorQueryLib.inputs.checks import ImageFile, check_plausible_grid
+from TumorQueryLib.inputs.checks import ImageFile, check_plausible_grid, finite_values
 from TumorQueryLib.inputs.dicom.choice import choose_series
 from TumorQueryLib.inputs.dicom.study import Study, read_study
 from TumorQueryLib.inputs.drawn_on import IMAGE_NAMES, image_drawn_on
@@ -30,6 +31,15 @@ SMALLEST_WHOLE_ML = 0.1
 #: Below these volumes, in ml, the database holds hardly anything alike.
 SMALL_WHOLE_ML = 2.0
 SMALL_CORE_ML = 0.2
+#: A tumour above this volume, in ml, or share of the brain is the brain or an image.
+LARGEST_WHOLE_ML, LARGEST_WHOLE_SHARE = 600.0, 0.5
+#: Below this share of the whole tumour there is hardly any oedema.
+LITTLE_OEDEMA = 0.02
+#: Enclosed oedema from which on a core is a rim, as a share of it: 1 % at most in eight patients' full cores, and more
+#: than 6 % where the enhancing tumour alone is taken of five of them.
+RIM_SHARE = 0.05
+#: Share of a resection cavity that may be tumour too, and of tumour or brain that it may hold.
+SHARED_CAVITY, LARGEST_CAVITY_SHARE = 0.05, 0.5
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -284,20 +294,21 @@ class Patient:
 
     def _check_places(self, warnings: list[str]) -> None:
         """Refuse images and masks that do not lie over one another."""
-        points = self.whole.grid.to_ras(np.argwhere(self.whole.array))
+        points, core_points = (mask.grid.to_ras(np.argwhere(mask.array)) for mask in (self.whole, self.core))
         for role, name in IMAGE_NAMES.items():
             volume = getattr(self, role)
             if volume is None:
                 continue
-            inside = _share_inside(points, volume.grid)
+            inside, core_inside = (_share_inside(marked, volume.grid) for marked in (points, core_points))
             if inside < 0.5:
                 raise InputError(
                     f"The segmentation lies elsewhere in space than the {name}: only {inside:.0%} of the tumour "
                     f"(around {_point(points.mean(axis=0))} RAS mm) lies in the image (around "
                     f"{_point(volume.grid.centre)}); segment on this patient's images, or mend the header."
                 )
-            if inside < 0.98:
-                warnings.append(f"{1 - inside:.0%} of the tumour lies beyond the edge of the {name}.")
+            if min(inside, core_inside) < 0.98:
+                lies = "lies" if core_inside == 1 else f"and {1 - core_inside:.0%} of its core lie"
+                warnings.append(f"{1 - inside:.0%} of the tumour {lies} beyond the edge of the {name}.")
             overlap = 1.0 if volume is self.t1gd else _tissue_overlap(volume, self.t1gd)
             if overlap < 0.9:
                 warnings.append(
@@ -320,14 +331,23 @@ class Patient:
             brain = find_background(image.array).foreground
             where = f"the imaged tissue of the {IMAGE_NAMES[role]}"
         tumour = self.regions_on_t1gd.whole if role == "t1gd" else resample_mask(self.whole, image.grid).array
-        inside = float(brain[tumour].mean()) if tumour.any() else 0.0
+        inside = _share_within(brain, tumour)
         if inside < 0.5:
+            hole = ", or the mask leaves the tumour out: fill it there, or give none" if "mask" in where else ""
             raise InputError(
                 f"Only {inside:.0%} of the segmented tumour lies in {where}: segmentation and image are of different "
-                "patients, or one of them is mirrored or has lost its place in space. Check both in a viewer."
+                f"patients, or one of them is mirrored or has lost its place in space{hole}. Check both in a viewer."
             )
         if inside < 0.95:
             warnings.append(f"{1 - inside:.0%} of the segmented tumour lies outside {where}.")
+        share = _share_within(tumour, brain)
+        if share > LARGEST_WHOLE_SHARE:
+            raise InputError(
+                f"The whole tumour fills {share:.0%} of {where}, so that it is probably a brain mask or an image; give "
+                "a mask of the tumour."
+            )
+        if self.cavity is not None and (self.aligned or self.drawn_on["cavity"] == role):
+            _check_cavity_beside(resample_mask(self.cavity, image.grid).array, tumour, brain, warnings)
 
     def _check_tissue(self, tumour: NDArray[np.float64], warnings: list[str]) -> None:
         """Refuse tissue maps that lie elsewhere than the image that they were made from, or than the tumour's points.
@@ -346,6 +366,22 @@ class Patient:
                 f"Only {inside:.0%} of the segmented tumour lies in the box of the tissue maps; give maps of the whole "
                 "brain of this patient."
             )
+
+
+def _check_cavity_beside(
+    cavity: NDArray[np.bool_], tumour: NDArray[np.bool_], brain: NDArray[np.bool_], warnings: list[str]
+) -> None:
+    """Refuse a resection cavity that is the tumour or the brain; one that overlaps the tumour is said. On one grid."""
+    for name, region in (("whole tumour", tumour), ("brain", brain)):
+        share = _share_within(cavity, region)
+        if share > LARGEST_CAVITY_SHARE:
+            raise InputError(
+                f"The resection cavity holds {share:.0%} of the {name}; a cavity is what was taken out, and no part of "
+                "the tumour that is left. Give a mask of the cavity alone, or a segmentation without it."
+            )
+    shared = _share_within(tumour, cavity)
+    if shared > SHARED_CAVITY:
+        warnings.append(f"{shared:.0%} of the resection cavity is tumour by the segmentation, and counts as both.")
 
 
 #: What the files of a patient are called in sentences.
@@ -406,7 +442,7 @@ def _read_files(paths: dict[str, Any], labels: str | None, warnings: list[str]) 
             if regions.cavity is not None and "cavity" not in paths:
                 given["cavity"] = Volume(regions.cavity, file.volume.grid)
         else:
-            given[role] = _mask_of(file, name)
+            given[role] = _mask_of(file, name, warnings)
     given["tissue_maps"] = tissue_maps_of_files(tissue, warnings)
     if "core" not in given:
         grid = given["whole"].grid
@@ -439,15 +475,7 @@ def _checked_image(volume: Volume, name: str, warnings: list[str]) -> Volume:
     if volume.array.dtype.kind not in "buif":
         raise InputError(f"The {name} holds {volume.array.dtype} values; an image holds numbers.")
     check_plausible_grid(volume.grid, name)
-    with np.errstate(over="ignore"):
-        array = volume.array.astype(np.float32)
-    finite = np.isfinite(array)
-    if not finite.all():
-        if not finite.any():
-            raise InputError(f"The {name} holds no finite number; export the image again.")
-        # Some tools mark everything outside the brain as NaN.
-        warnings.append(f"{1 - finite.mean():.2%} of the {name}'s voxels are NaN or infinite; they are taken as 0.")
-        array = np.where(finite, array, np.float32(0))
+    array = finite_values(volume.array, name, "image", warnings)
     if array.min() == array.max():
         raise InputError(f"The {name} holds the same value {array.min():g} everywhere; there is nothing to see in it.")
     return Volume(array, volume.grid)
@@ -487,6 +515,13 @@ def _checked_regions(core: Volume, whole: Volume, warnings: list[str], *, togeth
     if outside_ml > 0:
         warnings.append(f"{outside_ml:.2f} ml of the core lay outside the whole tumour and were added to it.")
         whole = Volume(whole.array | core.array, whole.grid)
+    if whole_ml > LARGEST_WHOLE_ML:
+        raise InputError(
+            f"The whole tumour has {whole_ml:.0f} ml, more than any; it is probably a brain mask or an image. Give a "
+            "mask of the tumour."
+        )
+    if core_ml > 0 and together:
+        _say_what_is_missing(core, whole, warnings)
     if core_ml == 0:
         warnings.append("The segmentation has no core; the match rests on the whole tumour alone.")
     elif core_ml < SMALL_CORE_ML:
@@ -494,6 +529,30 @@ def _checked_regions(core: Volume, whole: Volume, warnings: list[str], *, togeth
     if whole_ml < SMALL_WHOLE_ML:
         warnings.append(f"The whole tumour has only {whole_ml:.1f} ml, less than most simulated tumours.")
     return core, whole
+
+
+def _say_what_is_missing(core: Volume, whole: Volume, warnings: list[str]) -> None:
+    """Warn of a whole tumour without oedema, and of a core that is the rim of one."""
+    first, last = bounding_box(whole.array)
+    box = tuple(slice(int(a), int(b)) for a, b in zip(first, last))
+    inner, outer, voxel = core.array[box], whole.array[box], whole.grid.voxel_volume_ml
+    if np.count_nonzero(outer & ~inner) < LITTLE_OEDEMA * np.count_nonzero(outer):
+        warnings.append(
+            f"Core ({inner.sum() * voxel:.1f} ml) and whole tumour ({outer.sum() * voxel:.1f} ml) are nearly the same: "
+            "without oedema the infiltration length rests on two equal outlines. Is the oedema missing, or one mask "
+            "given twice?"
+        )
+    filled = inner
+    for axis in range(3):
+        # By slices, since a rim is seldom closed all around.
+        plane = np.swapaxes(ndimage.generate_binary_structure(2, 1)[None], 0, axis)
+        filled = filled | ndimage.binary_fill_holes(inner, plane)
+    enclosed = np.count_nonzero(filled & outer & ~inner)
+    if enclosed > RIM_SHARE * np.count_nonzero(inner):
+        warnings.append(
+            f"The core is a rim around {enclosed * voxel:.1f} ml that count as oedema; is the necrosis, which belongs "
+            "to the core, missing in it?"
+        )
 
 
 def _grid_of_both(core: Volume, whole: Volume) -> Grid:
@@ -570,11 +629,11 @@ def read_mask_file(
                 f"Whether the {name} lies in the frame of reference (DICOM) of the T1Gd cannot be told here; see that "
                 "it lies where it should."
             )
-    return _mask_of(file, name)
+    return _mask_of(file, name, [] if warnings is None else warnings)
 
 
-def _mask_of(file: ImageFile, name: str) -> Volume:
-    """The one region in a file.
+def _mask_of(file: ImageFile, name: str, warnings: list[str]) -> Volume:
+    """The one region in a file; `warnings` get how shares were read.
 
     Raises `InputError` where there are several.
     """
@@ -584,11 +643,11 @@ def _mask_of(file: ImageFile, name: str) -> Volume:
             f"The {name} holds several segments ({', '.join(repr(segment.name) for segment in drawn[:8])}); a mask is "
             "one. Give the file as the segmentation (--segmentation), its segments named by labels."
         )
-    array = drawn[0].mask if drawn else _mask_from_values(file.volume.array, name)
+    array = drawn[0].mask if drawn else _mask_from_values(file.volume.array, name, warnings)
     return Volume(array, file.volume.grid)
 
 
-def _mask_from_values(array: NDArray, name: str) -> NDArray[np.bool_]:
+def _mask_from_values(array: NDArray, name: str, warnings: list[str]) -> NDArray[np.bool_]:
     """A mask from a file's values: 0 and one other value, or shares between 0 and 1."""
     if array.dtype.kind == "f":
         if not np.isfinite(array).all():
@@ -596,7 +655,11 @@ def _mask_from_values(array: NDArray, name: str) -> NDArray[np.bool_]:
         if array.min() >= -ROUNDING and array.max() <= 1 + ROUNDING:
             # Shares or not: what is stored as a tiny 1 and nothing else is still a mask.
             values = array[array != 0]
-            return array > 0.5 if values.size == 0 or values.max() > 0.5 or values.min() != values.max() else array != 0
+            if values.size == 0 or (values.max() <= 0.5 and values.min() == values.max()):
+                return array != 0
+            if values.min() < min(values.max(), 1 - ROUNDING):
+                warnings.append(f"The {name} holds shares between 0 and 1; what is above 0.5 is taken as the mask.")
+            return array > 0.5
         rounded = np.rint(array)
         array = np.where(np.abs(array - rounded) <= ROUNDING, rounded, array)
     values = array[array != 0]
@@ -625,9 +688,16 @@ def _tissue_overlap(volume: Volume, reference: Volume) -> float:
 
 
 def _share_inside(points: NDArray[np.float64], grid: Grid) -> float:
-    """Share of RAS points (n, 3) that lie in a grid's box."""
+    """Share of RAS points (n, 3) that lie in a grid's box; 1 where there are none."""
+    if not len(points):
+        return 1.0
     index = grid.to_index(points)
     return float(((index >= -0.5) & (index <= np.array(grid.shape) - 0.5)).all(axis=1).mean())
+
+
+def _share_within(mask: NDArray[np.bool_], region: NDArray[np.bool_]) -> float:
+    """Share of a region's voxels that a mask holds; 0 of none."""
+    return float(mask[region].mean()) if region.any() else 0.0
 
 
 def _point(point: NDArray[np.float64]) -> str:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from TumorQueryLib.anatomy.patient_brain import PatientBrain
+from TumorQueryLib.base.errors import InputError
 from TumorQueryLib.geometry.grid import Grid, Volume, resample_mask
 
 GRID = Grid.isotropic(40, 4.0, (0.0, 0.0, 0.0))
@@ -16,7 +17,7 @@ def ball(grid, centre, radius) -> Volume:
 
 
 def test_a_tumour_that_the_extraction_left_out_is_added():
-    found, tumour = ball(GRID, (0, 0, 0), 50), ball(FINER, (50, 0, 0), 10)
+    found, tumour = ball(GRID, (0, 0, 0), 50), ball(FINER, (46, 0, 0), 10)
     brain = PatientBrain.extracted(found, tumour)
     assert brain.source == "extracted"
     seen = resample_mask(tumour, GRID).array
@@ -25,6 +26,11 @@ def test_a_tumour_that_the_extraction_left_out_is_added():
     assert missed > 0
     assert brain.added_ml == pytest.approx(missed * 0.064)
     assert brain.added_share == pytest.approx(missed / seen.sum())
+
+
+def test_an_extraction_that_leaves_most_of_the_tumour_out_is_refused():
+    with pytest.raises(InputError, match="Only 0% of the segmented tumour lies in the brain that was extracted"):
+        PatientBrain.extracted(ball(GRID, (0, 0, 0), 30), ball(FINER, (50, 0, 0), 10))
 
 
 def test_nothing_is_added_where_the_tumour_lies_within():

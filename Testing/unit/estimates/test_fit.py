@@ -84,6 +84,20 @@ def test_a_small_part_is_named_where_it_is_a_twentieth_of_the_tumour():
         assert bool(missed_parts(Volume(density, observed.grid), observed)) == named
 
 
+def test_many_small_parts_are_named_together():
+    small = [np.s_[25 + 3 * n : 27 + 3 * n, 25:30, 25:30] for n in range(4)]  # 0.4 ml each
+    observed = parts_of(LARGE, *small)
+    density = np.zeros(observed.grid.shape, np.float32)
+    density[LARGE] = 0.7
+    (rest,) = missed_parts(Volume(density, observed.grid), observed)
+    assert (rest.count, rest.volume_ml) == (4, pytest.approx(1.6))
+    alone, rest = missed_parts(Volume(np.zeros_like(density), observed.grid), observed)
+    assert (alone.count, alone.volume_ml, rest.count) == (1, pytest.approx(8.0), 4)
+    for box in small[1:]:
+        density[box] = 0.7
+    assert missed_parts(Volume(density, observed.grid), observed) == []
+
+
 def fit_of(dice_core, dice_whole, observed_core=5.0):
     return Fit(dice_core, dice_whole, observed_ml=(observed_core, 20.0), predicted_ml=(5.0, 20.0))
 

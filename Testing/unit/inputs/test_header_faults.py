@@ -134,6 +134,26 @@ def test_of_a_detached_header_both_files_count(voxels, tmp_path, name):
     refused(tmp_path / name, r"lost its voxels|does not exist")
 
 
+def test_the_voxel_file_that_is_named_is_the_one_that_is_read(voxels, tmp_path):
+    nibabel.save(nibabel.Nifti1Pair(voxels, AFFINE), tmp_path / "image.img")
+    (tmp_path / "image.img.gz").write_bytes(gzip.compress((voxels + 1).tobytes(order="F")))
+    assert_same(read_image_file(tmp_path / "image.img", "T1Gd"), voxels)
+    assert_same(read_image_file(tmp_path / "image.img.gz", "T1Gd"), voxels + 1)
+    refused(tmp_path / "image.hdr", r"image\.img and image\.img\.gz; name the one that is meant")
+    (tmp_path / "image.img.gz").unlink()
+    (tmp_path / "image.img").rename(tmp_path / "image.IMG")
+    for name in ("image.IMG", "image.hdr"):
+        assert_same(read_image_file(tmp_path / name, "T1Gd"), voxels)
+
+
+@pytest.mark.parametrize("name", ["image.nrrd", "image.mha"])
+def test_what_is_packed_as_a_whole_is_to_be_unpacked(voxels, tmp_path, name):
+    write(voxels, tmp_path / name)
+    packed = tmp_path / f"{name}.gz"
+    packed.write_bytes(gzip.compress((tmp_path / name).read_bytes()))
+    refused(packed, "packed with gzip as a whole; unpack it first")
+
+
 def test_a_detached_header_names_one_file_beside_it(voxels, tmp_path):
     write(voxels, tmp_path / "image.mhd")
     write(voxels, tmp_path / "image.nhdr")

@@ -182,6 +182,12 @@ def test_a_wrong_unit_is_said(voxels, tmp_path, scale, unit):
 def test_a_fourth_dimension_of_one_is_dropped_and_more_is_refused(voxels, tmp_path):
     write_nifti(voxels[..., None], np.eye(4), tmp_path / "one.nii.gz")
     assert_voxels_in_place(read_image_file(tmp_path / "one.nii.gz", "T1Gd").volume, voxels, np.eye(4))
+    # NIfTI's library reads a dimension of 0 so too.
+    write_nifti(voxels[..., None], np.eye(4), tmp_path / "none.nii")
+    data = bytearray((tmp_path / "none.nii").read_bytes())
+    data[40:50] = struct.pack("<5h", 4, *voxels.shape, 0)
+    (tmp_path / "none.nii").write_bytes(data)
+    assert_voxels_in_place(read_image_file(tmp_path / "none.nii", "T1Gd").volume, voxels, np.eye(4))
     write_nifti(np.stack([voxels] * 3, axis=-1), np.eye(4), tmp_path / "three.nii.gz")
     with pytest.raises(InputError, match="3 volumes in one file"):
         read_image_file(tmp_path / "three.nii.gz", "T1Gd")
@@ -279,11 +285,33 @@ def test_a_nifti_header_without_a_place_or_with_two_is_said(voxels, tmp_path):
     lost.header["qform_code"] = lost.header["sform_code"] = 0
     nibabel.save(lost, tmp_path / "lost.nii.gz")
     assert "does not say where" in read_image_file(tmp_path / "lost.nii.gz", "T1Gd").warnings[0]
-    # The sform has voxels of 2 mm, the voxel sizes say 1 mm: ITK and other readers disagree about such a file.
+    # The sform has voxels of 2 mm, the voxel sizes say 1 mm: alone it wins (NIfTI), beside a qform ITK's choice stays.
     double = nibabel.Nifti1Image(voxels, None)
     double.set_sform(np.diag([2.0, 2.0, 2.0, 1.0]), 1)
-    nibabel.save(double, tmp_path / "double.nii.gz")
-    assert "two places" in read_image_file(tmp_path / "double.nii.gz", "T1Gd").warnings[0]
+    for sizes, qform, used in ((1, 0, 2), (0, 0, 2), (0, 1, 2), (1, 1, 1)):
+        double.header["pixdim"][1:4] = sizes
+        double.header["qform_code"] = qform
+        nibabel.save(double, tmp_path / "double.nii.gz")
+        file = read_image_file(tmp_path / "double.nii.gz", "T1Gd")
+        assert file.volume.grid.spacing == pytest.approx([used] * 3)
+        twice = f"2 x 2 x 2 mm by its sform, which is used, and {sizes} x {sizes} x {sizes} mm by its pixdim"
+        assert (twice if used == 2 else "its voxels of 2 x 2 x 2 mm instead of 1 x 1 x 1 mm") in file.warnings[0]
+
+
+def test_an_sform_of_zeros_is_no_place(voxels, tmp_path):
+    for qform, said in ((0, True), (1, False)):
+        image = nibabel.Nifti1Image(voxels, None)
+        image.set_qform(np.diag([2.0, 2, 3, 1]) + np.eye(4, k=3), 1)
+        nibabel.save(image, tmp_path / "image.nii")
+        data = bytearray((tmp_path / "image.nii").read_bytes())
+        struct.pack_into("<2h", data, 252, qform, 1)
+        (tmp_path / "image.nii").write_bytes(data)
+        file = read_image_file(tmp_path / "image.nii", "T1Gd")
+        assert file.volume.grid.spacing == pytest.approx([2, 2, 3])
+        assert any("does not say where" in warning for warning in file.warnings) == said
+
+
+def test_a_nifti_header_with_a_good_place_is_not_warned_about(voxels, tmp_path):
     write_nifti(voxels, placed_affine(spacing=(1, 1, 2), angles=(3, 2, 1)), tmp_path / "good.nii.gz")
     assert read_image_file(tmp_path / "good.nii.gz", "T1Gd").warnings == ()
 

@@ -324,7 +324,7 @@ def test_the_order_of_meaning(named, core, whole, said):
     assert regions.core.tolist() == [bool(x) for x in core]
     assert regions.whole.tolist() == [bool(x) for x in whole]
     assert regions.labels == said
-    assert regions.warnings == ()
+    assert all("only segment of the core is the enhancing tumour" in warning for warning in regions.warnings)
 
 
 def test_codes_win_over_names_of_parts_and_the_contradiction_is_said():
@@ -407,6 +407,19 @@ def test_the_necrosis_alone_is_asked_about(named):
 def test_a_core_of_necrosis_without_any_neoplasm_is_warned_about():
     regions = regions_from_segments(segments(Necrosis=[1, 0], Edema=[0, 1]), None)
     assert "only segment of the core is the necrosis" in regions.warnings[0]
+
+
+@pytest.mark.parametrize(
+    "named",
+    [
+        segments(ET=[1, 0, 0], WT=[1, 1, 1]),
+        segments(Enhancing=[1, 0, 0], Edema=[0, 1, 0]),
+        coded(a=(ENHANCING, [1, 0, 0]), b=(EDEMA, [0, 1, 0])),
+    ],
+)
+def test_a_core_of_enhancing_tumour_alone_is_warned_about(named):
+    (said,) = regions_from_segments(named, None).warnings
+    assert "only segment of the core is the enhancing tumour" in said
 
 
 TAGS = (

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from awkward_grids import AWKWARD_AFFINES, centred_grid
+from scipy import ndimage
 
 from TumorQueryLib.base.errors import InputError
 from TumorQueryLib.geometry.brain import find_background, find_brain
@@ -129,11 +130,18 @@ def test_a_segmentation_beside_the_head_is_refused_and_one_at_its_edge_is_warned
     assert "of the segmented tumour lies outside the imaged tissue" in warning
 
 
+def test_a_core_beyond_the_edge_of_a_slab_is_named(synthetic_patient):
+    volumes = synthetic_volumes()
+    slab = Volume(volumes["t1gd"].array[:, :, :27], COARSE.cropped((0, 0, 0), (48, 48, 27)))
+    (warning,) = synthetic_patient(t1gd=slab, flair=None, core=ball(COARSE, (20, 10, 18), 5)).warnings
+    assert "of the tumour and 100% of its core lie beyond the edge of the T1Gd" in warning
+
+
 def test_a_brain_mask_decides_what_is_brain(synthetic_patient):
     volumes = synthetic_volumes()
     brain = Volume(volumes["t1gd"].array > 0, COARSE)
     assert synthetic_patient(brain_mask=brain).warnings == ()
-    with pytest.raises(InputError, match="lies in the brain mask"):
+    with pytest.raises(InputError, match=r"lies in the brain mask: .*the mask leaves the tumour out"):
         synthetic_patient(brain_mask=ball(COARSE, (-40, 0, 0), 20))
     with pytest.raises(InputError, match="brain mask is empty"):
         synthetic_patient(brain_mask=Volume(np.zeros(COARSE.shape, dtype=bool), COARSE))
@@ -318,6 +326,27 @@ def test_without_a_core_there_is_a_warning(synthetic_patient):
     assert patient.warnings == ("The segmentation has no core; the match rests on the whole tumour alone.",)
 
 
+def test_a_tumour_without_oedema_and_a_rim_for_the_core_are_warned_about(synthetic_patient):
+    volumes = synthetic_volumes(Grid.isotropic(96, 2.0, (0.0, 0.0, 0.0)))
+    whole, grid = volumes["whole"], volumes["whole"].grid
+    (warning,) = synthetic_patient(core=whole, whole=whole).warnings
+    assert "nearly the same: without oedema the infiltration length rests on two equal outlines" in warning
+    # Open to one side, as rims are.
+    inside = ball(grid, (20, 10, 5), 6).array | ball(grid, (30, 10, 5), 5).array
+    rim = Volume(volumes["core"].array & ~inside, grid)
+    assert not (ndimage.binary_fill_holes(rim.array) & ~rim.array).any()
+    (warning,) = synthetic_patient(core=rim, whole=whole).warnings
+    assert "The core is a rim around" in warning
+
+
+def test_a_brain_or_an_image_is_no_tumour(synthetic_patient):
+    brain = Volume(synthetic_volumes()["t1gd"].array > 0, COARSE)
+    with pytest.raises(InputError, match=r"whole tumour has \d+ ml, more than any; .*brain mask or an image"):
+        synthetic_patient(whole=brain)
+    with pytest.raises(InputError, match=r"fills \d\d% of the brain mask"):
+        synthetic_patient(brain_mask=ball(COARSE, (20, 10, 5), 21))
+
+
 def test_small_regions_are_warned_about(synthetic_patient):
     fine = Grid.isotropic(96, 2.0, (0.0, 0.0, 0.0))
     volumes = synthetic_volumes(fine)
@@ -362,7 +391,8 @@ def test_not_a_number_is_taken_as_background_with_a_warning(synthetic_patient):
     array = synthetic_volumes()["t1gd"].array
     patient = synthetic_patient(t1gd=Volume(np.where(array > 0, array, np.nan), COARSE))
     assert np.isfinite(patient.t1gd.array).all()
-    assert "NaN or infinite" in patient.warnings[0]
+    missing = np.count_nonzero(array <= 0)
+    assert patient.warnings[0].startswith(f"The T1Gd is NaN or infinite in {missing} of its {array.size} voxels")
     with pytest.raises(InputError, match="no finite number"):
         synthetic_patient(t1gd=Volume(np.full(COARSE.shape, np.nan), COARSE))
     # Beyond float32, and so infinite there.
@@ -492,6 +522,7 @@ def test_a_mask_of_shares_is_cut_at_one_half(patient_files):
     )
     assert patient.brain_mask is not None
     assert np.array_equal(patient.brain_mask.array, share > 0.5)
+    assert patient.warnings == ("The brain mask holds shares between 0 and 1; what is above 0.5 is taken as the mask.",)
 
 
 # Volumes in ml, counted in the segmentation files.
@@ -580,6 +611,18 @@ def test_a_cavity_that_lies_elsewhere_is_refused(synthetic_patient):
     )
     with pytest.raises(InputError, match="resection cavity is empty, or lies elsewhere"):
         synthetic_patient(cavity=far)
+
+
+def test_a_cavity_that_is_the_tumour_or_the_brain_is_refused_and_an_overlap_is_said(synthetic_patient):
+    volumes = synthetic_volumes()
+    brain = Volume(volumes["t1gd"].array > 0, COARSE)
+    with pytest.raises(InputError, match="resection cavity holds 100% of the whole tumour"):
+        synthetic_patient(cavity=volumes["whole"])
+    with pytest.raises(InputError, match=r"resection cavity holds \d\d% of the brain"):
+        synthetic_patient(cavity=Volume(brain.array & ~volumes["whole"].array, COARSE))
+    (warning,) = synthetic_patient(cavity=ball(COARSE, (20, 10, 26), 10)).warnings
+    assert "of the resection cavity is tumour by the segmentation" in warning
+    assert synthetic_patient(cavity=ball(COARSE, (20, 10, 34), 10)).warnings == ()
 
 
 def test_a_cavity_moves_with_the_image_that_it_was_drawn_on(synthetic_patient):
