@@ -156,7 +156,7 @@ def _infer(
             refinement, estimates["refined"], in_anatomy = found
             step = part(progress, 0.8, 0.9)
             rows = sensitivity_of(found[1], method, observed, in_anatomy, thresholds, timings=timings, progress=step)
-            warnings += sensitivity_warnings(rows)
+            warnings += sensitivity_warnings(rows, found[1].anatomy.length_scale)
             warnings += estimates["refined"].anatomy.warnings
             warnings += refinement_warnings(refinement, match, estimates["refined"])
     model = best_model(estimates)
@@ -420,7 +420,13 @@ def assimilate_model(
         except InputError as error:
             # What was found before is worth more than its uncertainty.
             return assimilated, None, (f"There is no uncertainty. {error}",)
-    return assimilated, uncertainty, ()
+    return assimilated, uncertainty, () if method.shown_density == "assimilated" else (OTHER_BOUNDS,)
+
+
+OTHER_BOUNDS = (
+    "The uncertainty is that of the assimilated density (density_assimilated.nrrd), which is not the one shown: "
+    "bounds, standard deviation, probability and volume belong to it (--density assimilated shows it)."
+)
 
 
 def sensitivity_of(
@@ -555,6 +561,9 @@ def fit_warnings(estimate: Estimate) -> Iterator[str]:
         )
 
 
+LENGTH_LIMITS = (("shortest", SHORTEST_LENGTH), ("longest", LONGEST_LENGTH))
+
+
 def refinement_warnings(refinement: Refinement, match: Estimate, refined: Estimate) -> Iterator[str]:
     """What the user should know about how a refinement ended."""
     if refinement.stopped == "time":
@@ -564,7 +573,7 @@ def refinement_warnings(refinement: Refinement, match: Estimate, refined: Estima
         )
     if match.or_better(refined) is match:
         yield "On the T1Gd image's grid the match fits better than its refinement and is kept."
-    for end, limit in (("shortest", SHORTEST_LENGTH), ("longest", LONGEST_LENGTH)):
+    for end, limit in LENGTH_LIMITS:
         if any(math.isclose(found.infiltration_length, limit, rel_tol=1e-3) for found in refinement.parameters):
             yield (
                 f"The infiltration length ran to the {end} that is searched, {limit:g} mm: the model agrees with these "
@@ -572,14 +581,28 @@ def refinement_warnings(refinement: Refinement, match: Estimate, refined: Estima
             )
 
 
-def sensitivity_warnings(rows: tuple[SensitivityRow, ...]) -> Iterator[str]:
-    """Which of sensitivity's searches the time ended."""
+def sensitivity_warnings(rows: tuple[SensitivityRow, ...], length_scale: float) -> Iterator[str]:
+    """Which of sensitivity's searches the time ended, and whose lengths ran to an end of what is searched.
+
+    `length_scale` is that of the anatomy (see `Anatomy`).
+    """
     ended = [row.assumption for row in rows if row.stopped == "time"]
     if ended:
         yield (
             f"Sensitivity stopped at the end of its time with {' and with '.join(ended)}; "
             "these are the best figures so far."
         )
+    for end, limit in LENGTH_LIMITS:
+        ran = [
+            row.assumption
+            for row in rows
+            if any(math.isclose(one, limit * length_scale, rel_tol=1e-3) for one in row.infiltration_lengths_mm)
+        ]
+        if ran:
+            yield (
+                f"With {' and with '.join(ran)} the infiltration length ran to the {end} that is searched, "
+                f"{limit:g} mm: it is not to be relied on."
+            )
 
 
 #: What to say of a part without density, by whether two foci were tried.
@@ -587,6 +610,7 @@ MISSED = {
     "taken": "two tumours were grown, and more are not modelled",
     "lost": "one tumour is shown, since two fitted no better",
     "not tried": "one tumour was grown; try two (--foci 2)",
+    "out of time": "one tumour is shown, since the time ended before two were found; give it more (--refine-seconds)",
     "impossible": "one tumour was grown, and a second one is tried only where it has a core of its own",
 }
 

@@ -91,12 +91,12 @@ def assimilated_result(patient, *, chosen="assimilated", uncertainty=True, level
     model, observed = best_model(result.estimates), patient.regions_on_t1gd
     model = replace(model, parameters=(*model.parameters, MATCHED)[:foci])
     estimate = assimilate(model, observed, observed, result.database.thresholds)
-    bounds = made_up_uncertainty(model, estimate, level) if uncertainty else None
+    bounds = made_up_uncertainty(model, estimate, level, result.thresholds) if uncertainty else None
     estimates = result.estimates | {model.name: model, "assimilated": estimate}
     return replace(result, estimates=estimates, chosen=chosen, uncertainty=bounds)
 
 
-def made_up_uncertainty(model, assimilated, level=0.05) -> Uncertainty:
+def made_up_uncertainty(model, assimilated, level=0.05, thresholds=(0.6, 0.2)) -> Uncertainty:
     """Bounds whose figures are known: where the density exceeds .001 its log-odds have a deviation of 1.
 
     Of every focus the logarithm of the length has a standard deviation of 0.2, that of rho T one of 0.1 of its own.
@@ -121,4 +121,5 @@ def made_up_uncertainty(model, assimilated, level=0.05) -> Uncertainty:
         discrepancy=Kriging(np.zeros((0, 3)), 15.0, 0.5),
         discrepancy_deviation=0.9,
         correction_share=np.ones_like(deviation),
+        thresholds=thresholds,
     )

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from itertools import islice
 
 import numpy as np
 import pytest
@@ -65,6 +66,8 @@ def test_the_density_is_the_one_that_was_asked_for(world, choices, chosen, estim
     assert result.chosen == chosen
     assert list(result.estimates) == estimates
     assert (result.uncertainty is not None) == ("uncertainty" in choices)
+    other = any("the assimilated density (density_assimilated.nrrd)" in said for said in result.warnings)
+    assert other == (result.uncertainty is not None and chosen != "assimilated")
     assert result.density is result.estimates[chosen].in_patient
 
 
@@ -93,7 +96,12 @@ def test_its_files_are_read_back(sure, folder):
     np.testing.assert_array_equal(saved.draws.density(3).array, sure.uncertainty.draw().density(3).array)
     assert saved.density_of("assimilated").array.shape == lower.array.shape
     described = json.loads((folder / "result.json").read_text(encoding="utf-8"))["uncertainty"]
-    assert described == json.loads(json.dumps(sure.uncertainty.as_json()))
+    assert described == json.loads(json.dumps(sure.uncertainty.as_json())) == saved.uncertainty
+    grid = saved.density.grid
+    assert np.array_equal(saved.density_of("assimilated").array > 0.2, saved.whole.array)
+    for drawn, again in islice(zip(sure.drawn_densities(grid), saved.drawn_densities(grid)), 2):
+        np.testing.assert_array_equal(drawn.array, again.array)
+        assert np.array_equal(drawn.array > 0.2, saved.whole.array)
     with pytest.raises(InputError, match="no map 'mean' of the uncertainty; there are sd, p05, p95 and probability"):
         saved.uncertainty_map("mean")
 
@@ -110,6 +118,8 @@ def test_a_file_of_draws_that_was_exchanged_is_noticed(folder, tmp_path):
 def test_a_result_without_uncertainty_says_so(refined, tmp_path):
     refined.write(tmp_path)
     saved = read_result(tmp_path)
+    assert saved.uncertainty is None
+    assert not list(saved.drawn_densities(saved.density.grid))
     for ask in (lambda: saved.draws, lambda: saved.uncertainty_map("sd")):
         with pytest.raises(InputError, match="made without uncertainty; run it with --uncertainty"):
             ask()
@@ -155,9 +165,10 @@ def test_a_second_lesion_that_the_model_leaves_out_is_named_though_its_outline_i
     [
         ({"density": "best"}, "no density 'best'; choose one of auto, match, refined, assimilated"),
         ({"density": "refined", "refine": "none"}, "no refined density without a refinement"),
-        ({"level": 0}, "level is a density between 0 and 1, not 0"),
-        ({"level": True}, "level is a density between 0 and 1, not True"),
-        ({"level": float("nan")}, "level is a density between 0 and 1, not nan"),
+        ({"level": 0}, "level is a density from 0.001 to 0.999, not 0"),
+        ({"level": 6e-6}, "level is a density from 0.001 to 0.999, not 6e-06"),
+        ({"level": True}, "level is a density from 0.001 to 0.999, not True"),
+        ({"level": float("nan")}, "level is a density from 0.001 to 0.999, not nan"),
         ({"uncertainty": "yes"}, "uncertainty is true or false, not 'yes'"),
     ],
 )

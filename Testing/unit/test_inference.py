@@ -15,6 +15,7 @@ from TumorQueryLib.base.method import Method
 from TumorQueryLib.database import TumorDatabase
 from TumorQueryLib.estimates.refine import Refinement
 from TumorQueryLib.estimates.search import LONGEST_LENGTH, SHORTEST_LENGTH, Solve
+from TumorQueryLib.estimates.sensitivity import SensitivityRow
 from TumorQueryLib.geometry.grid import Grid, Volume, volume_from_image
 from TumorQueryLib.geometry.regions import TumorMasks, dice
 from TumorQueryLib.geometry.transforms import SpaceMap
@@ -29,6 +30,7 @@ from TumorQueryLib.inference import (
     query_warnings,
     refine_match,
     refinement_warnings,
+    sensitivity_warnings,
 )
 from TumorQueryLib.inputs.patient import Patient
 from TumorQueryLib.registration import Alignment
@@ -238,7 +240,7 @@ def test_without_a_core_warning_and_quality_agree(refined, core, whole, quality)
     assert not said or "(Dice of the whole tumour 0.50)" in said[0]
 
 
-@pytest.mark.parametrize("two_foci", ["taken", "lost", "not tried", "impossible"])
+@pytest.mark.parametrize("two_foci", ["taken", "lost", "not tried", "out of time", "impossible"])
 def test_a_part_without_density_is_told_with_a_remedy_that_helps(refined, two_foci):
     empty = replace(refined.estimate, in_patient=Volume(0 * refined.density.array, refined.density.grid))
     observed = refined.patient.regions_on_t1gd
@@ -249,6 +251,18 @@ def test_a_part_without_density_is_told_with_a_remedy_that_helps(refined, two_fo
     assert "--refine patient" in said
     (said,) = missed_warnings(empty, "assimilated", observed, None)
     assert "fills it up to its outline" in said
+
+
+def test_a_length_at_the_end_of_the_searched_range_is_told_of_sensitivity_too():
+    def row(assumption, *lengths):
+        return SensitivityRow(assumption, lengths, (10.0,), 1.0, 2.0, 3.0, 0.05, 1.5)
+
+    # In an atlas whose millimetre is 1.1 of the patient's, .5 mm there are .55 mm.
+    rows = row("A", 2.0, 0.55), row("B", 0.5), row("C", 13.2), row("D", 0.55)
+    shortest, longest = sensitivity_warnings(rows, 1.1)
+    assert shortest.startswith("With A and with D the infiltration length ran to the shortest that is searched, 0.5 mm")
+    assert longest.startswith("With C the infiltration length ran to the longest that is searched, 12 mm")
+    assert list(sensitivity_warnings(rows[1:2], 1.1)) == []
 
 
 def test_small_parts_without_density_are_told_by_number_and_volume(refined):

@@ -121,7 +121,7 @@ ATTRIBUTES = {
     ),
     "SavedResult": (
         "cavity chosen content core density density_of drawn_densities draws folder has_draws matched_parameters "
-        "matches plans segmentation space thresholds tissue uncertainty_map warnings whole"
+        "matches plans segmentation space thresholds tissue uncertainty uncertainty_map warnings whole"
     ),
     "Plans": (
         "as_json cavity_ml choices comparison estimate guidelines lowest_density masks model probable sentences "
@@ -130,9 +130,9 @@ ATTRIBUTES = {
     "Plan": "as_json cells_outside cells_outside_band mask tissues_ml volume_ml",
     "DensityDraws": ("cells density discrepancy grid jacobian load log_odds made parameters save stride"),
     "Uncertainty": (
-        "anatomy as_json band correction_share density deviation discrepancy discrepancy_deviation draw jacobian "
-        "length_interval level log_odds mean model probability residual_rms rho_t_interval sd sentences spreads "
-        "volume_interval volume_ml"
+        "anatomy as_json band correction_share density deviation discrepancy discrepancy_deviation draw "
+        "drawn_densities jacobian length_interval level log_odds mean model probability residual_rms rho_t_interval sd "
+        "sentences spreads thresholds volume_interval volume_ml"
     ),
 }
 

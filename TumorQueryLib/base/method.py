@@ -22,6 +22,8 @@ DENSITIES = ("auto", "match", "refined", "assimilated")
 TISSUES = ("atlas", "own")
 DEFAULT_SOLVES = 120
 DEFAULT_LEVEL = 0.05
+#: The least and the largest density whose exceedance is told: the bands' log-odds end at 12.
+LEVELS = (0.001, 0.999)
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ class Method:
     uncertainty : bool
         Find how sure the assimilated density is: standard deviation, 5 and 95 % bounds, intervals of the parameters.
     level : float
-        Density, in (0, 1), whose exceedance the uncertainty gives.
+        Density, from .001 to .999, whose exceedance the uncertainty gives.
     tissue : {"atlas", "own"}
         Whose white matter, grey matter and CSF a refinement in the patient's anatomy grows in: the atlas's, carried to
         the patient, or the patient's own outside the tumour, as the T1 shows it. Tissue maps that are given with the
@@ -125,8 +127,8 @@ class Method:
                 raise InputError(f"{name} is true or false, not {getattr(self, name)!r}.")
         if self.density == "refined" and self.refine == "none":
             raise InputError("There is no refined density without a refinement; choose refine patient or atlas.")
-        if not _is_number(self.level, Real) or not 0 < self.level < 1:
-            raise InputError(f"level is a density between 0 and 1, not {self.level!r}.")
+        if not _is_number(self.level, Real) or not LEVELS[0] <= self.level <= LEVELS[1]:
+            raise InputError(f"level is a density from {LEVELS[0]:g} to {LEVELS[1]:g}, not {self.level!r}.")
         object.__setattr__(self, "level", _plain(self.level))
         if self.sensitivity and self.refine == "none":
             raise InputError("Sensitivity refines again, and refine is none; choose refine patient or atlas.")

@@ -8,6 +8,7 @@ grid, so that its thresholds give the segmentation back.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -19,7 +20,7 @@ from TumorQueryLib.estimates.estimate import Estimate
 from TumorQueryLib.estimates.fit import Fit
 from TumorQueryLib.estimates.kriging import Kriging
 from TumorQueryLib.estimates.outlines import OutlineResiduals, density_of_log_odds, log_odds, outline_residuals
-from TumorQueryLib.geometry.grid import Volume
+from TumorQueryLib.geometry.grid import Grid, Volume, resample
 from TumorQueryLib.geometry.regions import TumorMasks
 
 #: Largest residual (log-odds) that the correction believes.
@@ -118,10 +119,32 @@ def held_to_outlines(
         Of core and whole tumour.
     """
     tissue = anatomy.in_patient(Volume(anatomy.tissue.mask.astype(np.float32), anatomy.grid), observed.grid).array > 0
-    held = density.array.copy()
-    for region, threshold in zip((observed.whole, observed.core), thresholds[::-1]):
+    sides = [(region & tissue, ~region) for region in (observed.core, observed.whole)]
+    return Volume(_held(density.array, sides, thresholds), density.grid)
+
+
+def held_alike(
+    densities: Iterable[Volume], held: Volume, grid: Grid, thresholds: tuple[float, float]
+) -> Iterator[Volume]:
+    """Densities on one grid of the patient's, held to the outlines that another is held to (`held_to_outlines`).
+
+    That one's nearest voxel tells on which side of each outline a voxel lies; beyond its grid none is known.
+    """
+    known = resample(held, grid, interpolation="nearest", outside=np.nan).array
+    sides = [(known > threshold, known <= threshold) for threshold in thresholds]
+    for density in densities:
+        yield Volume(_held(density.array, sides, thresholds), grid)
+
+
+def _held(
+    density: NDArray[np.float32],
+    sides: list[tuple[NDArray[np.bool_], NDArray[np.bool_]]],
+    thresholds: tuple[float, float],
+) -> NDArray[np.float32]:
+    """A density above core's and whole tumour's threshold inside their outlines, and at most as large outside."""
+    held = density.copy()
+    for (inside, outside), threshold in reversed(list(zip(sides, thresholds))):
         below, above = (np.nextafter(np.float32(threshold), np.float32(bound)) for bound in (0, 1))
-        inside = region & tissue
         np.maximum(held, above, out=held, where=inside)
-        np.minimum(held, below, out=held, where=~region)
-    return Volume(held, density.grid)
+        np.minimum(held, below, out=held, where=outside)
+    return held

@@ -32,8 +32,8 @@ class DensityDraws:
     """Densities drawn together for all voxels: those of a draw go up and down with their neighbours.
 
     The log-odds of draw n in a tissue voxel are `log_odds` + `parameters[n]` . `jacobian` + `discrepancy[n]`, the last
-    interpolated between nodes by cubic splines. They lie in the model's anatomy, from where `Anatomy.in_patient` takes
-    them to the patient, and are not held to the outlines.
+    interpolated between nodes by cubic splines. They lie in the model's anatomy, and are not held to the outlines:
+    `drawn_densities` of a result takes them to the patient and holds them.
 
     Parameters
     ----------

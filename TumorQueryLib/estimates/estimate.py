@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -36,7 +37,8 @@ class Estimate:
     fit_in_anatomy : Fit
         Of `density`, on the anatomy's grid: what the search saw.
     residual_rms : float
-        What the density leaves unexplained on the segmentation's outlines, in log-odds (`outlines.py`).
+        What the density leaves unexplained on the segmentation's outlines, in log-odds (`outlines.py`); nan where no
+        outline lies in tissue.
 
     Raises
     ------
@@ -112,7 +114,7 @@ class Estimate:
             "parameters": [describe_parameters(parameters, self.anatomy) for parameters in self.parameters],
             "fit": self.fit.as_json(),
             "fit_in_anatomy": self.fit_in_anatomy.as_json(),
-            "residual_rms": self.residual_rms,
+            "residual_rms": None if math.isnan(self.residual_rms) else self.residual_rms,
             "density": density_file,
         }
 

@@ -8,7 +8,7 @@ from scipy import ndimage
 
 from TumorQueryLib.base.progress import Progress, no_progress, part
 from TumorQueryLib.estimates.moments import best_exact_moment
-from TumorQueryLib.estimates.search import Search, Start, as_point
+from TumorQueryLib.estimates.search import ENDS, Search, Start, as_point
 from TumorQueryLib.geometry.regions import TumorMasks
 from TumorQueryLib.growth import GrowthParameters
 
@@ -56,8 +56,8 @@ def search_two_foci(
     proliferation: float,
     *,
     progress: Progress = no_progress,
-) -> list[GrowthParameters]:
-    """A tumour for each half; the search's path and the reason of its end go on.
+) -> tuple[list[GrowthParameters], str]:
+    """A tumour for each half; the search's path goes on.
 
     Parameters
     ----------
@@ -73,21 +73,24 @@ def search_two_foci(
 
     Returns
     -------
-    list of GrowthParameters
+    found : list of GrowthParameters
         Fewer than two where the time was up before.
+    stopped : {"time", "budget", "converged"}
+        Why the searches ended; of two, the one whose end says less.
     """
-    found = []
+    found, ends = [], set()
     for number, side in enumerate(sides):
-        if search.stopped == "time":
+        if "time" in ends:
             break
         half = search.of_other(side, progress=part(progress, number / 2, (number + 1) / 2))
         best = half.run(centre_starts(side), max(1, solves // 2))
-        search.take_over(half)
+        search.take_over(half, f"focus {number + 1}")
+        ends.add(half.stopped)
         rho_t = best_exact_moment(
             best.seed, best.infiltration_length, best.rho_t, search.tissue, side, search.thresholds
         )
         found.append(GrowthParameters.from_identifiable(best.seed, best.infiltration_length, rho_t, proliferation))
-    return found
+    return found, next(end for end in ENDS if end in ends)
 
 
 def centre_starts(target: TumorMasks) -> list[Start]:

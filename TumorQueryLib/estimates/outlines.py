@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -58,8 +59,8 @@ class OutlineResiduals:
 
     @property
     def rms(self) -> float:
-        """Root mean square of the residuals, in log-odds; 0 without any outline."""
-        return float(np.sqrt(np.mean(self.residuals**2))) if len(self.residuals) else 0.0
+        """Root mean square of the residuals, in log-odds; nan without any outline in tissue."""
+        return float(np.sqrt(np.mean(self.residuals**2))) if len(self.residuals) else math.nan
 
     def of(self, chosen: NDArray[np.bool_]) -> OutlineResiduals:
         """Those of some faces."""

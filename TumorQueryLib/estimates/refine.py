@@ -46,8 +46,10 @@ class Refinement:
     path : tuple of Solve
         Every solve in its order.
     stopped : {"converged", "budget", "time"}
-    two_foci : {"taken", "lost", "not tried", "impossible"}
-        Whether two tumours were grown and kept, or fitted no better than one; impossible where the core is of one part.
+        Why the search of what was found ended: of one tumour, or of the two.
+    two_foci : {"taken", "lost", "not tried", "out of time", "impossible"}
+        Whether two tumours were grown and kept, or fitted no better than one (or that only as far as there was time);
+        impossible where the core is of one part.
     """
 
     parameters: tuple[GrowthParameters, ...]
@@ -119,21 +121,24 @@ def refine(
     first += [] if starts == "matches" else centre_starts(target)
     parameters = [_best_of(search, first, solves, ranked[0].proliferation)]
     density = simulate(parameters[0], anatomy.tissue)
+    stopped = search.stopped
     two_foci = "not tried" if halves(target, 0.0) is not None else "impossible"
-    if sides is not None and search.stopped != "time":
-        two = search_two_foci(search, sides, solves, ranked[0].proliferation, progress=part(progress, share, 1.0))
+    if sides is not None and stopped == "time":
+        two_foci = "out of time"
+    elif sides is not None:
+        two, end = search_two_foci(search, sides, solves, ranked[0].proliferation, progress=part(progress, share, 1.0))
+        two_foci = "out of time" if end == "time" else "lost"
         if len(two) == 2:
             together = combined_density([simulate(p, anatomy.tissue) for p in two])
             fits = (Fit.of(Volume(d, anatomy.grid), target, thresholds) for d in (density, together))
-            two_foci = "lost"
             if next(fits).dice_sum < next(fits).dice_sum:
-                parameters, density, two_foci = two, together, "taken"
+                parameters, density, two_foci, stopped = two, together, "taken", end
     return Refinement(
         parameters=tuple(parameters),
         density=Volume(density, anatomy.grid),
         match_dice_sum=_dice_sum_in(match, anatomy, target, thresholds),
         path=tuple(search.path),
-        stopped=search.stopped,
+        stopped=stopped,
         two_foci=two_foci,
     )
 

@@ -53,6 +53,8 @@ class Solve:
         mm.
     rho_t : float
         Of its best moment.
+    of : {"whole", "focus 1", "focus 2"}
+        What the score is of: scores of different parts do not compare.
     """
 
     number: int
@@ -60,6 +62,11 @@ class Solve:
     seed: tuple[float, float, float]
     infiltration_length: float
     rho_t: float
+    of: str = "whole"
+
+
+#: How searches end, that which says least of the figures first.
+ENDS = ("time", "budget", "converged")
 
 
 class _HaltedError(Exception):
@@ -113,10 +120,9 @@ class Search:
         """A search for another target in the same anatomy and time."""
         return Search(self.tissue, target, self.thresholds, self.deadline, self.random_seed, progress=progress)
 
-    def take_over(self, other: Search) -> None:
-        """Add another search's solves to the path, and end as it ended."""
-        self.path += [replace(solve, number=len(self.path) + n) for n, solve in enumerate(other.path)]
-        self.stopped = other.stopped
+    def take_over(self, other: Search, of: str) -> None:
+        """Add another search's solves to the path, as those of a part."""
+        self.path += [replace(solve, number=len(self.path) + n, of=of) for n, solve in enumerate(other.path)]
 
     def _together(self, chains: list[_Chain], tasks: list[Callable[[], bool]], halt: Event, solves: int) -> list[bool]:
         """Run the chains' tasks on all cores while reporting; add their solves to the path in a fixed order."""

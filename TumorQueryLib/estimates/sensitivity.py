@@ -25,7 +25,7 @@ from TumorQueryLib.estimates.assimilate import distance_from
 from TumorQueryLib.estimates.estimate import Estimate
 from TumorQueryLib.estimates.foci import combined_density, halves
 from TumorQueryLib.estimates.moments import best_exact_moment
-from TumorQueryLib.estimates.search import Search
+from TumorQueryLib.estimates.search import ENDS, Search
 from TumorQueryLib.geometry.grid import Volume
 from TumorQueryLib.geometry.regions import TumorMasks
 from TumorQueryLib.growth import GrowthParameters, simulate
@@ -223,4 +223,4 @@ def _refined_again(
     again = Estimate.of(
         estimate.name, anatomy, tuple(found), Volume(density, tissue.grid), observed, target, thresholds
     )
-    return again, next(end for end in ("time", "budget", "converged") if end in ends)
+    return again, next(end for end in ENDS if end in ends)

@@ -32,17 +32,23 @@ from scipy.special import ndtr, ndtri
 from TumorQueryLib.anatomy.anatomy import Anatomy
 from TumorQueryLib.anatomy.tissue import Tissue
 from TumorQueryLib.base.errors import InputError
-from TumorQueryLib.base.method import DEFAULT_LEVEL
+from TumorQueryLib.base.method import DEFAULT_LEVEL, LEVELS
 from TumorQueryLib.base.parallel import available_cores, in_order
 from TumorQueryLib.base.progress import Progress, no_progress
-from TumorQueryLib.estimates.assimilate import correction_of, correction_share, distance_from
+from TumorQueryLib.estimates.assimilate import (
+    LARGEST_RESIDUAL,
+    correction_of,
+    correction_share,
+    distance_from,
+    held_alike,
+)
 from TumorQueryLib.estimates.draws import DensityDraws
 from TumorQueryLib.estimates.estimate import Estimate
 from TumorQueryLib.estimates.foci import combined_density
 from TumorQueryLib.estimates.kriging import Kriging
 from TumorQueryLib.estimates.outlines import density_of_log_odds, log_odds, outline_residuals
 from TumorQueryLib.estimates.search import Start
-from TumorQueryLib.geometry.grid import Grid, Volume
+from TumorQueryLib.geometry.grid import Grid, Volume, resample
 from TumorQueryLib.geometry.regions import TumorMasks, bounding_box, dice_from_counts
 from TumorQueryLib.growth import GrowthParameters, grow_trajectory, simulate
 
@@ -71,6 +77,9 @@ FEWEST_MOMENTS = 60
 #: Voxels from one node to the next where the kriging's variance is computed.
 COARSE = 3
 SAVED_DRAWS = 32
+#: For the volume's interval, some at a time; at voxels about so many mm apart; where the log-odds are farther from the
+#: level's than so many standard deviations, no draw is looked at.
+VOLUME_DRAWS, DRAWS_AT_A_TIME, VOLUME_SPACING, CERTAIN = 1000, 250, 4.0, 4.0
 #: What no width of an interval covers.
 UNDETERMINED = (
     "These intervals hold for this growth model. One scan does not tell how fast cells move from how fast they grow, "
@@ -153,13 +162,15 @@ class Uncertainty:
         Density whose exceedance is asked for.
     jacobian : ndarray of float32, shape (5 foci, cells)
         Change of the log-odds with each standardised parameter after the same correction, where the deviation is
-        above 0.
+        above 0. One row more where the correction's limit leaves something of the outlines' residuals: that.
     discrepancy : Kriging
         Of the correction, unit variance.
     discrepancy_deviation : float
         Standard deviation of the discrepancy away from the outlines, in log-odds.
     correction_share : ndarray of float32, shape anatomy.grid.shape
         Share of the correction that the assimilated density has, in [0, 1] (`assimilate.correction_share`).
+    thresholds : tuple of float
+        Of core and whole tumour, by which the density is held to the outlines.
     """
 
     anatomy: Anatomy
@@ -174,6 +185,7 @@ class Uncertainty:
     discrepancy: Kriging
     discrepancy_deviation: float
     correction_share: NDArray[np.float32]
+    thresholds: tuple[float, float]
 
     def band(self, confidence: float = 0.9) -> tuple[Volume, Volume]:
         """Lower and upper density between which the true one lies with this probability, voxel by voxel.
@@ -210,12 +222,30 @@ class Uncertainty:
 
     @property
     def probability(self) -> Volume:
-        """Probability that the density exceeds `level`, float32 in [0, 1], on the T1Gd image's grid."""
+        """Probability that the density exceeds `level`, float32 in [0, 1], on the T1Gd image's grid.
+
+        The outlines are taken as the density takes them: 1 within that of a threshold from the level on, 0 beyond that
+        of one up to it.
+        """
         above = self.log_odds - log_odds(self.level)
         with np.errstate(divide="ignore", invalid="ignore"):
             chance = np.where(self.deviation > 0, ndtr(above / self.deviation), above > 0)
         beyond = self.density.array > self.level
-        return Volume(self._in_patient(chance.astype(np.float32), beyond), self.density.grid)
+        probability = self._in_patient(chance.astype(np.float32), beyond)
+        inside, outside = self._told(self.density.array)
+        probability[inside], probability[outside] = 1, 0
+        return Volume(probability, self.density.grid)
+
+    def _told(self, density: NDArray[np.float32]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        """Where the outlines that a density is held to tell that it exceeds `level`, and where that it does not."""
+        above: NDArray[np.bool_] = np.zeros(density.shape, bool)
+        below = above.copy()
+        for threshold in self.thresholds:
+            if self.level <= threshold:
+                above |= density > threshold
+            if self.level >= threshold:
+                below |= density <= threshold
+        return above, below
 
     def length_interval(self, confidence: float = 0.9, focus: int = 0) -> tuple[float, float]:
         """Infiltration length sqrt(D/rho) of a focus, the patient's mm."""
@@ -228,15 +258,48 @@ class Uncertainty:
 
     @cached_property
     def volume_interval(self) -> tuple[float, float]:
-        """5 and 95 % quantiles of the volume (ml, in the patient) whose density exceeds `level`, of the saved draws.
+        """5 and 95 % quantiles of the volume (ml) of the T1Gd image's voxels whose density exceeds `level`.
 
-        The maps of the band say nothing of it: no density lies at its upper bound everywhere. The interval holds
-        `volume_ml`, though the draws are not held to the outlines.
+        Of 1000 joint draws, more than are saved: the ends of 32 are chance. The maps of the band say nothing of it: no
+        density lies at its upper bound everywhere. The interval holds `volume_ml`.
         """
-        voxel = self.anatomy.grid.voxel_volume_ml * self.anatomy.length_scale**3
-        volumes = [np.count_nonzero(drawn.array > self.level) * voxel for drawn in self.draw()]
+        stride = np.maximum(1, VOLUME_SPACING // self.density.grid.spacing).astype(int)
+        lattice = tuple(slice(part.start + n // 2, part.stop, n) for part, n in zip(self._box, stride.tolist()))
+        density = self.density.array[lattice]
+        low = high = self.volume_ml
+        if not density.size:
+            return low, high
+        grid = self.density.grid
+        affine = grid.affine.copy()
+        affine[:3, :3] *= stride
+        affine[:3, 3] = grid.to_ras([part.start for part in lattice])
+        i, j, k = density.shape
+        # Number of the anatomy's cell at each of these voxels.
+        spread = self.deviation > 0
+        numbers = np.full(spread.shape, -1, np.int32)
+        numbers[spread] = np.arange(np.count_nonzero(spread))
+        way = None if self.anatomy.space is None else self.anatomy.space.patient_to_atlas
+        cell = resample(
+            Volume(numbers, self.anatomy.grid), Grid((i, j, k), affine), way, interpolation="nearest", outside=-1
+        ).array
+        above = self.log_odds[spread] - log_odds(self.level)
+        open_to = np.append(np.abs(above) < CERTAIN * self.deviation[spread], False)[cell]
+        open_to &= ~np.logical_or(*self._told(density))
+        cells = cell[open_to]
+        random = np.random.default_rng(0)
+        places = self.anatomy.grid.to_ras(np.argwhere(spread)[cells])
+        share = self.correction_share[spread][cells]
+        counts = []
+        for _ in range(0, VOLUME_DRAWS, DRAWS_AT_A_TIME):
+            parameters = random.standard_normal((DRAWS_AT_A_TIME, len(self.jacobian))).astype(np.float32)
+            drawn = self.discrepancy.draw(places, DRAWS_AT_A_TIME, random, share)
+            drawn = parameters @ self.jacobian[:, cells] + np.float32(self.discrepancy_deviation) * drawn
+            counts.append(np.count_nonzero(drawn > -above[cells], axis=1))
+        # What the draws have more than the density itself, so that both are counted alike.
+        more = np.concatenate(counts) - np.count_nonzero(density[open_to] > self.level)
+        volumes = self.volume_ml + more * float(grid.voxel_volume_ml * stride.prod())
         low, high = np.quantile(volumes, (0.05, 0.95))
-        return min(float(low), self.volume_ml), max(float(high), self.volume_ml)
+        return max(0.0, min(float(low), self.volume_ml)), max(float(high), self.volume_ml)
 
     @property
     def volume_ml(self) -> float:
@@ -246,8 +309,9 @@ class Uncertainty:
     def sentences(self) -> list[str]:
         """What it says in words, and what the images do not determine."""
         said = []
+        name = "the match" if self.model == "match" else "the refined tumour"
         for number, spread in enumerate(self.spreads):
-            of = f" of focus {number + 1}" if len(self.spreads) > 1 else ""
+            of = f" of {name}" + (f", focus {number + 1}" if len(self.spreads) > 1 else "")
             length, rho_t = self.length_interval(focus=number), self.rho_t_interval(focus=number)
             middle = spread.parameters.infiltration_length * self.anatomy.length_scale
             said.append(
@@ -257,6 +321,11 @@ class Uncertainty:
         low, high = self.volume_interval
         between = f"90 % between {low:.0f} and {high:.0f}"
         said.append(f"Volume of the assimilated density above {self.level:g}: {self.volume_ml:.0f} ml, {between}.")
+        if self.model == "match" or self.anatomy.name != "patient" or self.anatomy.origin is not None:
+            said.append(
+                "How often such intervals hold was measured for tumours refined in the patient's anatomy with the "
+                f"atlas's tissue; {name} is none of those, so its own may hold less often."
+            )
         untold = max(spread.untold for spread in self.spreads)
         if untold:
             said.append(
@@ -319,6 +388,11 @@ class Uncertainty:
             count,
             np.random.default_rng(random_seed),
         )
+
+    def drawn_densities(self, grid: Grid) -> Iterator[Volume]:
+        """The saved draws at the voxels of a grid in the patient's space, float32, held to the outlines."""
+        drawn = (self.anatomy.in_patient(density, grid) for density in self.draw())
+        return held_alike(drawn, self.density, grid, self.thresholds)
 
     @cached_property
     def _moments(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -391,7 +465,7 @@ def estimate_uncertainty(
     thresholds : tuple of float
         Of core and whole tumour.
     level : float
-        Density whose exceedance is asked for, in (0, 1).
+        Density whose exceedance is asked for, from .001 to .999.
     progress : Progress
         Raises `Cancelled` to stop.
 
@@ -402,8 +476,8 @@ def estimate_uncertainty(
     """
     if not model.parameters:
         raise InputError(f"The uncertainty is that of a grown tumour; the estimate {model.name} has no parameters.")
-    if not 0 < level < 1:
-        raise InputError(f"A level is a density between 0 and 1, not {level}.")
+    if not LEVELS[0] <= level <= LEVELS[1]:
+        raise InputError(f"A level is a density from {LEVELS[0]:g} to {LEVELS[1]:g}, not {level}.")
     anatomy, tissue = model.anatomy, model.anatomy.tissue
     distance = distance_from(observed_in_anatomy.whole, anatomy)
     near = tissue.mask & (distance < REACH)
@@ -425,6 +499,11 @@ def estimate_uncertainty(
     taken = share[near]
     # A change of the parameters changes the residuals too, and with them the correction, as far as there is one.
     jacobian = jacobian - taken[:, None] * field.mean(places, at_points)
+    unbelieved = seen.residuals - seen.limited(LARGEST_RESIDUAL).residuals
+    if unbelieved.any():
+        # What the correction leaves of what it sees goes up or down as a whole.
+        unused = taken[:, None] * field.mean(places, unbelieved[:, None])
+        jacobian = np.concatenate([jacobian, unused], axis=1)
     deviation_of_discrepancy = DISCREPANCY * math.hypot(seen.rms, SMALLEST_RESIDUAL)
     left = 1 - taken * (2 - taken) * (1 - variance_left(field, near, tissue.grid))
     deviation = np.zeros(tissue.grid.shape, np.float32)
@@ -442,6 +521,7 @@ def estimate_uncertainty(
         discrepancy=field,
         discrepancy_deviation=deviation_of_discrepancy,
         correction_share=share,
+        thresholds=thresholds,
     )
 
 
@@ -567,7 +647,9 @@ def _moments_of_volume(
             share = (target - before[1]) / (size - before[1]) if size > before[1] else 1.0
             rho_t = before[0] + share * (moment.rho_t - before[0])
             between = before[2] + np.float32(share) * (values - before[2])
-            yield rho_t, (target - math.log(volume)) / STEPS[4], between
+            # A tumour that is as large when it is planted has no age that could be compared.
+            if rho_t > 0:
+                yield rho_t, (target - math.log(volume)) / STEPS[4], between
         held = (moment.rho_t, size, values)
 
 

@@ -19,6 +19,7 @@ from TumorQueryLib.base.files import parsed_json, write_json
 from TumorQueryLib.base.plan_choices import PlanChoices
 from TumorQueryLib.base.progress import Progress, no_progress
 from TumorQueryLib.database.checks import can_be_grown
+from TumorQueryLib.estimates.assimilate import held_alike
 from TumorQueryLib.estimates.draws import DensityDraws
 from TumorQueryLib.geometry.grid import Grid, Volume, image_from_volume, resample
 from TumorQueryLib.geometry.transforms import SpaceMap
@@ -225,16 +226,22 @@ def write_path(refinement: Refinement, anatomy: str, folder: Path) -> None:
 
     with open(folder / REFINEMENT_OUTPUTS["refinement_table"], "w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
-        table.writerow(["solve", "dice_sum", "x_mm", "y_mm", "z_mm", "infiltration_length_mm", "rho_t"])
+        table.writerow(["solve", "of", "dice_sum", "x_mm", "y_mm", "z_mm", "infiltration_length_mm", "rho_t"])
         for solve in refinement.path:
             numbers = (solve.score, *solve.seed, solve.infiltration_length, solve.rho_t)
-            table.writerow([solve.number, *(f"{value:.4f}" for value in numbers)])
-    scores = [solve.score for solve in refinement.path]
+            table.writerow([solve.number, solve.of, *(f"{value:.4f}" for value in numbers)])
     figure = Figure(figsize=(5, 3), layout="constrained")
     axes = figure.subplots()
-    axes.plot(scores, ".", color="0.6", label="solve")
-    axes.step(range(len(scores)), np.maximum.accumulate(scores), where="post", color="C0", label="best so far")
-    axes.axhline(refinement.match_dice_sum, color="C1", linestyle="--", label="best match")
+    # Each half of two foci has scores of its own.
+    for number, of in enumerate(dict.fromkeys(solve.of for solve in refinement.path)):
+        solves = [solve for solve in refinement.path if solve.of == of]
+        places, scores = [solve.number for solve in solves], [solve.score for solve in solves]
+        axes.plot(places, scores, ".", color="0.6", label=None if number else "solve")
+        label = "best so far" + ("" if of == "whole" else f", {of}")
+        axes.step(places, np.maximum.accumulate(scores), where="post", color=("C0", "C2", "C3")[number], label=label)
+        if of == "whole":
+            ends = places[0], places[-1]
+            axes.plot(ends, [refinement.match_dice_sum] * 2, color="C1", linestyle="--", label="best match")
     axes.set(xlabel="solve", ylabel="Dice core + Dice whole", title=f"Refinement in the {anatomy}'s anatomy")
     axes.legend(loc="lower right", fontsize="small")
     figure.savefig(folder / REFINEMENT_OUTPUTS["refinement_plot"], dpi=120)
@@ -295,6 +302,11 @@ class SavedResult:
             raise InputError(f"The result has no estimate {estimate!r}; it has {', '.join(estimates)}.")
         return self._volume(estimates[estimate]["density"])
 
+    @property
+    def uncertainty(self) -> dict[str, Any] | None:
+        """Intervals and sentences as result.json has them (docs/reference/result-json.md); None without uncertainty."""
+        return self.content["uncertainty"]
+
     def uncertainty_map(self, name: str) -> Volume:
         """A map of the uncertainty on the T1Gd image's grid, float32 in [0, 1].
 
@@ -351,18 +363,18 @@ class SavedResult:
     def drawn_densities(self, grid: Grid) -> Iterator[Volume]:
         """The joint draws of the density at the voxels of a grid in the patient's space, float32, one after the other.
 
-        None where the run was made without uncertainty.
+        Held to the outlines as the density is. None where the run was made without uncertainty.
 
         Raises
         ------
         InputError
-            When the file is missing or damaged.
+            When a file is missing or damaged.
         """
         if not self.has_draws:
             return
         in_atlas = self.content["estimates"][self.content["uncertainty"]["model"]]["anatomy"] == "atlas"
-        for drawn in self.draws:
-            yield self.space.in_patient(drawn, grid) if in_atlas else resample(drawn, grid)
+        drawn = (self.space.in_patient(one, grid) if in_atlas else resample(one, grid) for one in self.draws)
+        yield from held_alike(drawn, self.density_of("assimilated"), grid, self.thresholds)
 
     def _needs_uncertainty(self) -> None:
         if self.content["uncertainty"] is None:
@@ -502,6 +514,7 @@ def _what_it_reads(result: SavedResult) -> None:
     if content["uncertainty"] is not None:
         texts += [content["sha256"][name] for name in UNCERTAINTY_OUTPUTS.values()]
         texts.append(content["estimates"][content["uncertainty"]["model"]]["anatomy"])
+        texts.append(content["estimates"]["assimilated"]["density"])
     if not all(isinstance(text, str) for text in texts):
         raise TypeError("what should be text is none")
     for match, parameters in zip(result.matches, result.matched_parameters):

@@ -7,6 +7,7 @@ axial slice and on the left of a sagittal one.
 
 from __future__ import annotations
 
+import math
 import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -95,8 +96,12 @@ def display_grid(image: Volume) -> Grid:
 
 @dataclass(frozen=True, eq=False)
 class Bounds:
-    """How sure the density is: 5 and 95 % bound by name, and standard deviation, on the scene's grid."""
+    """How sure a density is: 5 and 95 % bound by name, and standard deviation, on the scene's grid.
 
+    `name` says of which: the one shown, or the assimilated one.
+    """
+
+    name: str
     level: float
     bounds: dict[str, NDArray[np.float32]]
     sd: NDArray[np.float32]
@@ -152,14 +157,15 @@ def scene_of(result: Result) -> Scene:
             "whole": resample_mask(patient.whole, grid).array,
         },
         thresholds=dict(zip(("core", "whole"), result.database.thresholds)),
-        uncertainty=None if result.uncertainty is None else bounds_of(result.uncertainty, grid),
+        uncertainty=None if result.uncertainty is None else bounds_of(result.uncertainty, grid, result.chosen),
     )
 
 
-def bounds_of(uncertainty: Uncertainty, grid: Grid) -> Bounds:
+def bounds_of(uncertainty: Uncertainty, grid: Grid, shown: str) -> Bounds:
     """Put the bounds of a density on a display grid."""
     lower, upper = (resample(bound, grid).array for bound in uncertainty.band(0.9))
-    return Bounds(uncertainty.level, {"5 %": lower, "95 %": upper}, resample(uncertainty.sd, grid).array)
+    name = "density" if shown == "assimilated" else "assimilated density"
+    return Bounds(name, uncertainty.level, {"5 %": lower, "95 %": upper}, resample(uncertainty.sd, grid).array)
 
 
 def grey_window(image: NDArray[np.float32]) -> tuple[float, float]:
@@ -360,7 +366,7 @@ def draw_figures(figure: Figure, place: SubplotSpec, text: Sequence[str], scene:
     draw_legend(figure.add_subplot(parts[1]), scene)
     draw_bar(figure.add_subplot(parts[2]), density_colours, 1.0, "tumour cell density (fraction)")
     if shown is not None:
-        draw_bar(figure.add_subplot(parts[3]), sd_colours, shown.largest_sd, "standard deviation of the density")
+        draw_bar(figure.add_subplot(parts[3]), sd_colours, shown.largest_sd, f"standard deviation of the {shown.name}")
 
 
 def draw_legend(axes: Axes, scene: Scene) -> None:
@@ -381,7 +387,11 @@ def draw_legend(axes: Axes, scene: Scene) -> None:
         for column, (bound, line) in zip(columns, BOUND_STYLES.items()):
             column.append(Line2D([], [], color=BOUND_COLOUR, linestyle=line, label=f"{bound} bound {bounds.level:g}"))
     style: dict[str, Any] = {"loc": "center left", "ncols": 2, "frameon": False, "labelcolor": TEXT}
-    axes.legend(handles=[*columns[0], *columns[1]], fontsize=10.5, columnspacing=1.0, handlelength=1.6, **style)
+    handles = [*columns[0], *columns[1]]
+    if bounds is not None and bounds.name != "density":
+        style |= {"title": f"bounds: of the {bounds.name}", "title_fontsize": 10.5}
+    legend = axes.legend(handles=handles, fontsize=10.5, columnspacing=1.0, handlelength=1.6, **style)
+    legend.get_title().set_color(TEXT)
 
 
 def draw_bar(axes: Axes, colours: Callable[[NDArray], NDArray], end: float, title: str) -> None:
@@ -428,7 +438,8 @@ def figures_of(result: Result) -> list[str]:
     if estimate is not match:
         lines.append(f"  (best match     {match.fit.dice_sum:.3f})")
     if result.estimate is not estimate:
-        lines.append(f"  residual rms    {estimate.residual_rms:.2f} log-odds")
+        rms = estimate.residual_rms
+        lines.append(f"  residual rms    {'none' if math.isnan(rms) else f'{rms:.2f} log-odds'}")
     predicted = "predicted" if result.estimate is estimate else "    model"
     lines += [
         f"  The modelled outlines agree {fit.quality}",
@@ -477,7 +488,7 @@ def parameter_lines(estimate: Estimate, uncertainty: Uncertainty | None) -> list
     low, high = uncertainty.volume_interval
     return [
         *lines,
-        f"Volume above a density of {uncertainty.level:g}",
+        f"Assimilated volume above {uncertainty.level:g}",
         f"  {uncertainty.volume_ml:.0f} ml, 90 % between {low:.0f} and {high:.0f}",
     ]
 

@@ -203,11 +203,9 @@ class Result:
     def drawn_densities(self, grid: Grid) -> Iterator[Volume]:
         """The joint draws of the density at the voxels of a grid in the patient's space, float32, one after the other.
 
-        None where the result was made without uncertainty.
+        Held to the outlines as the density is. None where the result was made without uncertainty.
         """
-        if self.uncertainty is not None:
-            for drawn in self.uncertainty.draw():
-                yield self.uncertainty.anatomy.in_patient(drawn, grid)
+        return iter(()) if self.uncertainty is None else self.uncertainty.drawn_densities(grid)
 
     def to_json(self) -> dict[str, Any]:
         """The content of result.json, version 2."""

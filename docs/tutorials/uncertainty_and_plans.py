@@ -64,7 +64,7 @@ assert 0.7 < share <= 1
 # That is one tumour; what the bands held in many is in [what was measured](../density.md#what-the-bands-hold).
 #
 # No tumour lies at its upper bound everywhere. Whole densities, each possible, are drawn together; the volume above .05
-# in each of them gives that volume's interval:
+# in each of a thousand gives that volume's interval:
 
 # %%
 draws = uncertainty.draw(16, random_seed=1)

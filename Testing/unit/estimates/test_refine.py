@@ -1,6 +1,7 @@
 """A refined tumour fits better than its match, in the atlas and in the patient, and says how it was found."""
 
 import csv
+import math
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from TumorQueryLib.estimates.estimate import Estimate
 from TumorQueryLib.estimates.fit import Fit
 from TumorQueryLib.estimates.moments import best_exact_moment
 from TumorQueryLib.estimates.refine import STARTS, refine
-from TumorQueryLib.estimates.search import SEED_STEP
+from TumorQueryLib.estimates.search import SEED_STEP, Search
 from TumorQueryLib.geometry.regions import TumorMasks
 from TumorQueryLib.growth import simulate
 from TumorQueryLib.results.files import write_path
@@ -185,7 +186,7 @@ def two_tumours(atlas, tissue, database):
     return case_of(masks, None, database, atlas, tissue, top=5)
 
 
-def test_two_foci_fit_two_tumours_better_than_one(two_tumours):
+def test_two_foci_fit_two_tumours_better_than_one(two_tumours, tmp_path):
     single = refined_in_atlas(two_tumours, solves=24, foci="1")
     double = refined_in_atlas(two_tumours, solves=24, foci="auto")
     assert len(single.parameters) == 1
@@ -196,6 +197,30 @@ def test_two_foci_fit_two_tumours_better_than_one(two_tumours):
     # The second focus has a budget of its own: what one focus finds stays what it was.
     assert double.path[: len(single.path)] == single.path
     assert len(single.path) < len(double.path) <= 48
+    # Scores of a half do not compare with those of the whole, and both are told apart.
+    assert {solve.of for solve in single.path} == {"whole"}
+    assert list(dict.fromkeys(solve.of for solve in double.path)) == ["whole", "focus 1", "focus 2"]
+    write_path(double, "atlas", tmp_path)
+    with open(tmp_path / "refinement.csv", newline="", encoding="utf-8") as file:
+        assert [row["of"] for row in csv.DictReader(file)] == [solve.of for solve in double.path]
+
+
+def test_how_the_search_of_the_answer_ended_is_told(two_tumours, monkeypatch):
+    """The time is up while the halves are searched: the one tumour that is the answer was found before."""
+    monkeypatch.setattr(search, "REPORT_EVERY", 1e-3)
+    single = refined_in_atlas(two_tumours, solves=8, foci="1")
+    of_other = Search.of_other
+
+    def out_of_time(self, target, *, progress):
+        half = of_other(self, target, progress=progress)
+        half.deadline = -math.inf
+        return half
+
+    monkeypatch.setattr(Search, "of_other", out_of_time)
+    found = refined_in_atlas(two_tumours, solves=8, foci="2")
+    assert found.parameters == single.parameters
+    assert (found.stopped, found.two_foci) == (single.stopped, "out of time")
+    assert found.stopped != "time"
 
 
 def test_the_progress_of_two_foci_never_runs_back(two_tumours, monkeypatch):

@@ -1,22 +1,25 @@
 """The uncertainty of a density: bands around it, intervals of its parameters, draws that agree with the bands."""
 
 import math
+from dataclasses import replace
+from itertools import islice
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
 from awkward_grids import centred_grid, placed_affine
 from known_tumour import THRESHOLDS
+from scipy.spatial import cKDTree
 
 from TumorQueryLib.anatomy.anatomy import Anatomy
 from TumorQueryLib.anatomy.tissue import Tissue
 from TumorQueryLib.base.errors import Cancelled, InputError
-from TumorQueryLib.estimates.assimilate import assimilate, distance_from
+from TumorQueryLib.estimates.assimilate import assimilate, distance_from, held_alike, held_to_outlines
 from TumorQueryLib.estimates.draws import DensityDraws
 from TumorQueryLib.estimates.estimate import Estimate
 from TumorQueryLib.estimates.foci import combined_density
 from TumorQueryLib.estimates.kriging import Kriging
-from TumorQueryLib.estimates.outlines import log_odds
+from TumorQueryLib.estimates.outlines import density_of_log_odds, log_odds, outline_residuals
 from TumorQueryLib.estimates.uncertainty import (
     EFFECTIVE_OBSERVATIONS,
     MOMENTS,
@@ -34,6 +37,7 @@ from TumorQueryLib.geometry.grid import Grid, Volume
 from TumorQueryLib.geometry.regions import TumorMasks
 from TumorQueryLib.geometry.transforms import SpaceMap
 from TumorQueryLib.growth import GrowthParameters, simulate
+from TumorQueryLib.growth.solver import starting_field
 
 GRID = Grid.isotropic(56, 1.5, (0.0, 0.0, 0.0))
 #: Of the fit, and of the tumour that was really there.
@@ -154,6 +158,67 @@ def test_beyond_the_correction_nothing_is_taken_off(uncertainty, model, observed
     assert uncertainty.deviation[near][far] == pytest.approx(expected, rel=1e-3)
 
 
+@pytest.mark.parametrize("level", [0.05, 0.2, 0.4, 0.6, 0.8])
+def test_the_probability_is_held_to_the_outlines(uncertainty, observed, anatomy, level):
+    probability = replace(uncertainty, level=level).probability.array
+    for region, threshold in zip((observed.core, observed.whole), THRESHOLDS):
+        if level <= threshold:
+            assert (probability[region & anatomy.tissue.mask] == 1).all()
+        if level >= threshold:
+            assert (probability[~region] == 0).all()
+    if level not in THRESHOLDS:
+        assert ((probability > 0.01) & (probability < 0.99)).any()
+
+
+def seen_on(image, uncertainty, observed, anatomy):
+    """The bands on another T1Gd image."""
+    seen = TumorMasks.on_grid(Volume(observed.core, GRID), Volume(observed.whole, GRID), image)
+    odds = density_of_log_odds(uncertainty.log_odds)
+    density = anatomy.in_patient(Volume(np.where(anatomy.tissue.mask, odds, np.float32(0)), GRID), image)
+    return replace(uncertainty, density=held_to_outlines(density, anatomy, seen, THRESHOLDS)), seen
+
+
+#: Turned, flipped, anisotropic, and it cuts the tumour.
+CUTTING = centred_grid((52, 40, 14), placed_affine((1.0, 1.5, 4.0), (12.0, -20.0, 31.0), (-1, 1, -1)), (5.0, -3.0, 2.0))
+
+
+def test_draws_are_held_to_the_outlines_on_any_grid(uncertainty, observed, anatomy):
+    placed, seen = seen_on(CUTTING, uncertainty, observed, anatomy)
+    tissue = placed.density.array > THRESHOLDS[1]
+    assert (tissue <= seen.whole).all()
+    coarse = Grid((26, 20, 14), CUTTING.affine @ np.diag([2.0, 2.0, 1.0, 1.0]))
+    for grid, step in ((CUTTING, 1), (coarse, 2)):
+        for drawn in islice(placed.drawn_densities(grid), 3):
+            assert drawn.grid == grid
+            assert np.array_equal(drawn.array > THRESHOLDS[1], tissue[::step, ::step])
+            assert np.array_equal(drawn.array > THRESHOLDS[0], (placed.density.array > THRESHOLDS[0])[::step, ::step])
+    # Where the image knows nothing, a draw is what it is.
+    beyond = GRID.to_ras(np.argwhere(observed.whole))[
+        (np.abs(CUTTING.to_index(GRID.to_ras(np.argwhere(observed.whole))) - 26) > 30).any(axis=1)
+    ]
+    assert len(beyond)
+    drawn = next(placed.drawn_densities(GRID)).array
+    assert drawn[tuple(np.rint(GRID.to_index(beyond)).astype(int).T)].max() > THRESHOLDS[1]
+
+
+@pytest.mark.parametrize("level", [0.05, 0.2])
+def test_the_interval_of_the_volume_is_that_of_all_voxels_of_the_draws(uncertainty, observed, anatomy, level):
+    """The slow twin counts each voxel of each held draw; the image cuts the tumour, and so it does here."""
+    placed = replace(seen_on(CUTTING, uncertainty, observed, anatomy)[0], level=level)
+    draws = placed.draw(40 if level == 0.05 else 2, random_seed=3)
+    held = held_alike((anatomy.in_patient(one, CUTTING) for one in draws), placed.density, CUTTING, THRESHOLDS)
+    volumes = [np.count_nonzero(one.array > level) * CUTTING.voxel_volume_ml for one in held]
+    low, high = placed.volume_interval
+    assert low <= placed.volume_ml <= high
+    if level == 0.2:
+        assert set(volumes) == {low} == {high}, "the outline tells it"
+    else:
+        width = high - low
+        ends = np.quantile(volumes, (0.05, 0.5, 0.95))
+        assert (low, high) == pytest.approx((ends[0], ends[2]), abs=0.25 * width)
+        assert ends[0] < low + 0.1 * width < ends[1] < high - 0.3 * width
+
+
 def test_mean_deviation_and_probability_are_those_of_samples(uncertainty, anatomy):
     random = np.random.default_rng(0)
     cells = np.argwhere((uncertainty.deviation > 0) & (np.abs(uncertainty.log_odds) < 5))[::997]
@@ -164,7 +229,8 @@ def test_mean_deviation_and_probability_are_those_of_samples(uncertainty, anatom
         samples = 1 / (1 + np.exp(-values))
         assert mean[cell] == pytest.approx(samples.mean(), abs=0.01)
         assert sd[cell] == pytest.approx(samples.std(), abs=0.01)
-        assert probability[cell] == pytest.approx((samples > uncertainty.level).mean(), abs=0.02)
+        told = 1 if uncertainty.density.array[cell] > THRESHOLDS[1] else (samples > uncertainty.level).mean()
+        assert probability[cell] == pytest.approx(told, abs=0.02)
 
 
 def test_the_bands_are_quantiles_of_the_draws(uncertainty, anatomy):
@@ -242,6 +308,15 @@ def test_the_moments_have_the_volumes_that_were_asked_for(anatomy):
         assert np.abs(log_odds(exact[near])[close] - values[close]).mean() < 0.1
 
 
+def test_a_tumour_as_large_when_it_is_planted_has_no_age(anatomy):
+    near = anatomy.tissue.mask
+    volume = np.count_nonzero(starting_field(FIT.seed, anatomy.tissue) > 0.1) * GRID.voxel_volume_ml
+    assert volume > 0
+    ages = [rho_t for rho_t, _, _ in _moments_of_volume(FIT.seed, 1.8, anatomy.tissue, near, 0.1, volume)]
+    assert ages
+    assert min(ages) > 0
+
+
 def test_the_covariance_of_a_quadratic_is_its_inverse():
     random = np.random.default_rng(1)
     steps = random.uniform(-1.2, 1.2, (125, 5))
@@ -309,8 +384,17 @@ def test_its_words_and_figures_are_those_of_its_maps(uncertainty, assimilated):
     assert low_ml <= volume <= high_ml
     said = uncertainty.sentences()
     assert f"90 % between {low:.1f} and {high:.1f}" in said[0]
+    assert said[0].startswith("Infiltration length of the refined tumour: 1.8 mm")
     assert f"above 0.05: {volume:.0f} ml" in said[1]
     assert "One scan does not tell how fast cells move from how fast they grow" in said[-1]
+
+
+def test_intervals_that_were_not_measured_are_said_to_be_none_of_those(uncertainty, anatomy):
+    assert not any("How often" in said for said in uncertainty.sentences())
+    for other, name in (({"model": "match"}, "the match"), ({"anatomy": replace(anatomy, name="atlas")}, "refined")):
+        (said,) = (said for said in replace(uncertainty, **other).sentences() if "How often" in said)
+        assert f"{name} " in said
+        assert "may hold less often" in said
 
 
 def test_nothing_is_said_where_no_outline_lies_in_tissue(model, assimilated, observed):
@@ -358,6 +442,13 @@ def test_a_wider_band_for_a_worse_fit(anatomy, observed, uncertainty):
     found = estimate_uncertainty(worse, assimilate(worse, observed, observed, THRESHOLDS), observed, THRESHOLDS)
     assert found.residual_rms > uncertainty.residual_rms
     assert found.discrepancy_deviation > uncertainty.discrepancy_deviation
+    # What the correction does not believe of the residuals is not sure.
+    assert len(found.jacobian) == 6
+    seen = outline_residuals(worse.density, anatomy.tissue, observed, THRESHOLDS).clustered()
+    unused = seen.residuals - np.clip(seen.residuals, -1, 1)
+    nearest = cKDTree(GRID.to_ras(np.argwhere(found.deviation > 0))).query(seen.points)[1]
+    assert np.corrcoef(unused, found.jacobian[5][nearest])[0, 1] > 0.8
+    assert (found.deviation[found.deviation > 0] >= np.abs(found.jacobian[5])).all()
 
 
 @pytest.mark.parametrize("confidence", [0, 1, -0.1, 90, math.nan])
@@ -369,8 +460,9 @@ def test_a_band_has_a_probability(confidence):
 def test_what_has_no_parameters_and_no_level_is_refused(assimilated, model, observed):
     with pytest.raises(InputError, match="assimilated has no parameters"):
         estimate_uncertainty(assimilated, assimilated, observed, THRESHOLDS)
-    with pytest.raises(InputError, match="a density between 0 and 1, not 5"):
-        estimate_uncertainty(model, assimilated, observed, THRESHOLDS, level=5)
+    for level in (5, 0, 1e-6):
+        with pytest.raises(InputError, match=rf"a density from 0\.001 to 0\.999, not {level}"):
+            estimate_uncertainty(model, assimilated, observed, THRESHOLDS, level=level)
 
 
 def test_it_reports_and_can_be_cancelled(model, assimilated, observed):

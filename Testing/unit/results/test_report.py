@@ -1,6 +1,8 @@
 """The report shows the tumour where it is, the patient's right on the viewer's left."""
 
 import itertools
+import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -355,6 +357,18 @@ def test_of_an_assimilated_density_the_text_gives_the_models_figures(synthetic_p
     assert f"residual rms    {model.residual_rms:.2f} log-odds" in text
     assert "segmented      model" in text
     assert "90 %" not in text
+    unseen = replace(model, residual_rms=math.nan)
+    assert unseen.as_json("density.nrrd")["residual_rms"] is None
+    unseen = replace(result, estimates=result.estimates | {"refined": unseen})
+    assert "  residual rms    none" in figures_of(unseen)
+
+
+def test_bounds_of_a_density_that_is_not_shown_are_named(synthetic_patient):
+    figure = draw_report(assimilated_result(synthetic_patient(), chosen="refined"))
+    titles = {axes.get_legend().get_title().get_text() for axes in figure.axes if axes.get_legend()}
+    assert "bounds: of the assimilated density" in titles
+    [bar] = [axes for axes in figure.axes if axes.get_title().startswith("standard deviation")]
+    assert bar.get_title() == "standard deviation of the assimilated density"
 
 
 def test_the_text_says_between_which_values_the_parameters_lie(synthetic_patient):
@@ -368,7 +382,7 @@ def test_the_text_says_between_which_values_the_parameters_lie(synthetic_patient
         "rho T",
         "  24.0, 90 % between 20.4 and 28.3",
         "  15.0, 90 % between 12.7 and 17.7",
-        "Volume above a density of 0.05",
+        "Assimilated volume above 0.05",
     ]
     volume = np.count_nonzero(result.density.array > 0.05) * result.density.grid.voxel_volume_ml
     low, high = result.uncertainty.volume_interval

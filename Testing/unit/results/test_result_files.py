@@ -84,6 +84,7 @@ def test_the_search_is_a_table(written):
     first = dict(zip(lines[0].split(","), lines[1].split(",")))
     assert float(first["dice_sum"]) == result.refinement.path[0].score
     assert float(first["infiltration_length_mm"]) == 3.0
+    assert first["of"] == "whole"
 
 
 def test_without_a_refinement_there_is_one_density(synthetic_patient, tmp_path):

@@ -57,9 +57,7 @@ class Planned:
 
     def drawn_densities(self, grid: Grid) -> Iterator[Volume]:
         """The joint draws on a grid in the patient's space."""
-        if self.uncertainty is not None:
-            for drawn in self.uncertainty.draw():
-                yield self.uncertainty.anatomy.in_patient(drawn, grid)
+        return iter(()) if self.uncertainty is None else self.uncertainty.drawn_densities(grid)
 
 
 def cells_outside(plans: Mapping[str, Planned], true: Volume) -> list[dict[str, Any]]:
