@@ -121,10 +121,10 @@ ATTRIBUTES = {
     ),
     "SavedResult": (
         "cavity chosen content core density density_of drawn_densities draws folder has_draws matched_parameters "
-        "matches plans segmentation space thresholds tissue uncertainty uncertainty_map warnings whole"
+        "matches plan_cavity plans segmentation space thresholds tissue uncertainty uncertainty_map warnings whole"
     ),
     "Plans": (
-        "as_json cavity_ml choices comparison estimate guidelines lowest_density masks model probable sentences "
+        "as_json cavity cavity_ml choices comparison estimate guidelines lowest_density masks model probable sentences "
         "standard standard_title warnings"
     ),
     "Plan": "as_json cells_outside cells_outside_band mask tissues_ml volume_ml",
