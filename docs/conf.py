@@ -37,7 +37,7 @@ author = "TumorQuery contributors"
 project_copyright = "TumorQuery contributors. Research software, not a medical device"
 version = release = __version__
 extensions = ["myst_nb", "sphinx.ext.autodoc", "numpydoc"]
-exclude_patterns = ["conf.py", "evaluation/*/*.md"]
+exclude_patterns = ["conf.py"]
 root_doc = "index"
 nitpicky = True
 nitpick_ignore = [("py:class", "collections.abc.Callable")]  # Python's own documents are elsewhere
