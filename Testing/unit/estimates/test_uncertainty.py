@@ -220,7 +220,11 @@ def test_the_interval_of_the_volume_is_that_of_all_voxels_of_the_draws(uncertain
 
 
 def test_mean_deviation_and_probability_are_those_of_samples(uncertainty, anatomy):
-    random = np.random.default_rng(0)
+    random, uncertainty = np.random.default_rng(0), replace(uncertainty)  # a copy: nothing is computed yet
+    sure = uncertainty.deviation == 0
+    first, second = uncertainty._moments
+    assert sure.any()
+    assert second[sure] == pytest.approx(first[sure] ** 2)
     cells = np.argwhere((uncertainty.deviation > 0) & (np.abs(uncertainty.log_odds) < 5))[::997]
     assert len(cells) > 20
     mean, sd, probability = (getattr(uncertainty, name).array for name in ("mean", "sd", "probability"))

@@ -228,10 +228,10 @@ def test_an_isotropic_grid_lies_around_its_centre(awkward_affine):
     assert np.allclose(cube.to_ras([2, 2, 2]), [1, 2, 3])
     assert np.allclose(cube.to_ras([3, 1, 2]), [3, 0, 3])
     grid = centred_grid((7, 8, 9), awkward_affine, (4.0, 5.0, 6.0))
-    like = grid.isotropic_like(2.0, (3, 5, 7))
-    assert like.shape == (3, 5, 7)
+    like = grid.isotropic_like(2.0, (3, 5, 8))
+    assert like.shape == (3, 5, 8)
     assert np.allclose(like.spacing, 2)
-    assert np.allclose(like.to_ras([1, 2, 3]), [4, 5, 6])
+    assert np.allclose(like.to_ras([1, 2, 3.5]), [4, 5, 6])
     assert np.allclose(like.affine[:3, :3] / 2, grid.affine[:3, :3] / grid.spacing)
 
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from awkward_grids import centred_grid, placed_affine
+from awkward_grids import AWKWARD_AFFINES, centred_grid, placed_affine
 from hypothesis import given
 from hypothesis import strategies as st
 from property_examples import examples
@@ -16,6 +16,7 @@ from TumorQueryLib.geometry.regions import (
     bounding_box,
     dice,
     dice_from_counts,
+    dilated,
     threshold_density,
 )
 
@@ -57,6 +58,18 @@ def test_the_bounding_box_holds_first_and_last_voxel():
     first, stop = bounding_box(region((1, 0, 2), (2, 4, 2)))
     assert first.tolist() == [1, 0, 2]
     assert stop.tolist() == [3, 5, 3]
+
+
+@pytest.mark.parametrize("affine", AWKWARD_AFFINES.values(), ids=AWKWARD_AFFINES)
+@pytest.mark.parametrize("margin", [0.0, 0.95, 2.4, 7.0])
+def test_a_dilated_mask_holds_what_lies_within_the_margin_of_a_centre(affine, margin):
+    grid = centred_grid((9, 11, 10), affine)
+    mask = np.zeros(grid.shape, dtype=bool)
+    mask[3:5, 5, 4] = mask[8, 10, 9] = True
+    places = grid.to_ras(np.moveaxis(np.indices(grid.shape), 0, -1).reshape(-1, 3))
+    apart = np.linalg.norm(places[:, None] - places[mask.ravel()], axis=-1).min(axis=1).reshape(grid.shape)
+    assert np.array_equal(dilated(Volume(mask, grid), margin), apart <= margin + 1e-4)
+    assert not dilated(Volume(np.zeros_like(mask), grid), margin).any()
 
 
 @pytest.mark.parametrize(

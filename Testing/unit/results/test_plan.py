@@ -71,12 +71,22 @@ def test_the_model_s_plan_has_the_same_volume_and_no_voxel_outside_is_denser(res
     assert planned.model.cells_outside <= planned.standard.cells_outside
 
 
+def test_its_progress_rises_to_one(result):
+    reached = []
+    plan(result, SMALL, progress=lambda value, message: reached.append(value))
+    assert reached == sorted(reached)
+    assert (reached[0], reached[-1]) == (0, 1)
+
+
 def test_the_comparison_adds_up(planned):
     standard, model, compared = planned.standard, planned.model, planned.comparison
     spared, added = (sum(one.values()) for one in (compared.spared_ml, compared.added_ml))
     assert compared.overlap_ml + spared == pytest.approx(standard.volume_ml)
     assert compared.overlap_ml + added == pytest.approx(model.volume_ml)
     assert sum(standard.tissues_ml.values()) == pytest.approx(standard.volume_ml)
+    apart = compared.outline_distance_mm
+    said = f"lie {apart['mean']:.1f} mm apart on average, {apart['max']:.0f} mm at most."
+    assert said in " ".join(planned.sentences())
     assert compared.dice == pytest.approx(2 * compared.overlap_ml / (standard.volume_ml + model.volume_ml))
 
 
@@ -267,6 +277,22 @@ def test_the_probable_plan_makes_up_for_the_parts_that_are_left_out():
     assert density[mask].sum() >= 0.95 * density.sum()
 
 
+class FineAndOneSided(IslandsBesideABall):
+    """Cells on one side of the core, on a grid of which every second voxel along each axis is counted."""
+
+    grid = Grid.isotropic(48, 1.0, (0.0, 0.0, 0.0))
+
+    def __post_init__(self):
+        super().__post_init__()
+        x, y, z = np.moveaxis(self.grid.to_ras(np.moveaxis(np.indices(self.grid.shape), 0, -1)), -1, 0)
+        self.density = Volume((np.exp(-np.maximum(x + y + z, 0) / 6) * (x + y + z > 0)).astype(np.float32), self.grid)
+
+
+def test_the_cells_of_draws_are_counted_where_they_lie():
+    made = plan(FineAndOneSided(), SMALL).standard
+    assert made.cells_outside_band == pytest.approx([made.cells_outside] * 2, abs=0.002)
+
+
 def test_the_first_phase_of_rtog_goes_around_the_cavity_too(result):
     grid, whole = result.density.grid, result.segmentation.array > 0
     cavity = np.zeros(grid.shape, bool)
@@ -348,6 +374,7 @@ def test_no_text_of_the_picture_lies_over_another(unsure):
     legends = [axes.get_legend() for axes in figure.axes if axes.get_legend()]
     texts = [*figure.texts, *(text for axes in figure.axes for text in (*axes.texts, axes.title))]
     texts = [text for text in (*texts, *(text for one in legends for text in one.texts)) if text.get_text().strip()]
+    assert any("90 % of cells, with 75 %" in text.get_text() for text in texts)
     boxes = [(text.get_text()[:30], text.get_window_extent(renderer)) for text in texts]
     inside = figure.bbox
     for number, (said, box) in enumerate(boxes):

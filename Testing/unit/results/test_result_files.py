@@ -160,6 +160,12 @@ def replaced(*place, value):
         replaced("outputs", value={}),
         replaced("warnings", value=None),
         replaced("query", "matches", value=[{"entry": 1}]),
+        *(
+            replaced("query", "matches", 0, name, value=-0.1)
+            for name in ("entry", "dice_core", "dice_whole", "dice_sum")
+        ),
+        replaced("query", "matches", 0, "dice_core", value=1.1),
+        replaced("query", "matches", 0, "dice_sum", value=2.1),
         replaced("query", "matches", 0, "parameters", "duration_days", value=-1),
         replaced("query", "matches", 0, "parameters", "diffusivity_mm2_per_day", value="much"),
     ],

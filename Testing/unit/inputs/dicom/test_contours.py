@@ -78,6 +78,12 @@ def test_without_any_image_contours_are_filled_in_their_own_planes(exported):
         expected = drawn.grid.to_ras(np.argwhere(masks[segment.name]))
         assert np.abs(points.mean(axis=0) - expected.mean(axis=0)).max() < 0.1
     assert not file.volume.array[:, :, [0, -1]].any()
+    data = pydicom.dcmread(folder / "S2" / "RS0001")
+    del data.ReferencedFrameOfReferenceSequence
+    data.save_as(folder / "S2" / "RS0001")
+    of_no_series = read(folder / "S2" / "RS0001")
+    assert of_no_series.drawn_on is None
+    assert np.array_equal(of_no_series.volume.array, file.volume.array)
 
 
 def test_a_keyhole_leaves_the_hole_open(tmp_path):

@@ -123,10 +123,12 @@ def test_two_volumes_in_one_file_are_refused_by_what_they_are(voxels, tmp_path, 
     refused(path, f"2 different slices at the same place.*{said}.*more than one volume")
 
 
-def test_frames_without_places_are_refused(voxels, tmp_path):
+@pytest.mark.parametrize("places", [0, 29, 31])
+def test_frames_without_places_of_their_own_are_refused(voxels, tmp_path, places):
     write_enhanced(tmp_path / "MR.dcm", voxels, AFFINE, [(k, {}) for k in range(30)])
     data = pydicom.dcmread(tmp_path / "MR.dcm")
-    del data.PerFrameFunctionalGroupsSequence
+    said = list(data.PerFrameFunctionalGroupsSequence)
+    data.PerFrameFunctionalGroupsSequence = Sequence([*said, said[-1]][:places])
     data.save_as(tmp_path / "MR.dcm")
     refused(tmp_path / "MR.dcm", "30 frames that do not say where they lie")
 

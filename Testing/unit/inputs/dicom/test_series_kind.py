@@ -127,6 +127,9 @@ def test_without_a_name_the_times_tell_and_are_never_certain():
     assert kind("", "t2") == ("t2", "likely")
     assert kind("", "gre") == ("t1 or t1gd", "unclear")
     assert kind("", "gre", contrast=True) == ("t1gd", "likely")
+    assert kind("", inversion_time=150.0, repetition_time=4000.0, echo_time=60.0)[0] == "diffusion/other"  # STIR
+    short = {"inversion_time": 150.0, "repetition_time": 600.0, "echo_time": 14.0}
+    assert kind("", contrast=True, **short) == ("t1gd", "likely")
     assert kind("Head", "none") == ("diffusion/other", "unclear")
     assert kind("", "none", protocol="AX T1 POST GAD") == ("t1gd", "likely")
 

@@ -121,6 +121,8 @@ def test_a_series_is_named_by_a_path_too(tmp_path):
     series = {one.header.description: one for one in study.series}
     named = series["Sag T1 GD"].files[2]
     assert choose_series(study, t1gd=named.parent, segmentation=named).files["t1gd"] == series["Sag T1 GD"].files
+    flair = series["Ax T2 FLAIR"].files
+    assert choose_series(study, t1gd=named, flair=flair[0], segmentation=named).files["flair"] == flair
     assert choose_series(study, t1gd=named, segmentation=named).files["t1gd"] == series["Sag T1 GD"].files
     refused(study, "2 segmentations", "--segmentation", t1gd=named)
     seg = study.series[-1].files[0]
