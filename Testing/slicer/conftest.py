@@ -46,9 +46,9 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(scope="session")
 def rendering():
-    """Skip where nothing can be drawn off screen; on continuous integration that is a failure."""
+    """Skip where nothing can be drawn off screen; on continuous integration that is a failure, under Linux."""
     reason = reason_not_to_draw()
-    if reason and on_ci():
+    if reason and on_ci() and sys.platform.startswith("linux"):
         pytest.fail(reason)
     if reason:
         pytest.skip(reason.partition(":")[0])
@@ -58,6 +58,9 @@ def rendering():
 def python_slicer(tmp_path_factory):
     """A folder with PythonSlicer: like Slicer's, a launcher that starts the interpreter as its child."""
     folder = tmp_path_factory.mktemp("launcher")
+    if os.name == "nt":
+        (folder / "PythonSlicer.bat").write_text(f'@"{sys.executable}" %*\n')
+        return folder
     launcher = folder / "PythonSlicer"
     launcher.write_text(f'#!/bin/sh\nexec 3<&0\n"{sys.executable}" "$@" <&3 &\nwait $!\n')
     launcher.chmod(0o755)

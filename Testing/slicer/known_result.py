@@ -120,6 +120,7 @@ def taker(panel, folder):
     t1gd = slicer.util.addVolumeFromArray(np.ones(SHAPE, np.float32), name="T1Gd")
     segmentation = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "Tumor")
     segmentation.GetSegmentation().AddEmptySegment("core", "core")
+    slicer.util.updateSegmentBinaryLabelmapFromArray((ball(3) > 0.6).astype(np.uint8), segmentation, "core", t1gd)
     t1gd.CreateDefaultDisplayNodes()
     parameters.t1gdVolume, parameters.segmentation = t1gd, segmentation
     transform = slicer.vtkMRMLLinearTransformNode()

@@ -2,6 +2,7 @@
 
 import ast
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -137,6 +138,29 @@ def test_no_option_of_the_command_line_reaches_the_panel(running, sentence):
     from TumorQueryModule.Texts import inWordsOfThePanel
 
     assert not re.search(r"--[a-z]|`tumorquery", inWordsOfThePanel(sentence)), inWordsOfThePanel(sentence)
+
+
+@pytest.mark.parametrize("package", ["pyradiomics", "highdicom"])
+def test_a_package_is_installed_into_slicer(running, package):
+    from TumorQueryModule.Dependencies import howToInstall
+    from TumorQueryModule.Texts import inWordsOfThePanel
+
+    for quote in "'\"":
+        sentence = f"Features need the package {package}: pip install {quote}tumorquery[extra]{quote}. Or none."
+        assert inWordsOfThePanel(sentence) == f"Features need the package {package}: {howToInstall(package)}. Or none."
+
+
+def test_no_extra_of_the_library_reaches_the_panel(running, monkeypatch):
+    from TumorQueryLib.base.errors import MissingDependencyError
+    from TumorQueryLib.strategies import radiomics
+    from TumorQueryModule.Texts import inWordsOfThePanel
+
+    monkeypatch.setitem(sys.modules, "radiomics.shape", None)  # as where the package is missing
+    with pytest.raises(MissingDependencyError) as raised:
+        radiomics._import_pyradiomics()
+    shown = inWordsOfThePanel(str(raised.value))
+    assert "tumorquery[" not in shown
+    assert 'PythonSlicer -m pip install "pyradiomics"' in shown
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """The panel and what becomes of the scene: nodes chosen anew, scenes loaded and closed, names, segments."""
 
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -90,6 +91,41 @@ def test_a_scene_loaded_while_another_module_is_open_is_taken_up_later(panel, ta
     assert panel.widget._parameterNodeGuiTag is None
     panel.enter()
     assert panel.ui.resultSummaryLabel.text.startswith("<b>Refined")
+
+
+@pytest.mark.parametrize("lost", ["density", "report", "picture"])
+def test_a_scene_that_lacks_a_data_file_is_told(panel, take, lost):
+    nodes = take(CONTENT)
+    panel.exit()
+    nodes.report.SetText("") if lost == "report" else getattr(nodes, lost).SetAndObserveImageData(None)
+    panel.enter()
+    ui, isWhole = panel.ui, lost == "picture"
+    assert (ui.resultSummaryLabel.text == "The files of the result are missing: run the inference again.") != isWhole
+    assert ui.opacitySlider.enabled == ui.jumpButton.enabled == isWhole
+    assert ui.reportButton.enabled != isWhole
+    assert not ui.makePlansButton.enabled
+    ui.matchesTableView.clicked.emit(ui.matchesTableView.model().index(0, 0))
+    assert ui.applyButton.enabled
+    assert take(CONTENT).isReadable
+    assert ui.resultSummaryLabel.text.startswith("<b>Refined")
+
+
+def test_a_choice_that_only_another_version_knows_is_the_default_and_told(panel, tmp_path):
+    panel.widget._parameterNode.top = 7
+    assert slicer.util.saveScene(str(tmp_path / "saved.mrb"))
+    slicer.mrmlScene.Clear()
+    with zipfile.ZipFile(tmp_path / "saved.mrb") as saved, zipfile.ZipFile(tmp_path / "other.mrb", "w") as other:
+        for name in saved.namelist():
+            content = saved.read(name)
+            if name.endswith(".mrml"):
+                assert b"strategy Direct" in content
+                content = content.replace(b"strategy Direct", b"strategy Quantum")
+            other.writestr(name, content)
+    slicer.util.loadScene(str(tmp_path / "other.mrb"))
+    parameters = panel.widget._parameterNode
+    assert (parameters.strategy.name, parameters.top) == ("Direct", 7)
+    assert panel.ui.statusLabel.text.endswith("takes its defaults: strategy = Quantum.")
+    assert panel.ui.topSpinBox.value == 7
 
 
 def test_a_build_outlives_the_scene(panel, monkeypatch):
@@ -400,6 +436,38 @@ def test_segments_drawn_later_are_taken_up_until_the_user_has_chosen(panel):
     assert list(parameters.wholeSegmentIDs) == ["1", "2"]
     ui.segmentationSelector.setCurrentNode(add_segmentation("Necrosis"))
     assert list(parameters.coreSegmentIDs) == ["Necrosis"]
+
+
+def test_a_segment_that_was_chosen_and_deleted_is_chosen_no_more(panel):
+    parameters = panel.widget._parameterNode
+    parameters.t1gdVolume = add_image("T1Gd")
+    parameters.segmentation = add_segmentation("Tumor core", "Edema", "Cyst")
+    panel.ui.wholeSegmentsSelector.setSelectedSegmentIDs(["Edema", "Cyst"])
+    parameters.segmentation.GetSegmentation().RemoveSegment("Cyst")
+    assert list(parameters.wholeSegmentIDs) == ["Edema"]
+    assert panel.ui.applyButton.enabled
+    parameters.segmentation.GetSegmentation().RemoveSegment("Edema")
+    parameters.segmentation.GetSegmentation().RemoveSegment("Tumor core")
+    assert parameters.missing().keys() == {"segmentation"}
+
+
+def test_a_script_that_names_segments_by_no_id_is_refused(panel):
+    segmentation = add_segmentation("Tumor core")
+    with pytest.raises(ValueError, match=r"no segment with the ID Oedema: .* Tumor core"):
+        panel.widget.logic.run(add_image("T1Gd"), segmentationNode=segmentation, wholeSegmentIDs=["Oedema"])
+
+
+def test_the_panels_own_segments_are_known_in_any_language(panel, monkeypatch):
+    from TumorQueryModule import Panel
+
+    german = {"Tumor core": "Tumorkern", "Edema": "Ödem"}
+    monkeypatch.setattr(Panel, "_", lambda text: german.get(text, text))
+    parameters = panel.widget._parameterNode
+    parameters.t1gdVolume = add_image("T1Gd")
+    click(panel.ui.segmentEditorButton)
+    core, edema = parameters.segmentation.GetSegmentation().GetSegmentIDs()
+    assert (list(parameters.coreSegmentIDs), list(parameters.wholeSegmentIDs)) == ([core], [core, edema])
+    assert parameters.segmentation.GetSegmentation().GetSegment(edema).GetName() == "Ödem"
 
 
 def test_the_segment_editor_opens_on_the_image_and_the_segmentation(panel, running):

@@ -1,8 +1,13 @@
 """The stand-ins behave as PythonQt, CTK and the qMRML widgets do, and refuse what those would silently accept."""
 
+import os
+import shutil
+import subprocess
+import sys
+
 import pytest
 import slicer
-from harness.driving import process_events
+from harness.driving import child_processes, process_events, processes_elsewhere, wait_until
 
 
 @pytest.fixture
@@ -138,3 +143,23 @@ def test_the_wheels_own_additions_to_slicer_are_hidden(running):
     assert not hasattr(slicer, "getNode")
     assert callable(slicer.util.getNode)
     assert not hasattr(slicer.modules, "brainsfit")
+
+
+@pytest.mark.skipif(
+    not sys.platform.startswith("linux") or shutil.which("ps") is None, reason="compares with Linux's ps"
+)
+def test_children_are_found_by_the_systems_own_program():
+    child = subprocess.Popen(
+        [sys.executable, "-c", "import subprocess, sys; subprocess.run([sys.executable, '-c', 'input()'])"],
+        stdin=subprocess.PIPE,
+    )
+    try:
+        wait_until(lambda: len(child_processes()) == 2, 30)
+        listed = {process: owner for process, owner, _state, _command in processes_elsewhere()}
+        assert listed[child.pid] == os.getpid()
+        assert {process for process, owner in listed.items() if owner in (os.getpid(), child.pid)} == set(
+            child_processes()
+        )
+    finally:
+        child.stdin.close()
+        child.wait()

@@ -6,7 +6,7 @@ import re
 import numpy as np
 import pytest
 import slicer
-from known_result import CONTENT, DENSITIES
+from known_result import CONTENT, DENSITIES, assimilated
 from test_overlay import dice
 
 
@@ -124,3 +124,69 @@ def test_what_an_earlier_result_kept_goes_with_it(take):
     nodes = take(without_refinement())
     assert len(slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")) == count + 2
     assert nodes.kept("refined") is None
+
+
+def test_what_a_removed_density_had_kept_goes_with_the_next_result(take):
+    names = sorted(node.GetName() for node in volumes_of(take(assimilated())))
+    kept = slicer.mrmlScene.GetFirstNodeByName("T1Gd tumor cell density refined")
+    copied = slicer.mrmlScene.AddNode(kept.NewInstance())
+    copied.Copy(kept)
+    copied.SetName(f"{kept.GetName()} Copy")  # as Slicer's Data module clones
+    slicer.mrmlScene.RemoveNode(slicer.mrmlScene.GetFirstNodeByName("T1Gd tumor cell density"))
+    left = volumes_of(take(assimilated()))
+    assert sorted(node.GetName() for node in left if node is not copied) == names
+    assert copied in left  # the user's
+
+
+def volumes_of(nodes):
+    """All volumes that runs have made."""
+    found = slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")
+    return [node for node in found if node.GetAttribute("TumorQuery.Result")]
+
+
+MOVED = np.array([[0.8, -0.6, 0, 30.0], [0.6, 0.8, 0, -10.0], [0, 0, 1, 5.0], [0, 0, 0, 1]])
+
+
+def place_of(node):
+    """Where the voxels of a volume lie in the world, shape (4, 4)."""
+    import vtk
+
+    from TumorQueryModule.ResultNodes import matrixOf
+
+    matrix, parent = vtk.vtkMatrix4x4(), node.GetParentTransformNode()
+    if parent is not None:
+        parent.GetMatrixTransformToWorld(matrix)
+    return slicer.util.arrayFromVTKMatrix(matrix) @ matrixOf(node)
+
+
+def test_a_t1gd_that_was_hardened_during_the_run_has_its_result_on_it(panel, take):
+    t1gd = panel.widget._parameterNode.t1gdVolume
+    move = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode", "Move")
+    slicer.util.updateTransformMatrixFromArray(move, MOVED)
+    t1gd.SetAndObserveTransformNodeID(move.GetID())
+    t1gd.HardenTransform()  # the files are those of the frame below the transform
+    nodes = take(assimilated())
+    for node in (nodes.density, nodes.kept("refined")):
+        np.testing.assert_allclose(place_of(node), place_of(t1gd), atol=1e-6)
+    assert nodes.isolines.GetParentTransformNode() is move
+    assert nodes.atlasToPatient.GetParentTransformNode() is move
+    assert slicer.util.arrayFromSegmentBinaryLabelmap(nodes.isolines, "whole", t1gd).any()
+    t1gd.SetIJKToRASMatrix(slicer.util.vtkMatrixFromArray(np.eye(4)))
+    assert take(assimilated()).density.GetParentTransformNode() is None
+
+
+@pytest.mark.parametrize("change", ["moved", "cropped", "emptied"])
+def test_a_t1gd_that_was_changed_during_the_run_gets_no_result(panel, take, change):
+    t1gd = panel.widget._parameterNode.t1gdVolume
+    nodes = take(CONTENT)
+    before = shown_density(nodes).copy(), nodes.report.GetText(), len(volumes_of(nodes))
+    if change == "moved":
+        t1gd.SetIJKToRASMatrix(slicer.util.vtkMatrixFromArray(MOVED))
+    elif change == "cropped":
+        slicer.util.updateVolumeFromArray(t1gd, np.ones((5, 6, 7), np.float32))
+    else:
+        t1gd.SetAndObserveImageData(None)
+    with pytest.raises(ValueError, match="T1Gd got another geometry while the run was under way"):
+        take(assimilated())
+    np.testing.assert_array_equal(shown_density(nodes), before[0])
+    assert (nodes.report.GetText(), len(volumes_of(nodes))) == before[1:]

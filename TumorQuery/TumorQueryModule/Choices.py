@@ -511,6 +511,27 @@ class TumorQueryParameterNode:
         Overlay.setOutlinesVisible(nodes.plans, self.showPlans)
 
 
+def forgetUnreadable(node: Any) -> str:
+    """Take what this version cannot read out of a scene's parameter node, before it is wrapped; the defaults then hold.
+
+    :return: a sentence on what that was; empty when nothing was.
+    """
+    found = []
+    for name, parameter in TumorQueryParameterNode.allParameters.items():
+        serializer = parameter.serializer
+        try:
+            if serializer.isIn(node, name):
+                serializer.read(node, name)
+        except ValueError:
+            found.append(f"{name} = {node.GetParameter(name)}")
+            serializer.remove(node, name)
+    if not found:
+        return ""
+    return _("This version does not know these choices of the scene, and takes its defaults: {choices}.").format(
+        choices=", ".join(found)
+    )
+
+
 #: Role of a node of the result -> parameter that refers to it.
 RESULT_PARAMETERS = {
     "density": "resultDensity",

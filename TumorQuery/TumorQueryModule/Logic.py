@@ -10,7 +10,7 @@ from slicer.i18n import tr as _
 from slicer.ScriptedLoadableModule import ScriptedLoadableModuleLogic
 
 from TumorQueryModule import Dependencies, SampleCase
-from TumorQueryModule.Choices import TumorQueryParameterNode, checkMethod
+from TumorQueryModule.Choices import TumorQueryParameterNode, checkMethod, forgetUnreadable
 from TumorQueryModule.Export import ExportJob, whyNoExport, whyNoSeries
 from TumorQueryModule.Jobs import InferJob, Method, RowJob, absoluteDatabase
 from TumorQueryModule.PatientNodes import PatientNodes, suggestSegments
@@ -62,10 +62,17 @@ class Logic(ScriptedLoadableModuleLogic):
     def __init__(self, processFactory: Any = None) -> None:
         ScriptedLoadableModuleLogic.__init__(self)
         self._processFactory = processFactory
+        #: What the panel still has to say of the choices of a scene.
+        self.notice = ""
 
     def getParameterNode(self) -> TumorQueryParameterNode:
         """The scene's parameter node of this module; made when there is none."""
-        return TumorQueryParameterNode(super().getParameterNode())
+        node = super().getParameterNode()
+        notice = forgetUnreadable(node)
+        if notice:
+            logging.warning(notice)
+            self.notice = notice
+        return TumorQueryParameterNode(node)
 
     def makeProcess(self) -> WorkerProcess:
         """A new worker process, not started yet."""

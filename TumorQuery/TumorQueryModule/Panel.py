@@ -20,20 +20,32 @@ from TumorQueryModule.Jobs import BUNDLED_DATABASE, BuildJob, InferJob, InfoJob,
 from TumorQueryModule.Logic import Logic
 from TumorQueryModule.PatientNodes import (
     BRAIN_ROLE,
+    EDEMA_TERMINOLOGY,
     FLAIR_PATTERN,
+    NEOPLASM_TERMINOLOGY,
     T1GD_PATTERN,
     T2_PATTERN,
     TISSUE_ROLES,
     PatientNodes,
+    addSegments,
     isRefused,
     isResult,
     leftOut,
+    segmentIDs,
     segmentNames,
     suggestSegments,
     volumeOfName,
 )
 from TumorQueryModule.PlanSection import PlanSection
-from TumorQueryModule.ResultNodes import ResultNodes, nodeNames, prepareDensity, rowsOf, showDensity
+from TumorQueryModule.ResultNodes import (
+    ResultNodes,
+    filesMissing,
+    holdsNothing,
+    nodeNames,
+    prepareDensity,
+    rowsOf,
+    showDensity,
+)
 from TumorQueryModule.Texts import aboutOverlaid, diagnosis, inWordsOfThePanel, summaryOf
 from TumorQueryModule.Worker import POLL_INTERVAL, Outcome, Run, RunState
 
@@ -153,8 +165,8 @@ class Panel(InputTools, PlanSection, ScriptedLoadableModuleWidget, VTKObservatio
         self.setParameterNode(None)
 
     def onSceneStartImport(self, caller: Any, event: Any) -> None:
-        """Nodes come whose references lead nowhere yet: let no selector write that into the parameters."""
-        self._disconnectParameterNode()
+        """Nodes come whose references lead nowhere yet, and choices that only another version may know."""
+        self.setParameterNode(None)
 
     def onSceneIsThere(self, caller: Any, event: Any) -> None:
         """Start anew with a scene that was closed or loaded, if the panel is shown."""
@@ -173,6 +185,10 @@ class Panel(InputTools, PlanSection, ScriptedLoadableModuleWidget, VTKObservatio
         """Connect the panel to the scene's parameter node, with a first guess of the inputs."""
         self._missingRequirements = self.logic.missingRequirements()
         self.setParameterNode(self.logic.getParameterNode())
+        if self.logic.notice:
+            self.ui.statusLabel.text = self.logic.notice
+            self._appendLog(self.logic.notice)
+            self.logic.notice = ""
         for name, pattern in GUESSED_INPUTS.items():
             if name not in self._parameterNode.everChosen and not getattr(self._parameterNode, name):
                 setattr(self._parameterNode, name, volumeOfName(pattern))
@@ -184,7 +200,7 @@ class Panel(InputTools, PlanSection, ScriptedLoadableModuleWidget, VTKObservatio
         self._hideResults()
         if self._parameterNode:
             self._parameterNodeGuiTag = self._parameterNode.connectGui(self.ui)
-            self.addObserver(self._parameterNode, vtk.vtkCommand.ModifiedEvent, self._updatePanel)
+            self.addObserver(self._parameterNode.parameterNode, vtk.vtkCommand.ModifiedEvent, self._updatePanel)
             # What a scene brings along is shown as it was saved.
             self._displayed = self._wantedDisplay()
         self._updatePanel()
@@ -204,7 +220,7 @@ class Panel(InputTools, PlanSection, ScriptedLoadableModuleWidget, VTKObservatio
             return
         self._parameterNode.disconnectGui(self._parameterNodeGuiTag)
         self._parameterNodeGuiTag = None
-        self.removeObserver(self._parameterNode, vtk.vtkCommand.ModifiedEvent, self._updatePanel)
+        self.removeObserver(self._parameterNode.parameterNode, vtk.vtkCommand.ModifiedEvent, self._updatePanel)
 
     # Inputs
 
@@ -238,8 +254,7 @@ class Panel(InputTools, PlanSection, ScriptedLoadableModuleWidget, VTKObservatio
             segmentation = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", _("Tumor"))
             segmentation.CreateDefaultDisplayNodes()
             segmentation.SetReferenceImageGeometryParameterFromVolumeNode(parameters.t1gdVolume)
-            for name in (_("Tumor core"), _("Edema")):
-                segmentation.GetSegmentation().AddEmptySegment("", name)
+            addSegments(segmentation, {_("Tumor core"): NEOPLASM_TERMINOLOGY, _("Edema"): EDEMA_TERMINOLOGY})
             parameters.segmentation = segmentation
         editor = slicer.mrmlScene.GetSingletonNode(SEGMENT_EDITOR_TAG, "vtkMRMLSegmentEditorNode")
         if editor is None:
@@ -275,8 +290,13 @@ class Panel(InputTools, PlanSection, ScriptedLoadableModuleWidget, VTKObservatio
                 if segmentation:
                     self.addObserver(segmentation, event, self._updatePanel)
             self._observedSegmentation = segmentation
-        if segmentation and parameters.segmentsChosenIn is not segmentation:
-            core, whole = suggestSegments(segmentation)
+        if segmentation:
+            if parameters.segmentsChosenIn is segmentation:  # without those that were deleted meanwhile
+                there = segmentIDs(segmentation)
+                core = tuple(one for one in parameters.coreSegmentIDs if one in there)
+                whole = tuple(one for one in parameters.wholeSegmentIDs if one in there)
+            else:
+                core, whole = suggestSegments(segmentation)
             if (core, whole) != (tuple(parameters.coreSegmentIDs), tuple(parameters.wholeSegmentIDs)):
                 with slicer.util.NodeModify(parameters.parameterNode):
                     parameters.coreSegmentIDs = list(core)
@@ -484,7 +504,7 @@ class Panel(InputTools, PlanSection, ScriptedLoadableModuleWidget, VTKObservatio
     def onMatchClicked(self, index: Any) -> None:
         """Show the density of the clicked row."""
         result = self._parameterNode.result()
-        if not self._isIdle or result.density is None or result.report is None:
+        if not self._isIdle or not result.isReadable:
             return
         rows = rowsOf(result.content)
         if index.row() >= len(rows):  # of the sensitivity, which has no densities
@@ -497,7 +517,7 @@ class Panel(InputTools, PlanSection, ScriptedLoadableModuleWidget, VTKObservatio
             self._start(MatchJob(result, shown), (result.density, result.isolines), lambda nodes: None)
             return
         kept = result.kept(shown)
-        if kept is None:
+        if holdsNothing(kept):
             self.ui.statusLabel.text = _("This density was removed from the scene. Run the inference again.")
             return
         *_steps, prepared = prepareDensity(kept, result.content, shown)
@@ -655,7 +675,8 @@ class Panel(InputTools, PlanSection, ScriptedLoadableModuleWidget, VTKObservatio
         if result.matches is not self._tableShown:  # a new node makes the view read it all again
             self._tableShown = result.matches
             ui.matchesTableView.setMRMLTableNode(result.matches)
-        hasResult = result.density is not None and result.report is not None
+        hasNodes = result.density is not None and result.report is not None
+        hasResult = hasNodes and result.isReadable
         ui.matchesTableView.visible = result.matches is not None
         for widget in (ui.opacitySlider, ui.thresholdSlider, ui.colorTableComboBox):
             widget.enabled = hasResult
@@ -671,8 +692,8 @@ class Panel(InputTools, PlanSection, ScriptedLoadableModuleWidget, VTKObservatio
                 else _("This map was removed from the scene. Run the inference again.")
             )
         ui.jumpButton.enabled = hasResult and result.t1gd is not None
-        ui.reportButton.enabled = result.picture is not None
-        if result.picture:
+        ui.reportButton.enabled = not holdsNothing(result.picture)
+        if ui.reportButton.enabled:
             ui.reportButton.toolTip = _("Show the page with the pictures and figures of the report.")
         else:
             ui.reportButton.toolTip = _("No result yet.")
@@ -681,7 +702,7 @@ class Panel(InputTools, PlanSection, ScriptedLoadableModuleWidget, VTKObservatio
         ui.showOutlinesCheckBox.enabled = ui.showSurfacesCheckBox.enabled = result.isolines is not None
         if not hasResult:
             self._summarized = ()
-            ui.resultSummaryLabel.text = _("No result yet.")
+            ui.resultSummaryLabel.text = filesMissing() if hasNodes else _("No result yet.")
             return
         self._applyDisplay()
         ui.colorTableComboBox.setCurrentNode(self._overlaidNode().GetDisplayNode().GetColorNode())

@@ -26,8 +26,16 @@ BRAIN_ROLE = "brain"
 #: Tissue maps by the parameter that names them, as the worker calls their files.
 TISSUE_ROLES = {"whiteMatter": "white_matter", "greyMatter": "grey_matter", "csf": "csf"}
 
-#: Images on which a segmentation can be drawn, as TumorQueryLib names them; the first one where nothing tells it.
+#: Images on which a segmentation can be drawn, as TumorQueryLib names them.
 IMAGE_ROLES = ("t1gd", "flair", "t1")
+
+
+#: Terminology entries of the segments that the panel makes; `codeOf` reads their codes.
+NEOPLASM_TERMINOLOGY, EDEMA_TERMINOLOGY = (
+    "Segmentation category and type - DICOM master list~SCT^49755003^Morphologically Altered Structure"
+    f"~SCT^{code}~^^~Anatomic codes - DICOM master list~^^~^^"
+    for code in ("86049000^Neoplasm, Primary", "79654002^Edema")
+)
 
 
 @dataclass(frozen=True)
@@ -80,15 +88,16 @@ class PatientNodes:
 
     @property
     def drawnOn(self) -> str | None:
-        """The image on which the tumor was drawn; None for a label map whose voxels the library compares.
+        """The image on which the tumor was drawn; None where the library compares its voxels with the images'.
 
-        A segmentation knows the volume that gave it its geometry, as the Segment Editor and DICOM set it.
+        A segmentation knows the volume that gave it its geometry, as the Segment Editor and DICOM set it. One that
+        came from a file does not, nor does a label map.
         """
         if self.segmentationOn or self.segmentation is None or self.isLabelMap:
             return self.segmentationOn
         source = self.segmentation.GetNodeReference(self.segmentation.GetReferenceImageGeometryReferenceRole())
         images = [role for role in IMAGE_ROLES if source is not None and getattr(self, role) is source]
-        return (*images, IMAGE_ROLES[0])[0]
+        return images[0] if images else None
 
     def missing(self) -> dict[str, str]:
         """What a run still needs: input name -> a sentence for the user."""
@@ -96,9 +105,13 @@ class PatientNodes:
         if self.t1gd is None:
             missing["t1gd"] = _("Choose the T1 image with contrast.")
         for name, node in (("t1gd", self.t1gd), ("flair", self.flair), ("t1", self.t1)):
-            if node is not None and node.GetImageData() is None:
+            if node is None:
+                continue
+            if node.GetImageData() is None:
                 missing[name] = _("{name} holds no image.").format(name=node.GetName())
-        missing |= self._missingOfBrainMask() | self._missingOfTissueMaps()
+            elif not isGrayImage(node):
+                missing[name] = _("{name} is no image of gray values: choose another one.").format(name=node.GetName())
+        missing |= self._missingOfBrainMask() | self._missingOfTissueMaps() | self._chosenTwice()
         if self.segmentation is None:
             missing["segmentation"] = _("Choose the segmentation of the tumor.")
         elif self.isLabelMap:
@@ -112,6 +125,8 @@ class PatientNodes:
             missing["segmentation"] = _("{name} holds no segments.").format(name=self.segmentation.GetName())
         elif not set(self.wholeSegmentIDs) | set(self.coreSegmentIDs):
             missing["wholeSegments"] = _("Check the segments of the whole tumor.")
+        else:
+            missing |= self._missingSegments()
         inputs = ("t1gd", "flair", "t1", "brainMask", *TISSUE_ROLES, "segmentation")
         results = {name: getattr(self, name) for name in inputs if isRefused(getattr(self, name), name)}
         if self.segmentationOn and getattr(self, self.segmentationOn) is None:
@@ -141,12 +156,45 @@ class PatientNodes:
             return {"brainMask": _("{name} holds no image.").format(name=brain.GetName())}
         return {}
 
+    def _chosenTwice(self) -> dict[str, str]:
+        """A sentence where one image is chosen for two inputs, which are then not what they are said to be."""
+        found: dict[str, str] = {}
+        images: list[Any] = []
+        for name in (*IMAGE_ROLES, *TISSUE_ROLES):
+            node = getattr(self, name)
+            if node is not None and node in images:
+                found["tissueMaps" if name in TISSUE_ROLES else name] = _(
+                    "{name} is chosen for another input already: choose another image, or none."
+                ).format(name=node.GetName())
+            images.append(node)
+        return found
+
+    def _missingSegments(self) -> dict[str, str]:
+        """A sentence where segments are chosen, by their IDs, that the segmentation does not have."""
+        segmentation = self.segmentation.GetSegmentation()
+        there = segmentIDs(self.segmentation)
+        named = ", ".join(f"{one} ({segmentation.GetSegment(one).GetName()})" for one in there)
+        found = {}
+        for name, chosen in (("coreSegments", self.coreSegmentIDs), ("wholeSegments", self.wholeSegmentIDs)):
+            gone = [one for one in chosen if one not in there]
+            if gone:
+                found[name] = _(
+                    "{name} has no segment with the ID {gone}: choose among its segments, in scripts by ID: {there}."
+                ).format(name=self.segmentation.GetName(), gone=", ".join(gone), there=named)
+        return found
+
     def _missingOfTissueMaps(self) -> dict[str, str]:
         if not self.tissueMaps:
             return {}
         for node in self.tissueMaps:
             if node.GetImageData() is None:
                 return {"tissueMaps": _("{name} holds no image.").format(name=node.GetName())}
+            if node.GetImageData().GetNumberOfScalarComponents() != 1:
+                return {
+                    "tissueMaps": _("{name} is no image of gray values: choose another one.").format(
+                        name=node.GetName()
+                    )
+                }
         if len(self.tissueMaps) < len(TISSUE_ROLES):
             return {
                 "tissueMaps": _("Choose all three tissue maps, white matter, gray matter and CSF, or none of them.")
@@ -181,24 +229,16 @@ class PatientNodes:
             arguments["segmentation_on"] = self.segmentationOn
             yield arguments
             return
-        drawnOn = self.drawnOn
-        arguments["segmentation_on"] = drawnOn
-        # On its own voxels, as far as it has the T1Gd image's frame.
-        reference = getattr(self, drawnOn)
-        if reference.GetParentTransformNode() is not self.t1gd.GetParentTransformNode():
-            reference = self.t1gd
+        arguments["segmentation_on"] = self.drawnOn
         whole = [*self.coreSegmentIDs, *(name for name in self.wholeSegmentIDs if name not in self.coreSegmentIDs)]
-        for role, chosen in (("core", self.coreSegmentIDs), ("whole", whole)):
-            if chosen:
-                mask = maskOfSegments(self.segmentation, chosen, reference)
-                arguments[role] = writeVolume(mask, folder / f"{role}.nrrd")
-                yield arguments
         cavity = cavitySegments(self.segmentation, whole)
-        if cavity:
-            mask = maskOfSegments(self.segmentation, cavity, reference)
-            if slicer.util.arrayFromVolume(mask).any():
-                arguments["cavity"] = writeVolume(mask, folder / "cavity.nrrd")
-            yield arguments
+        geometry = geometryOfSegments(self.segmentation, [*whole, *cavity])
+        for role, chosen in (("core", self.coreSegmentIDs), ("whole", whole), ("cavity", cavity)):
+            if chosen:
+                mask = drawnMask(self.segmentation, chosen, geometry, self.t1gd)
+                if role != "cavity" or slicer.util.arrayFromVolume(mask).any():
+                    arguments[role] = writeVolume(mask, folder / f"{role}.nrrd")
+                yield arguments
 
 
 def addPatient(patient: Any, name: str) -> PatientNodes:
@@ -302,6 +342,18 @@ def codeOf(segment: Any) -> str:
     return " ".join(parts[2].split("^")[:2]) if len(parts) > 2 else ""
 
 
+def addSegments(segmentationNode: Any, terminologies: dict[str, str]) -> None:
+    """Add empty segments that their terminology tells, whatever language their names are in.
+
+    :param terminologies: terminology entries by name.
+    """
+    segmentation = segmentationNode.GetSegmentation()
+    for name, entry in terminologies.items():
+        segment = segmentation.GetSegment(segmentation.AddEmptySegment("", name))
+        segment.SetTag(segment.GetTerminologyEntryTagName(), entry)
+        segment.SetNameAutoGenerated(False)
+
+
 def leftOut(segmentationNode: Any, chosen: Sequence[str]) -> tuple[str, ...]:
     """The segments of a segmentation that are not chosen."""
     return tuple(segmentID for segmentID in segmentIDs(segmentationNode) if segmentID not in chosen)
@@ -336,11 +388,16 @@ def volumeOfName(pattern: str) -> Any:
     found = [
         node
         for node in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")
-        if not node.IsA("vtkMRMLLabelMapVolumeNode")
+        if isGrayImage(node)
         and not isResult(node)
         and re.search(pattern, re.sub(r"[^a-z0-9+]+", " ", node.GetName().casefold()))
     ]
     return found[0] if len(found) == 1 else None
+
+
+def isGrayImage(node: Any) -> bool:
+    """Whether a volume is an image with one value in each voxel, and so neither one of colors nor a label map."""
+    return node.GetClassName() == "vtkMRMLScalarVolumeNode"
 
 
 def inFrameOf(node: Any, frameNode: Any) -> Any:
@@ -349,7 +406,11 @@ def inFrameOf(node: Any, frameNode: Any) -> Any:
     A node under the same transform stays as it is; a rotated or shifted one gets another
     header; a warped or sheared one is resampled.
     """
-    source, target = node.GetParentTransformNode(), frameNode.GetParentTransformNode()
+    return inFrameBelow(node, node.GetParentTransformNode(), frameNode.GetParentTransformNode())
+
+
+def inFrameBelow(node: Any, source: Any, target: Any) -> Any:
+    """A volume in the frame below a transform, where it lies below another one; None is the world."""
     if source is target:
         return node
     moved = node.NewInstance()
@@ -362,8 +423,21 @@ def inFrameOf(node: Any, frameNode: Any) -> Any:
         if hasRightAngles(moved):
             return moved
         moved.CopyContent(node)
-    moved.ApplyNonLinearTransform(transform)
+    resample(moved, transform)
     return moved
+
+
+def resample(volumeNode: Any, transform: Any) -> None:
+    """Warp a volume outside the scene, all of it."""
+    # MRML finds out how far the warped volume reaches by the parent transform of its node, and that takes a scene.
+    scene, parent = slicer.vtkMRMLScene(), slicer.vtkMRMLTransformNode()
+    parent.SetAndObserveTransformToParent(transform)
+    scene.AddNode(parent)
+    scene.AddNode(volumeNode)
+    volumeNode.SetAndObserveTransformNodeID(parent.GetID())
+    volumeNode.ApplyNonLinearTransform(transform)
+    volumeNode.SetAndObserveTransformNodeID(None)
+    scene.RemoveNode(volumeNode)
 
 
 def hasRightAngles(volumeNode: Any) -> bool:
@@ -382,9 +456,8 @@ def maskOfSegments(segmentationNode: Any, chosen: Sequence[str], referenceNode: 
 
     Parent transforms of both nodes are taken into account.
     """
-    identifiers, labels = vtk.vtkStringArray(), vtk.vtkIntArray()
-    for segmentID in chosen:
-        identifiers.InsertNextValue(segmentID)
+    labels = vtk.vtkIntArray()
+    for _one in chosen:
         labels.InsertNextValue(1)
     merged = slicer.vtkOrientedImageData()
     logic = slicer.modules.segmentations.logic()
@@ -392,7 +465,7 @@ def maskOfSegments(segmentationNode: Any, chosen: Sequence[str], referenceNode: 
     logic.GenerateMergedLabelmapInReferenceGeometry(
         segmentationNode,
         referenceNode,
-        identifiers,
+        identifiersOf(chosen),
         slicer.vtkSegmentation.EXTENT_REFERENCE_GEOMETRY,
         merged,
         labels,
@@ -401,6 +474,78 @@ def maskOfSegments(segmentationNode: Any, chosen: Sequence[str], referenceNode: 
     if not logic.CopyOrientedImageDataToVolumeNode(merged, mask):
         raise RuntimeError(_("The segments of {name} cannot be read.").format(name=segmentationNode.GetName()))
     return mask
+
+
+def geometryOfSegments(segmentationNode: Any, chosen: Sequence[str]) -> Any:
+    """The voxels that segments were drawn on, those of their reference image and as far beyond as they reach.
+
+    :return: an oriented image without values.
+    :raises ValueError: when all the segments are empty.
+    """
+    segmentation = segmentationNode.GetSegmentation()
+    segmentation.CreateRepresentation("Binary labelmap")
+    geometry = slicer.vtkOrientedImageData()
+    extent = slicer.vtkSegmentation.EXTENT_UNION_OF_EFFECTIVE_SEGMENTS_AND_REFERENCE_GEOMETRY
+    serialized = segmentation.DetermineCommonLabelmapGeometry(extent, identifiersOf(chosen))
+    if serialized:
+        slicer.vtkSegmentationConverter.DeserializeImageGeometry(serialized, geometry, False)
+    if min(geometry.GetDimensions()) < 1:
+        raise ValueError(
+            _("The segments {segments} of {name} are empty: draw the tumor, or choose other segments.").format(
+                segments=segmentNames(segmentationNode, chosen), name=segmentationNode.GetName()
+            )
+        )
+    return withRightAngles(geometry)
+
+
+def withRightAngles(geometry: Any) -> Any:
+    """An oriented image without values, as it is where image files can store it, else one around it whose axes do.
+
+    A segmentation whose affine transform was hardened has sheared voxels.
+    """
+    matrix = vtk.vtkMatrix4x4()
+    geometry.GetImageToWorldMatrix(matrix)
+    ijkToRas = slicer.util.arrayFromVTKMatrix(matrix)
+    spacing = np.linalg.norm(ijkToRas[:3, :3], axis=0)
+    left, _stretch, right = np.linalg.svd(ijkToRas[:3, :3] / spacing)
+    if np.allclose(left @ right, ijkToRas[:3, :3] / spacing, atol=SHEAR_TOLERANCE):
+        return geometry
+    ijkToRas[:3, :3] = left @ right * spacing
+    straight, transform, extent = slicer.vtkOrientedImageData(), vtk.vtkTransform(), [0] * 6
+    straight.SetImageToWorldMatrix(slicer.util.vtkMatrixFromArray(ijkToRas))
+    resampling = slicer.vtkOrientedImageDataResample
+    resampling.GetTransformBetweenOrientedImages(geometry, straight, transform)
+    resampling.TransformExtent(geometry.GetExtent(), transform, extent)
+    straight.SetExtent(extent)
+    return straight
+
+
+def drawnMask(segmentationNode: Any, chosen: Sequence[str], geometry: Any, frameNode: Any) -> Any:
+    """The union of segments as a label map outside the scene, on the voxels that they were drawn on.
+
+    It lies in the frame below another node's parent transform, and nothing of it is cut off at an image's edge.
+
+    :param geometry: what `geometryOfSegments` gives.
+    """
+    labels = vtk.vtkIntArray()
+    for _one in chosen:
+        labels.InsertNextValue(1)
+    merged, mask = slicer.vtkOrientedImageData(), slicer.vtkMRMLLabelMapVolumeNode()
+    extent = slicer.vtkSegmentation.EXTENT_REFERENCE_GEOMETRY
+    isMerged = segmentationNode.GenerateMergedLabelmapForAllSegments(
+        merged, extent, geometry, identifiersOf(chosen), labels
+    )
+    if not isMerged or not slicer.modules.segmentations.logic().CopyOrientedImageDataToVolumeNode(merged, mask):
+        raise RuntimeError(_("The segments of {name} cannot be read.").format(name=segmentationNode.GetName()))
+    return inFrameBelow(mask, segmentationNode.GetParentTransformNode(), frameNode.GetParentTransformNode())
+
+
+def identifiersOf(chosen: Sequence[str]) -> Any:
+    """IDs of segments as VTK takes them."""
+    identifiers = vtk.vtkStringArray()
+    for segmentID in chosen:
+        identifiers.InsertNextValue(segmentID)
+    return identifiers
 
 
 def writeVolume(volumeNode: Any, path: Path) -> str:

@@ -165,4 +165,4 @@ def planTable(plan: dict[str, Any]) -> dict[str, list[str]]:
 
 def planOf(nodes: ResultNodes) -> dict[str, Any] | None:
     """What plan.json says of the plans that a result has in the scene; None where it has none."""
-    return None if nodes.plans is None or nodes.report is None else nodes.content.get("plan")
+    return nodes.content.get("plan") if nodes.plans is not None and nodes.isReadable else None

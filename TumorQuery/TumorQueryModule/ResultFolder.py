@@ -9,7 +9,17 @@ from typing import Any
 from slicer.i18n import tr as _
 
 from TumorQueryModule.PatientNodes import maskOfSegments, writeVolume
-from TumorQueryModule.ResultNodes import CAVITY, DRAWS, SEGMENTED, TISSUE, ResultNodes, bytesOf, writeTransform
+from TumorQueryModule.ResultNodes import (
+    CAVITY,
+    DRAWS,
+    SEGMENTED,
+    TISSUE,
+    ResultNodes,
+    bytesOf,
+    filesMissing,
+    holdsNothing,
+    writeTransform,
+)
 
 RESULT_FILE = "result.json"
 
@@ -34,10 +44,12 @@ def whyNotWritten(nodes: ResultNodes) -> str:
     """A sentence on why `writeResult` cannot write a result; empty when it can."""
     if nodes.density is None or nodes.report is None:
         return _("No result yet.")
+    if not nodes.isReadable:
+        return filesMissing()
     content = nodes.content
     if SEGMENTED not in content["outputs"] or TISSUE not in content["outputs"]:
         return _("This result was made by an earlier version of TumorQuery. Run the inference again.")
-    if any(nodes.kept(name) is None for name in needed(content)):
+    if any(holdsNothing(nodes.kept(name)) for name in needed(content)):
         return _("Parts of the result were removed from the scene. Run the inference again.")
     if None in transformsOf(nodes, content).values():
         return _("Transforms of the result were removed from the scene. Run the inference again.")

@@ -2,7 +2,8 @@
 
 import base64
 import json
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,9 @@ MAPS = ("sd", "p05", "p95", "probability")
 #: given, and the joint draws of the uncertainty, a file as text.
 SEGMENTED, TISSUE, CAVITY = "segmentation", "tissue", "cavity"
 DRAWS = "draws"
+
+#: How far the T1Gd image's voxels may lie from those of a density made on it, mm: files hold its axes at right angles.
+PLACE_TOLERANCE = 0.5
 
 
 @dataclass
@@ -80,11 +84,22 @@ class ResultNodes:
     def content(self) -> dict[str, Any]:
         """The content of result.json.
 
-        :raises ValueError: when the report is gone.
+        :raises ValueError: when the report is gone, or cannot be read.
         """
         if self.report is None:
             raise ValueError(_("The result is no longer in the scene. Run the inference again."))
-        return json.loads(self.report.GetText())
+        try:
+            return json.loads(self.report.GetText() or "")
+        except json.JSONDecodeError as error:
+            raise ValueError(filesMissing()) from error
+
+    @property
+    def isReadable(self) -> bool:
+        """Whether density and report hold something: not where the data files of a scene are missing."""
+        try:
+            return not holdsNothing(self.density) and bool(self.content)
+        except ValueError:
+            return False
 
     @property
     def chosen(self) -> dict[str, Any]:
@@ -118,7 +133,19 @@ class ResultNodes:
     def overlays(self) -> dict[str, Any]:
         """The volumes that may lie over the image, by what they are: the density, and the maps that are there."""
         maps = {name: self.kept(name) for name in MAPS}
-        return {DENSITY: self.density, **{name: node for name, node in maps.items() if node is not None}}
+        return {DENSITY: self.density, **{name: node for name, node in maps.items() if not holdsNothing(node)}}
+
+
+def holdsNothing(node: Any) -> bool:
+    """Whether a volume or a text is not there, or without what it held, as in a scene whose data file is missing."""
+    if node is None:
+        return True
+    return not node.GetText() if node.IsA("vtkMRMLTextNode") else node.GetImageData() is None
+
+
+def filesMissing() -> str:
+    """What is said of a result whose nodes are there, but not what they held."""
+    return _("The files of the result are missing: run the inference again.")
 
 
 def rowsOf(content: dict[str, Any]) -> list[str | int]:
@@ -250,6 +277,8 @@ def loadResult(
     for node in (patient.t1gd, patient.segmentation):
         if node.GetScene() is None:
             raise ValueError(_("{name} was removed from the scene.").format(name=node.GetName()))
+    frame = frameOf(patient.t1gd, densities[content["chosen"]])
+    removeLeftOver()
     patientName = outputName or patient.t1gd.GetName()
     names, keptNames = nodeNames(patientName), {name: keptName(patientName, name) for name in kept}
     if brain is None:
@@ -265,6 +294,7 @@ def loadResult(
             slicer.mrmlScene.RemoveNode(node)
         raise
     placeNodes(nodes, patient.t1gd, names, added)
+    putUnder(nodes, names, frame)
     nodes.report.SetText(text)
     takeImage(nodes.picture, picture)
     nodes.density.SetNodeReferenceID(T1GD_REFERENCE, patient.t1gd.GetID())
@@ -314,7 +344,10 @@ def brainNode(previous: Any, t1gd: Any, name: str) -> Any:
 
 def addNode(className: str, name: str, role: str, added: list[Any]) -> Any:
     """Add an empty node of a result to the scene, and to `added`."""
-    node = slicer.mrmlScene.AddNewNodeByClass(className, slicer.mrmlScene.GenerateUniqueName(name))
+    scene = slicer.mrmlScene
+    # The scene gives out no name twice, not even that of a node which was removed.
+    unique = name if scene.GetFirstNodeByName(name) is None else scene.GenerateUniqueName(name)
+    node = scene.AddNewNodeByClass(className, unique)
     node.SetAttribute(RESULT_ATTRIBUTE, role)
     added.append(node)
     return node
@@ -322,14 +355,73 @@ def addNode(className: str, name: str, role: str, added: list[Any]) -> Any:
 
 def placeNodes(nodes: ResultNodes, t1gd: Any, names: dict[str, str], added: list[Any]) -> None:
     """Name the nodes that were there before anew, and put all beside the T1Gd image, under its transform."""
-    parentTransform = t1gd.GetParentTransformNode()
     for role, name in names.items():
         node = getattr(nodes, role)
         if node not in added:
             node.SetName(name)
-        if node.IsA("vtkMRMLTransformableNode") and role != "picture":
-            node.SetAndObserveTransformNodeID(parentTransform.GetID() if parentTransform else None)
         placeBeside(node, t1gd)
+    putUnder(nodes, names, t1gd.GetParentTransformNode())
+
+
+def putUnder(nodes: ResultNodes, roles: Iterable[str], transformNode: Any) -> None:
+    """Put the nodes that have a place under a transform; under none where it is None."""
+    for role in roles:
+        node = getattr(nodes, role)
+        if node.IsA("vtkMRMLTransformableNode") and role != "picture":
+            node.SetAndObserveTransformNodeID(transformNode.GetID() if transformNode else None)
+
+
+def frameOf(t1gd: Any, density: Any) -> Any:
+    """The transform that a result goes under to lie on its T1Gd image: the image's own, as a rule.
+
+    Where that was hardened while the run was under way, it is the one that was; transforms and seeds of a result stay
+    in the frame that they were computed in.
+
+    :param density: as it came from the worker, on the voxels that the image had then.
+    :raises ValueError: when the image has changed its geometry otherwise.
+    """
+    image, parent = t1gd.GetImageData(), t1gd.GetParentTransformNode()
+    if image is not None and image.GetDimensions() == density.GetImageData().GetDimensions():
+        now, then = matrixOf(t1gd), matrixOf(density)
+        corners = np.indices((2, 2, 2)).reshape(3, 8) * np.array(image.GetDimensions())[:, None]
+        corners = np.vstack([corners, np.ones(8)])
+        if np.allclose(now @ corners, then @ corners, rtol=0, atol=PLACE_TOLERANCE):
+            return parent
+        for node in slicer.util.getNodesByClass("vtkMRMLTransformNode") if parent is None else ():
+            toWorld = vtk.vtkMatrix4x4()
+            if node.IsTransformToWorldLinear() and node.GetMatrixTransformToWorld(toWorld):
+                hardened = slicer.util.arrayFromVTKMatrix(toWorld) @ then
+                if np.allclose(now @ corners, hardened @ corners, rtol=0, atol=PLACE_TOLERANCE):
+                    return node
+    raise ValueError(
+        _(
+            "{name} got another geometry while the run was under way, and the result would lie beside it: "
+            "run the inference again."
+        ).format(name=t1gd.GetName())
+    )
+
+
+def matrixOf(volumeNode: Any) -> Any:
+    """Where the voxels of a volume lie: from [i, j, k, 1] to RAS mm below its parent transform, shape (4, 4)."""
+    matrix = vtk.vtkMatrix4x4()
+    volumeNode.GetIJKToRASMatrix(matrix)
+    return slicer.util.arrayFromVTKMatrix(matrix)
+
+
+def removeLeftOver() -> None:
+    """Remove what was kept for a density that is no longer in the scene, as far as it has the name that a run gave."""
+    results = [node for node in slicer.util.getNodesByClass("vtkMRMLNode") if node.GetAttribute(RESULT_ATTRIBUTE)]
+    referred = set()
+    for node in results:
+        roles = [node.GetNthNodeReferenceRole(n) for n in range(node.GetNumberOfNodeReferenceRoles())]
+        referred |= {node.GetNodeReferenceID(role) for role in roles if role.startswith(KEPT_REFERENCE)}
+    for node in results:
+        kept = node.GetAttribute(RESULT_ATTRIBUTE)
+        if kept in ("refined", ASSIMILATED, *MAPS, SEGMENTED, TISSUE, CAVITY, DRAWS) and node.GetID() not in referred:
+            before, after = keptName("\0", kept).split("\0")
+            # A copy, and what the user has named, may be of use.
+            if re.fullmatch(f"{re.escape(before)}.*{re.escape(after)}(_[0-9]+)?", node.GetName()):
+                slicer.mrmlScene.RemoveNode(node)
 
 
 def placeBeside(node: Any, neighbor: Any) -> None:

@@ -178,7 +178,7 @@ def quoted(name: str) -> str:
 def inWordsOfThePanel(sentence: str) -> str:
     """A sentence of the library, which speaks of options of its command line, with the panel's own names for them."""
     build = _("'Build database' and the same file")
-    words = [
+    words: list[tuple[str, Any]] = [
         # The folder that a result of the scene was written into for a job, and goes with it.
         (r"(The result) in .*?TumorQuery-\w+[/\\]result", r"\1"),
         (r"^.*TumorQuery-\w+[/\\]t1gd\.nrrd", _("The T1 image")),
@@ -193,6 +193,10 @@ def inWordsOfThePanel(sentence: str) -> str:
         (r"train one[^`]*with `tumorquery train[^`]*`", _("choose another query strategy")),
         (r"make them with `tumorquery plan`", _("click {make}").format(make=quoted(_("Make plans")))),
         (r",? and run `tumorquery embed[^`]*` again", ""),
+        (
+            r"""the package (\w+): pip install ['"]tumorquery\[\w+\]['"](; in 3D Slicer, slicer\.util\.[^)]*\))?""",
+            lambda found: f"the package {found[1]}: {Dependencies.howToInstall(found[1])}",
+        ),
         (r"`tumorquery train[^`]*`", quoted(_("Query strategy"))),
         (r"with labels \(--labels\)", _("under 'Labels mean'")),
         (

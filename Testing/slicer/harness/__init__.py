@@ -7,8 +7,10 @@ the qMRML widgets, the application object, `ScriptedLoadableModule`, `parameterN
 """
 
 import os
+import sys
 
 os.environ["QT_QPA_PLATFORM"] = "offscreen"
 os.environ["PYSIDE6_OPTION_PYTHON_ENUM"] = "2"  # enumerators are ints, as PythonQt's are; read when PySide6 is imported
-os.environ["VTK_DEFAULT_OPENGL_WINDOW"] = "vtkEGLRenderWindow"
-os.environ.pop("DISPLAY", None)
+if sys.platform.startswith("linux"):
+    os.environ["VTK_DEFAULT_OPENGL_WINDOW"] = "vtkEGLRenderWindow"
+    os.environ.pop("DISPLAY", None)

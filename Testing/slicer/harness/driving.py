@@ -1,6 +1,7 @@
 """How a test drives the panel, and what it checks afterwards."""
 
 import os
+import subprocess
 import sys
 import tempfile
 import time
@@ -55,22 +56,51 @@ def child_processes(parent=None):
 
     Python's own resource tracker, which multiprocessing leaves behind in other tests, is not counted.
     """
-    parents = {}
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                fields = (entry / "stat").read_text().rpartition(")")[2].split()
-                if b"multiprocessing.resource_tracker" in (entry / "cmdline").read_bytes():
-                    continue
-            except OSError:
-                continue
-            if fields[0] != "Z":
-                parents[int(entry.name)] = int(fields[1])
+    listed = processes_of_linux() if sys.platform.startswith("linux") else processes_elsewhere()
+    parents = {
+        process: owner
+        for process, owner, state, command in listed
+        if state[:1] != "Z" and "multiprocessing.resource_tracker" not in command
+    }
     found, below = [], {os.getpid() if parent is None else parent}
     while below:
         below = {child for child, owner in parents.items() if owner in below}
         found += below
     return sorted(found)
+
+
+def processes_of_linux():
+    """Id, parent's id, state and command line of every process."""
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                fields = (entry / "stat").read_text().rpartition(")")[2].split()
+                command = (entry / "cmdline").read_bytes()
+            except OSError:
+                continue
+            yield int(entry.name), int(fields[1]), fields[0], command.decode(errors="replace")
+
+
+#: What lists a process in a line: id, parent's id, state, where there is one, and command line.
+LISTING = ["ps", "-A", "-o", "pid=,ppid=,stat=,command="]
+LISTING_OF_WINDOWS = [
+    "powershell",
+    "-NoProfile",
+    "-Command",
+    "Get-CimInstance Win32_Process | "
+    "ForEach-Object { '{0} {1} - {2}' -f $_.ProcessId, $_.ParentProcessId, $_.CommandLine }",
+]
+
+
+def processes_elsewhere():
+    """The same, by the system's own program, which is not listed itself."""
+    listing = LISTING_OF_WINDOWS if os.name == "nt" else LISTING
+    with subprocess.Popen(listing, stdout=subprocess.PIPE, text=True, errors="replace") as program:
+        lines = program.communicate()[0].splitlines()
+    for line in lines:
+        process, owner, state, *command = [*line.split(maxsplit=3), "", "", ""]
+        if process.isdigit() and int(process) != program.pid:
+            yield int(process), int(owner), state, command[0]
 
 
 def process_events(seconds=0.0):

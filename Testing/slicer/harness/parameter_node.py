@@ -175,6 +175,10 @@ class Parameter:
         for validator in self.validators:
             validator.validate(value)
 
+    @property
+    def serializer(self):
+        return Serializer(self)
+
     def is_in(self, node):
         return node.HasParameter(f"{self.name}.len" if self.is_string_list else self.name)
 
@@ -208,8 +212,26 @@ class Parameter:
         if self.type is bool:
             return text == "True"
         if issubclass(self.type, enum.Enum):
+            if text not in self.type.__members__:
+                raise ValueError(f"Found {text!r} in parameter node but it is not a name in {self.type!r}")
             return self.type[text]
         return self.type(text)
+
+
+class Serializer:
+    """What serializers.py has for a parameter, as far as the module asks for it."""
+
+    def __init__(self, parameter):
+        self._parameter = parameter
+
+    def isIn(self, node, name):
+        return self._parameter.is_in(node)
+
+    def read(self, node, name):
+        return self._parameter.read(node)
+
+    def remove(self, node, name):
+        node.UnsetParameter(f"{name}.len" if self._parameter.is_string_list else name)
 
 
 class Connector:
@@ -229,6 +251,7 @@ class Connector:
 
     def disconnect(self):
         self.widget.disconnect(self.signal, self.callback)
+        self.callback = None  # which holds the parameter node's wrapper
 
 
 def wants(parameter, *types_):
