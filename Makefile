@@ -1,7 +1,7 @@
 # make demo           install, then run the main job on the bundled sample with the bundled database
 # make test           install, then the linters and every test, with the library's coverage; the module's tests,
 #                     which are Qt's and VTK's, in a process of their own
-# make test-fast      the tests that take at most 2 s each, without coverage
+# make test-fast      the tests that take at most half a second each, without coverage
 # make test-thorough  the files of the property tests, with fifteen times the examples
 # make fuzz           crafted and damaged files by the thousand; SHARE=0.1 a tenth of them
 # make kills          infer, cohort, build and embed, each ended N times (100) at random moments, and infer and cohort

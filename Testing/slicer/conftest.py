@@ -16,7 +16,10 @@ for folder in (HERE, REPOSITORY / "TumorQuery", REPOSITORY):
     sys.path.insert(0, str(folder))
 
 #: Files whose tests take longest: those of whole runs.
-LONGEST = ("test_sample_run.py", "test_dicom_run.py", "test_patients.py", "test_panel.py")
+LONGEST = (
+    *("test_sample_run.py", "test_panel.py", "test_patients.py", "test_plans.py", "test_dicom_run.py"),
+    "test_without_window.py",
+)
 
 
 def on_ci():

@@ -9,6 +9,8 @@ import slicer
 from known_result import SHAPE, ball, with_brain, with_maps, write_volume
 from test_overlay import dice
 
+pytestmark = pytest.mark.slow
+
 
 def core_voxels(volume):
     return int((slicer.util.arrayFromVolume(volume) > 0.6).sum())

@@ -7,6 +7,8 @@ from harness.driving import process_events
 from known_result import BRAIN, CONTENT, SHAPE, with_brain
 from test_panel_scene import offered_by
 
+pytestmark = pytest.mark.slow
+
 
 def brain_of(nodes):
     return slicer.util.arrayFromSegmentBinaryLabelmap(nodes.brain, "brain", nodes.t1gd)

@@ -73,7 +73,9 @@ def run(python_slicer, tmp_path_factory):
         segmentation = SampleCase.loadSample()["segmentation"]
         parameters = panel.widget._parameterNode
         parameters.t1gdVolume, parameters.flairVolume, parameters.segmentation = t1gd, flair, segmentation
-        parameters.refinement = type(parameters.refinement).NoRefinement  # test_sample_run has one
+        # test_sample_run has the deformable registration and a refinement.
+        parameters.registration = type(parameters.registration).Affine
+        parameters.refinement = type(parameters.refinement).NoRefinement
         process_events(0.1)
         assert not panel.ui.studyWarningLabel.isVisible()
         click(panel.ui.applyButton)

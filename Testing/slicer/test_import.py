@@ -42,6 +42,7 @@ running.close()
 """
 
 
+@pytest.mark.slow
 def test_the_module_opens_without_the_workers_packages():
     run = subprocess.run(
         [sys.executable, "-c", WITHOUT_PACKAGES, str(HERE), str(MODULE), str(MODULE.parent)],

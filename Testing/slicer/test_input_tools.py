@@ -9,6 +9,8 @@ from harness.driving import click, process_events, wait_until
 from harness.extensions import installed
 from test_panel_scene import offered_by
 
+pytestmark = pytest.mark.slow
+
 SHAPE = (24, 28, 32)  # k, j, i
 AXES = np.moveaxis(np.indices(SHAPE), 0, -1) - (np.array(SHAPE) - 1) / 2
 BRAIN = np.linalg.norm(AXES / (10, 12, 13), axis=-1) < 1

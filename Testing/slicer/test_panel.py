@@ -28,9 +28,11 @@ def status(panel):
     return lambda: f"{panel.ui.statusLabel.text}\n{panel.ui.logTextEdit.plainText}"
 
 
-def start_sample_run(panel):
+def start_sample_run(panel, registration="Affine"):
     click(panel.ui.loadSampleButton)
-    panel.widget._parameterNode.registration = type(panel.widget._parameterNode.registration).Affine
+    parameters = panel.widget._parameterNode
+    parameters.alignImages = False
+    parameters.registration = type(parameters.registration)[registration]
     click(panel.ui.applyButton)
 
 
@@ -383,11 +385,12 @@ def test_a_strategy_asks_only_for_the_package_that_it_needs(panel, monkeypatch):
         panel.widget.logic.ensureRequirements("ae")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("moment", ["at once", "registering", "late"])
 def test_cancelling_leaves_no_process_no_file_and_no_node(panel, guard, moment):
     click(panel.ui.loadSampleButton)
     nodes = slicer.mrmlScene.GetNumberOfNodes()
-    start_sample_run(panel)
+    start_sample_run(panel, "NoRegistration" if moment == "late" else "Affine")
     if moment != "at once":
         wait_for_progress(panel, {"registering": 10, "late": 60}[moment])
     click(panel.ui.cancelButton)
@@ -403,6 +406,7 @@ def test_cancelling_leaves_no_process_no_file_and_no_node(panel, guard, moment):
     assert panel.widget._parameterNode.resultDensity is None
 
 
+@pytest.mark.slow
 def test_a_killed_worker_is_reported_and_the_panel_goes_on(panel, running):
     start_sample_run(panel)
     wait_for_progress(panel, 5)
@@ -415,6 +419,7 @@ def test_a_killed_worker_is_reported_and_the_panel_goes_on(panel, running):
     running.dialogs.shown.clear()
 
 
+@pytest.mark.slow
 def test_closing_the_scene_ends_the_run(panel):
     start_sample_run(panel)
     wait_for_progress(panel, 5)
@@ -426,6 +431,7 @@ def test_closing_the_scene_ends_the_run(panel):
     assert not panel.ui.applyButton.enabled
 
 
+@pytest.mark.slow
 def test_removing_an_input_ends_the_run_and_another_node_does_not(panel):
     start_sample_run(panel)
     wait_for_progress(panel, 5)
@@ -437,6 +443,7 @@ def test_removing_an_input_ends_the_run_and_another_node_does_not(panel):
     assert "was removed" in panel.ui.statusLabel.text
 
 
+@pytest.mark.slow
 def test_leaving_slicer_ends_the_run(panel, running):
     start_sample_run(panel)
     wait_for_progress(panel, 5)
@@ -445,6 +452,7 @@ def test_leaving_slicer_ends_the_run(panel, running):
     assert child_processes() == []
 
 
+@pytest.mark.slow
 def test_another_module_can_be_opened_during_a_run(panel):
     start_sample_run(panel)
     wait_for_progress(panel, 5)
@@ -457,6 +465,7 @@ def test_another_module_can_be_opened_during_a_run(panel):
     wait_until(lambda: is_idle(panel), 15)
 
 
+@pytest.mark.slow
 def test_an_input_that_cannot_be_used_is_explained(panel, running):
     ramp = np.arange(8000, dtype=np.float32).reshape(20, 20, 20)
     t1gd = slicer.util.addVolumeFromArray(ramp, name="image")
@@ -475,6 +484,7 @@ def test_an_input_that_cannot_be_used_is_explained(panel, running):
     running.dialogs.shown.clear()
 
 
+@pytest.mark.slow
 def test_a_database_is_built_from_here_and_can_be_cancelled(panel, running, guard, tmp_path):
     panel.ui.advancedCollapsibleButton.collapsed = False
     panel.ui.buildGroupBox.collapsed = False
@@ -494,6 +504,7 @@ def test_a_database_is_built_from_here_and_can_be_cancelled(panel, running, guar
     assert left_files(guard.folder) == []
 
 
+@pytest.mark.slow
 def test_a_cancelled_build_is_continued(panel, tmp_path):
     panel.ui.advancedCollapsibleButton.collapsed = False
     panel.ui.buildGroupBox.collapsed = False
@@ -501,7 +512,7 @@ def test_a_cancelled_build_is_continued(panel, tmp_path):
     path = tmp_path / "new.h5"
     unfinished = tmp_path / "new.h5.partial"
     panel.ui.buildPathLineEdit.currentPath = str(path)
-    panel.ui.buildEntriesSpinBox.value = 150
+    panel.ui.buildEntriesSpinBox.value = 60
     click(panel.ui.buildButton)
     wait_for_progress(panel, 20)
     reached = panel.ui.progressBar.value

@@ -129,6 +129,7 @@ def sentences_of_the_library():
     return found
 
 
+@pytest.mark.slow
 def test_there_are_such_sentences():
     assert len(sentences_of_the_library()) > 3
 
@@ -184,6 +185,7 @@ def test_a_remedy_names_the_choice_as_the_panel_shows_it(panel, sentence, shown)
     assert any(f"'{text}'" in shown for text in offered)
 
 
+@pytest.mark.slow
 def test_the_library_says_what_is_translated(running):
     """The sentences above are the library's own."""
     from TumorQueryLib.inference import MISSED

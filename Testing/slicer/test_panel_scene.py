@@ -9,6 +9,8 @@ import slicer
 from harness.driving import click, process_events
 from known_result import CONTENT, DENSITIES, PICTURE, SHAPE
 
+pytestmark = pytest.mark.slow
+
 
 def add_image(name, value=1.0):
     volume = slicer.util.addVolumeFromArray(np.full(SHAPE, value, np.float32), name=name)

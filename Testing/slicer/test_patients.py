@@ -1,4 +1,4 @@
-"""Two real patients: a flipped image, an oblique parent transform, and the command line as the judge."""
+"""Two real patients, every second voxel: flipped, and under an oblique transform; the command line is the judge."""
 
 import json
 import os
@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 import slicer
 import vtk
 from harness.driving import process_events
@@ -25,11 +26,24 @@ pytestmark = [
 
 
 @pytest.fixture(scope="module")
-def command_line(tmp_path_factory):
+def patients(tmp_path_factory):
+    """The folder of both patients' files."""
+    thinned = tmp_path_factory.mktemp("patients")
+    for name in ("TCIA02_135", "TCIA02_606"):
+        (thinned / name).mkdir()
+        for role in ("t1gd", "flair", "seg"):
+            image = sitk.ReadImage(str(PATIENTS / name / f"{role}.nii.gz"))
+            sitk.WriteImage(image[::2, ::2, ::2], str(thinned / name / f"{role}.nii.gz"))
+    return thinned
+
+
+@pytest.fixture(scope="module")
+def command_line(patients, tmp_path_factory):
     """The command line at work on both patients, beside the module's runs."""
     runs = {}
-    for name in ("TCIA02_135", "TCIA02_606"):
-        files = {role: str(PATIENTS / name / f"{role}.nii.gz") for role in ("t1gd", "flair", "seg")}
+    for folder in patients.iterdir():
+        name = folder.name
+        files = {role: str(folder / f"{role}.nii.gz") for role in ("t1gd", "flair", "seg")}
         out = tmp_path_factory.mktemp(name) / "out"
         arguments = [
             "--t1gd",
@@ -57,8 +71,7 @@ def command_line(tmp_path_factory):
         process.wait()
 
 
-def load(name):
-    folder = PATIENTS / name
+def load(folder):
     t1gd = slicer.util.loadVolume(str(folder / "t1gd.nii.gz"), {"name": "T1Gd 肿瘤"})
     flair = slicer.util.loadVolume(str(folder / "flair.nii.gz"), {"name": "FLAIR"})
     segmentation = slicer.util.loadSegmentation(str(folder / "seg.nii.gz"), {"name": "segmentation"})
@@ -93,15 +106,15 @@ def put_under_transform(nodes, matrix):
     return transform
 
 
-def test_a_flipped_image(running, rendering, command_line):
-    t1gd, flair, segmentation, core, whole = load("TCIA02_135")
+def test_a_flipped_image(running, rendering, patients, command_line):
+    t1gd, flair, segmentation, core, whole = load(patients / "TCIA02_135")
     reverse(t1gd, (0, 2))
     reverse(flair, (1,))
     check_against(command_line("TCIA02_135"), running, t1gd, flair, segmentation, core, whole)
 
 
-def test_an_oblique_parent_transform(running, rendering, command_line):
-    t1gd, flair, segmentation, core, whole = load("TCIA02_606")
+def test_an_oblique_parent_transform(running, rendering, patients, command_line):
+    t1gd, flair, segmentation, core, whole = load(patients / "TCIA02_606")
     matrix = np.eye(4)
     matrix[:3, :3], matrix[:3, 3] = rotation(25, (1, 2, 3)), (12.0, -8.0, 20.0)
     put_under_transform((t1gd, segmentation), matrix)

@@ -455,6 +455,7 @@ def test_what_cannot_be_planned_is_told_in_a_sentence(planned):
 # Without the worker's work
 
 
+@pytest.mark.slow
 def test_an_export_needs_a_series_that_slicer_knows(panel, running, shown, made_up, tmp_path):
     ui = panel.ui
     assert not ui.exportButton.enabled
@@ -484,6 +485,7 @@ def check_unknown_series(panel, running):
     assert is_idle(panel)
 
 
+@pytest.mark.slow
 def test_highdicom_is_installed_at_the_first_export_with_consent(panel, running, shown, made_up, tmp_path):
     import qt
 
@@ -514,6 +516,7 @@ def shown(panel, made_up):
     return take_result(panel, made_up.folder, made_up.patient)
 
 
+@pytest.mark.slow
 def test_a_plan_that_is_cancelled_leaves_nothing(panel, shown):
     before = nodes_of_the_scene()
     text = shown.report.GetText()
@@ -527,6 +530,7 @@ def test_a_plan_that_is_cancelled_leaves_nothing(panel, shown):
     assert shown.report.GetText() == text
 
 
+@pytest.mark.slow
 def test_a_plan_ends_where_its_result_is_removed(panel, shown):
     click(panel.ui.makePlansButton)
     name = shown.density.GetName()
@@ -535,6 +539,7 @@ def test_a_plan_ends_where_its_result_is_removed(panel, shown):
     assert not panel.ui.makePlansButton.enabled
 
 
+@pytest.mark.slow
 def test_what_was_removed_of_a_result_is_told(panel, shown):
     shown.density.SetAttribute("TumorQuery.Shown", "1")  # a match, but the plans are of the estimate
     for name in ("assimilated", "draws", "tissue", "segmentation"):
@@ -550,6 +555,7 @@ def test_what_was_removed_of_a_result_is_told(panel, shown):
         shown.density.SetNodeReferenceID(f"TumorQuery.Estimate.{name}", kept.GetID())
 
 
+@pytest.mark.slow
 def test_a_result_of_an_earlier_version_is_told(panel, take):
     take(CONTENT)
     assert not panel.ui.makePlansButton.enabled
@@ -557,6 +563,7 @@ def test_a_result_of_an_earlier_version_is_told(panel, take):
     assert panel.ui.exportButton.toolTip == panel.ui.planHintLabel.text
 
 
+@pytest.mark.slow
 def test_plans_are_of_the_density_that_the_result_gives(panel, made_up, tmp_path):
     write_made_up_result(tmp_path, made_up.patient, chosen="match", uncertainty=False)
     result = take_result(panel, tmp_path, made_up.patient)
@@ -568,6 +575,7 @@ def test_plans_are_of_the_density_that_the_result_gives(panel, made_up, tmp_path
     assert "click its first match" in panel.ui.planHintLabel.text
 
 
+@pytest.mark.slow
 def test_draws_that_lie_in_the_atlas_are_written_with_their_transforms(panel, made_up, tmp_path):
     from TumorQueryModule.ResultFolder import whyNotWritten, writeResult
 
@@ -589,6 +597,7 @@ def test_draws_that_lie_in_the_atlas_are_written_with_their_transforms(panel, ma
     assert "Transforms of the result were removed" in whyNotWritten(panel.widget._parameterNode.result())
 
 
+@pytest.mark.slow
 def test_numbers_are_asked_for_where_they_count(panel):
     ui, parameters = panel.ui, panel.widget._parameterNode
     boxes = (ui.planMillimetersSpinBox, ui.planMillilitersSpinBox, ui.planDensitySpinBox)
@@ -605,6 +614,7 @@ def test_numbers_are_asked_for_where_they_count(panel):
     assert parameters.planChoices().volume == "above=0.05"
 
 
+@pytest.mark.slow
 def test_the_choices_are_the_librarys(panel):
     from TumorQueryLib.base.plan_choices import BARRIERS, LARGEST_MARGIN, PlanChoices
     from TumorQueryModule import Overlay
@@ -620,6 +630,7 @@ def test_the_choices_are_the_librarys(panel):
     assert PlanChoices(choices.margin, choices.volume, choices.barrier)
 
 
+@pytest.mark.slow
 def test_the_cavity_is_a_segment_and_no_result(panel, shown):
     ui, parameters = panel.ui, panel.widget._parameterNode
     ui.cavitySelector.setCurrentNode(shown.isolines)
@@ -640,6 +651,7 @@ def test_the_cavity_is_a_segment_and_no_result(panel, shown):
     assert ui.makePlansButton.enabled
 
 
+@pytest.mark.slow
 def test_plans_of_a_result_that_is_kept_stay(panel, shown, made_up):
     parameters = panel.widget._parameterNode
     plans = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "plans")
@@ -651,6 +663,7 @@ def test_plans_of_a_result_that_is_kept_stay(panel, shown, made_up):
     assert plans.GetScene() is slicer.mrmlScene
 
 
+@pytest.mark.slow
 def test_a_segment_named_as_the_cavity_goes_to_the_worker(panel, shown, tmp_path):
     from TumorQueryLib.inputs.patient import read_mask_file
 

@@ -4,6 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 HERE = Path(__file__).resolve().parent
 MODULE = HERE.parents[1] / "TumorQuery"
 
@@ -49,6 +51,7 @@ running.close()
 """
 
 
+@pytest.mark.slow
 def test_developers_reload_takes_the_new_code_and_keeps_the_choices(python_slicer, tmp_path):
     import os
 

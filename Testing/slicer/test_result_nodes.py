@@ -9,6 +9,8 @@ import slicer
 from known_result import CONTENT, DENSITIES, assimilated
 from test_overlay import dice
 
+pytestmark = pytest.mark.slow
+
 
 def where_the_match_is_better():
     content = copy.deepcopy(CONTENT)

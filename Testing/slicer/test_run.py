@@ -119,6 +119,7 @@ def test_a_worker_ends_by_itself_when_it_is_asked_to(follower):
     assert follower.states == ["starting", "running", "cancelling", "idle"]
 
 
+@pytest.mark.slow
 def test_a_worker_that_does_not_listen_is_ended_with_all_that_it_started(follower):
     follower.run.start(Steps(["child"], ["progress", 0.5, "deaf"], ["sleep", 600], watch_stdin=False))
     follower.follow(until=lambda: follower.progress)

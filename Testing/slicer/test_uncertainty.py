@@ -10,6 +10,8 @@ from known_result import CONTENT, DENSITIES, LEVEL, MAPS, assimilated, with_maps
 from test_overlay import dice, is_coloured
 from test_result_nodes import click_row, selected, shown_density, table
 
+pytestmark = pytest.mark.slow
+
 MODELLERS_WORDS = r"rho|prolif|infiltration|log-odds|posterior|kriging|residual"
 LABELS = {
     "density": "Density",

@@ -10,7 +10,7 @@ import slicer
 from harness.driving import Guard, child_processes, process_events
 from test_overlay import dice
 
-METHOD = ("--registration", "affine", "--refine", "none", "--top", "3")
+METHOD = ("--registration", "affine", "--refine", "none", "--top", "3", "--no-align")
 
 
 @pytest.fixture
@@ -201,6 +201,7 @@ def check_patient(row, method, folder, expected):
     np.testing.assert_array_equal(slicer.util.arrayFromVolume(patient.t1gd), image)
 
 
+@pytest.mark.slow
 def test_a_row_is_read_by_its_own_labels(without_window, tmp_path):
     """Segments of any name, where the column `labels` tells them."""
     from TumorQueryLib.inputs.cohort_file import CohortRow
@@ -214,6 +215,7 @@ def test_a_row_is_read_by_its_own_labels(without_window, tmp_path):
     check_patient(row, Method(), tmp_path, {"core": (labels > 0) & (labels != 2), "whole": labels > 0})
 
 
+@pytest.mark.slow
 def test_a_mask_of_shares_counts_from_a_half(without_window, tmp_path):
     """As for the library, and not from more than 0."""
     from TumorQueryLib.inputs.cohort_file import CohortRow
@@ -229,6 +231,7 @@ def test_a_mask_of_shares_counts_from_a_half(without_window, tmp_path):
     check_patient(row, Method(), tmp_path, {"whole": sitk.GetArrayFromImage(shares) > 0.5})
 
 
+@pytest.mark.slow
 def test_images_are_shown_where_the_inference_moved_them(without_window):
     from TumorQueryLib.inputs.patient import Patient
     from TumorQueryModule import SampleCase

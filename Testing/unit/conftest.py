@@ -12,6 +12,14 @@ from TumorQueryLib.geometry.grid import Grid
 load_profile()
 
 
+def pytest_collection_modifyitems(items):
+    """Slow tests first in each of the halves that two processes begin with: short ones are left to share at the end."""
+    slow = [item for item in items if item.get_closest_marker("slow")]
+    fast = [item for item in items if not item.get_closest_marker("slow")]
+    here, there = len(slow) // 2, len(fast) // 2
+    items[:] = [*slow[:here], *fast[:there], *slow[here:], *fast[there:]]
+
+
 @pytest.fixture(scope="session")
 def test_data() -> Path:
     """The folder of real data that the environment variable TUMORQUERY_TEST_DATA names."""
@@ -46,6 +54,14 @@ def world(tmp_path_factory):
     from small_world import World
 
     return World.build(tmp_path_factory.mktemp("world"))
+
+
+@pytest.fixture(scope="session")
+def small_resources(tmp_path_factory):
+    """The folder of bundled data in which an inference takes seconds, for TUMORQUERY_RESOURCES."""
+    from small_world import write_resources
+
+    return write_resources(tmp_path_factory.mktemp("bundled") / "resources")
 
 
 @pytest.fixture(scope="session")

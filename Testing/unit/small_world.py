@@ -4,7 +4,7 @@ An inference in it costs a second, most of which is the report.
 """
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,7 @@ from synthetic_database import small_brain
 from TumorQueryLib.anatomy.atlas import Atlas
 from TumorQueryLib.base.method import Method
 from TumorQueryLib.cli import main
+from TumorQueryLib.database import build_database
 from TumorQueryLib.geometry.grid import Grid, Volume, image_from_volume, resample
 from TumorQueryLib.inputs.patient import Patient
 
@@ -35,6 +36,15 @@ def write_atlas(folder, atlas: Atlas):
         sitk.WriteImage(image_from_volume(volume), str(folder / f"{name}.nii.gz"))
     about = {"name": atlas.name, "licence": atlas.licence, "attribution": atlas.attribution}
     (folder / "atlas.json").write_text(json.dumps(about), encoding="utf-8")
+    return folder
+
+
+def write_resources(folder: Path) -> Path:
+    """Bundled data of the small world: its atlas is called SRI24 (and MNI152), its database starter."""
+    for name in ("SRI24", "MNI152"):
+        write_atlas(folder / "Atlas" / name, replace(world_brain(), name=name))
+    (folder / "Databases").mkdir()
+    build_database(folder / "Databases" / "starter.h5", Atlas.load(folder / "Atlas" / "SRI24"), 64, random_seed=3)
     return folder
 
 

@@ -9,6 +9,7 @@ import stat
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ from TumorQueryLib.geometry.grid import Volume
 from TumorQueryLib.inputs.patient import Patient
 from TumorQueryLib.strategies.base import StrategyInfo, StrategyOption
 from TumorQueryLib.strategies.direct import Direct
+from TumorQueryLib.studies.known_truth.run import run_studies
 
 
 def run(*arguments, **options):
@@ -551,7 +553,9 @@ def test_options_of_an_evaluation_without_effect_are_refused(capsys, tmp_path, w
 
 
 @pytest.mark.slow
-def test_the_studies_of_known_truth_share_a_run(capsys, tmp_path):
+def test_the_studies_of_known_truth_share_a_run(capsys, tmp_path, small_resources, monkeypatch):
+    monkeypatch.setenv("TUMORQUERY_RESOURCES", str(small_resources))
+    monkeypatch.setattr("TumorQueryLib.studies.known_truth.run.run_studies", partial(run_studies, budget_solves=4))
     call = ("evaluate", "starter", "--cross-anatomy", 1, "--calibration", 1, "--variants", "pipeline")
     out = tmp_path / "out"
     status, said = called(capsys, *call, "--outline-error", 1, "--random-seed", 3, "--out", out)

@@ -15,6 +15,8 @@ from TumorQueryLib.cohort import summary_row
 from TumorQueryLib.inference import infer
 from TumorQueryLib.results.files import UNCERTAINTY_OUTPUTS, read_result
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def sure(world):

@@ -6,13 +6,14 @@ real ones, and every second voxel of the sample. What is too long even so is rep
 what cannot run here is named in NOT_RUN, with where it is tested.
 """
 
+import contextlib
+import io
 import os
 import re
 import shlex
 import shutil
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,11 +21,10 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from made_up_studies import MadeUpStudy, write_studies
-from small_world import world_brain, world_patient, write_atlas
+from small_world import world_patient
 
-from TumorQueryLib.anatomy.atlas import Atlas
 from TumorQueryLib.base.resources import resources_folder
-from TumorQueryLib.database import build_database
+from TumorQueryLib.cli import main
 from TumorQueryLib.geometry.grid import Volume, image_from_volume
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -35,8 +35,8 @@ DOCUMENTS.remove(ROOT / "docs" / "verification.md")
 TUTORIALS = sorted((ROOT / "docs" / "tutorials").glob("*.py"))
 
 PATIENT = (
-    "--t1gd t1gd.nii.gz --flair flair.nii.gz --segmentation seg.nii.gz --labels brats2023 --registration none "
-    "--refine none --out result"
+    "--t1gd t1gd.nii.gz --flair flair.nii.gz --segmentation seg.nii.gz --labels brats2023 --no-align "
+    "--registration none --refine none --out result"
 )
 #: (document's words, words that are run, why) of commands and Python blocks.
 SMALLER = [
@@ -46,15 +46,20 @@ SMALLER = [
     ("--workers 8", "--workers 2", "a test takes no more cores than that"),
     ("tumorquery infer ...", f"tumorquery infer {PATIENT}", "the dots stand for the patient"),
     ("tumorquery build ...", "tumorquery build tumors.h5 --entries 16", "the dots stand for a file and its size"),
-    ("Method(refine_solves=60)", 'Method(registration="affine", refine_solves=20)', "half a minute"),
-    ('registration="affine", refine_solves=60', 'registration="affine", refine_solves=20', "half a minute"),
+    ("Method(refine_solves=60)", 'Method(align=False, registration="affine", refine_solves=10)', "half a minute"),
+    (
+        'registration="affine", refine_solves=60',
+        'align=False, registration="affine", refine_solves=10',
+        "half a minute",
+    ),
+    ('registration="affine", refine="none"', 'align=False, registration="none", refine="none"', "seconds"),
     ("--refine atlas", "--refine atlas --refine-solves 6", "seconds instead of minutes"),
-    ("--t1 t1.nii.gz", "--t1 t1.nii.gz --registration affine --refine-solves 6", "seconds"),
-    ('refine="patient")', 'refine="patient", registration="none", refine_solves=6)', "seconds"),
-    ("--synthetic 1000", "--synthetic 12 --strategies direct,ds32 --registration none", "an hour"),
-    ("cohort patients.csv", "cohort patients.csv --registration none --refine-solves 6", "a minute"),
-    ("infer --study export/", "infer --study export/ --registration none --refine none", "seconds"),
-    ("cohort FILE.csv", "cohort FILE.csv --registration none --refine none", "a minute"),
+    ("--t1 t1.nii.gz", "--t1 t1.nii.gz --registration none --refine-solves 6", "seconds"),
+    ('refine="patient")', 'refine="patient", align=False, registration="none", refine_solves=6)', "seconds"),
+    ("--synthetic 1000", "--synthetic 4 --strategies direct,ds32 --registration none", "an hour"),
+    ("cohort patients.csv", "cohort patients.csv --no-align --registration none --refine-solves 6", "a minute"),
+    ("infer --study export/", "infer --study export/ --no-align --registration none --refine none", "seconds"),
+    ("cohort FILE.csv", "cohort FILE.csv --no-align --registration none --refine none", "a minute"),
     ("starter 200 RESULT.json", "starter 1 RESULT.json", "an hour"),
     ("RESULT_DIR", "out", "RESULT_DIR"),
     ("results/PATIENT", "out", "a patient's folder"),
@@ -155,10 +160,15 @@ def smaller(text: str) -> str:
     return text
 
 
+def words_of(text: str) -> list[str]:
+    """The words that are run of a command, without the comment behind it."""
+    return shlex.split(smaller(text), comments=True)
+
+
 #: What is run, each once, with the first place that asks for it.
 TO_RUN = [
     pytest.param(text, id=f"{command.document}:{command.line}")
-    for text, command in {smaller(command.text): command for command in reversed(COMMANDS)}.items()
+    for text, command in {shlex.join(words_of(command.text)): command for command in reversed(COMMANDS)}.items()
 ][::-1]
 PYTHON = [
     pytest.param(smaller("\n".join(body)), path.relative_to(ROOT).as_posix(), id=f"{path.name}:{first}")
@@ -175,16 +185,6 @@ def skip_what_cannot_run(words: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def resources(tmp_path_factory):
-    """Bundled data in which an inference takes seconds: the small atlas is called SRI24, its database starter."""
-    folder = tmp_path_factory.mktemp("resources")
-    atlas = write_atlas(folder / "Atlas" / "SRI24", replace(world_brain(), name="SRI24"))
-    (folder / "Databases").mkdir()
-    build_database(folder / "Databases" / "starter.h5", Atlas.load(atlas), 64, random_seed=3)
-    return folder
-
-
-@pytest.fixture(scope="module")
 def thinned_sample(tmp_path_factory):
     """The bundled data, of the sample case's images every second voxel."""
     folder = tmp_path_factory.mktemp("thinned") / "resources"
@@ -195,7 +195,7 @@ def thinned_sample(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def named_files(tmp_path_factory, resources):
+def named_files(tmp_path_factory, small_resources):
     """The files that the documents name, under their names there."""
     folder = tmp_path_factory.mktemp("documents")
     patient = world_patient()
@@ -215,11 +215,11 @@ def named_files(tmp_path_factory, resources):
         patient_folder = folder / "patients" / "BraTS-GLI-00001-000"
         patient_folder.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(folder / f"{name}.nii.gz", patient_folder / f"{patient_folder.name}-{role}.nii.gz")
-    shutil.copytree(resources / "Atlas" / "SRI24", folder / "my-atlas")
+    shutil.copytree(small_resources / "Atlas" / "SRI24", folder / "my-atlas")
     for name in ("DB.h5", "large.h5", "mine.h5", "starter.h5"):
-        shutil.copyfile(resources / "Databases" / "starter.h5", folder / name)
+        shutil.copyfile(small_resources / "Databases" / "starter.h5", folder / name)
     inferred = shlex.split(PATIENT.replace("--out result", "--out out"))
-    run([sys.executable, "-m", "TumorQueryLib", "infer", *inferred], folder, resources)
+    called(["infer", *inferred], folder, small_resources)
     return folder
 
 
@@ -246,13 +246,23 @@ def run(words: list[str], folder: Path, resources: Path) -> None:
     assert done.returncode == 0, f"{shlex.join(words)}\n{done.stdout[-2000:]}{done.stderr[-2000:]}"
 
 
+def called(words: list[str], folder: Path, resources: Path) -> None:
+    """Call `tumorquery` in this process; starting another one takes longer than most of the commands."""
+    said = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+        patch.chdir(folder)
+        patch.setenv("TUMORQUERY_CACHE", str(folder / "cache"))
+        patch.setenv("TUMORQUERY_RESOURCES", str(resources))
+        assert main(words) == 0, f"{shlex.join(words)}\n{said.getvalue()[-2000:]}"
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("text", TO_RUN)
-def test_commands_of_the_documents_run(text, folder, resources, request):
+def test_commands_of_the_documents_run(text, folder, small_resources, request):
     skip_what_cannot_run(text)
     if "ADDRESS" in text:
         text = text.replace("ADDRESS", request.getfixturevalue("scheduler"))
-    words = shlex.split(text, comments=True)
+    words, resources = shlex.split(text), small_resources
     if words[0] == "python":
         return run([sys.executable, str(ROOT / words[1]), *words[2:]], folder, resources)
     if len(words) == 2 and words[1] != "demo":  # `tumorquery infer` names the command without calling it
@@ -261,7 +271,7 @@ def test_commands_of_the_documents_run(text, folder, resources, request):
         (folder / words[2]).unlink(missing_ok=True)
     if words[1] == "demo":
         resources = request.getfixturevalue("thinned_sample")
-    run([sys.executable, "-m", "TumorQueryLib", *words[1:]], folder, resources)
+    return called(words[1:], folder, resources)
 
 
 @pytest.mark.slow
@@ -274,10 +284,9 @@ def test_tutorials_run(path, tmp_path, thinned_sample, monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("code", "document"), PYTHON)
-def test_python_blocks_of_the_documents_run(code, document, folder, resources, request):
+def test_python_blocks_of_the_documents_run(code, document, folder, small_resources, request):
     skip_what_cannot_run(document)
-    if "sample_files" in code:
-        resources = request.getfixturevalue("thinned_sample")
+    resources = request.getfixturevalue("thinned_sample") if "sample_files" in code else small_resources
     run([sys.executable, "-c", code], folder, resources)
 
 

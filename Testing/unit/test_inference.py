@@ -52,6 +52,7 @@ def match_wins(world, entry_patient):
     return infer(entry_patient, world.method(refine_solves=3))
 
 
+@pytest.mark.slow
 def test_the_refinement_is_the_model_where_it_fits_better(refined):
     assert list(refined.estimates) == ["match", "refined", "assimilated"]
     assert refined.chosen == "assimilated"
@@ -67,6 +68,7 @@ def test_the_refinement_is_the_model_where_it_fits_better(refined):
     assert len(refined.refinement.path) <= 6
 
 
+@pytest.mark.slow
 def test_every_fit_is_what_a_user_counts_on_the_t1gd_image(refined):
     patient = refined.patient
     for estimate in refined.estimates.values():
@@ -81,6 +83,7 @@ def test_every_fit_is_what_a_user_counts_on_the_t1gd_image(refined):
             assert estimate.fit.observed_ml[number] == pytest.approx(seen.sum() * voxel)
 
 
+@pytest.mark.slow
 def test_without_a_refinement_the_match_is_all_there_is(world):
     result = infer(world_patient(), world.method(refine="none"))
     assert list(result.estimates) == ["match"]
@@ -90,6 +93,7 @@ def test_without_a_refinement_the_match_is_all_there_is(world):
     assert result.to_json()["refinement"] is None
 
 
+@pytest.mark.slow
 def test_a_refinement_in_the_atlas_grows_there(world):
     result = infer(world_patient(), world.method(refine="atlas", refine_solves=4))
     assert result.estimates["refined"].anatomy is result.estimates["match"].anatomy
@@ -106,6 +110,7 @@ def test_the_match_is_kept_where_its_refinement_loses(match_wins):
     assert "On the T1Gd image's grid the match fits better than its refinement and is kept." in match_wins.warnings
 
 
+@pytest.mark.slow
 def test_the_files_hold_every_density_where_the_match_is_kept(match_wins, tmp_path):
     import SimpleITK as sitk
 
@@ -116,6 +121,7 @@ def test_the_files_hold_every_density_where_the_match_is_kept(match_wins, tmp_pa
     assert not (tmp_path / "density_assimilated.nrrd").exists()
 
 
+@pytest.mark.slow
 def test_the_same_input_gives_the_same_result(world, refined):
     again = infer(world_patient(), world.method())
     np.testing.assert_array_equal(again.density.array, refined.density.array)
@@ -123,6 +129,7 @@ def test_the_same_input_gives_the_same_result(world, refined):
     assert again.to_json() | {"timings_s": None} == refined.to_json() | {"timings_s": None}
 
 
+@pytest.mark.slow
 def test_a_database_that_infer_opened_is_closed_and_a_given_one_is_not(world, registered):
     seen = []
 
@@ -151,6 +158,7 @@ def is_open(database):
     return True
 
 
+@pytest.mark.slow
 def test_a_database_is_closed_after_a_failure_too(world, registered):
     seen = []
 
@@ -167,6 +175,7 @@ def test_a_database_is_closed_after_a_failure_too(world, registered):
     assert not is_open(seen[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", ["Registration", "Querying", "Growing", "Refining"])
 def test_what_progress_raises_once_ends_the_inference(world, step):
     """Whichever step it meets, and although it is raised only once."""
@@ -182,6 +191,7 @@ def test_what_progress_raises_once_ends_the_inference(world, step):
     assert raised
 
 
+@pytest.mark.slow
 def test_progress_only_grows(world):
     values = []
     infer(world_patient(), world.method(refine_solves=2), progress=lambda value, message: values.append(value))
@@ -190,11 +200,13 @@ def test_progress_only_grows(world):
     assert values[-1] == 1
 
 
+@pytest.mark.slow
 def test_an_atlas_of_ones_own_has_to_be_named(world):
     with pytest.raises(DatabaseError, match=r"small brain, which is not bundled; name its folder"):
         infer(world_patient(), world.method(atlas=None))
 
 
+@pytest.mark.slow
 def test_another_atlas_than_the_databases_is_refused(world):
     with pytest.raises(DatabaseError, match=r"made in the atlas small brain .* not in SRI24"):
         infer(world_patient(), world.method(atlas="SRI24"))
@@ -216,6 +228,7 @@ def test_warnings_of_a_query():
     assert "brain mask" in said
 
 
+@pytest.mark.slow
 def test_a_poor_fit_is_said_of_the_tumour_that_is_shown(refined):
     for name, words in (("match", "larger database"), ("refined", "look at the report")):
         estimate = replace(refined.estimates[name], residual_rms=1.0)
@@ -230,6 +243,7 @@ def test_a_poor_fit_is_said_of_the_tumour_that_is_shown(refined):
         assert list(fit_warnings(replace(good, residual_rms=2.0))) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("core", "whole", "quality"), [(0.0, 0.95, "well"), (1.0, 0.5, "poorly")])
 def test_without_a_core_warning_and_quality_agree(refined, core, whole, quality):
     estimate = refined.estimate
@@ -240,6 +254,7 @@ def test_without_a_core_warning_and_quality_agree(refined, core, whole, quality)
     assert not said or "(Dice of the whole tumour 0.50)" in said[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("two_foci", ["taken", "lost", "not tried", "out of time", "impossible"])
 def test_a_part_without_density_is_told_with_a_remedy_that_helps(refined, two_foci):
     empty = replace(refined.estimate, in_patient=Volume(0 * refined.density.array, refined.density.grid))
@@ -265,6 +280,7 @@ def test_a_length_at_the_end_of_the_searched_range_is_told_of_sensitivity_too():
     assert list(sensitivity_warnings(rows[1:2], 1.1)) == []
 
 
+@pytest.mark.slow
 def test_small_parts_without_density_are_told_by_number_and_volume(refined):
     observed = refined.patient.regions_on_t1gd
     cubes = (np.indices(observed.grid.shape) % 6 < 3).all(axis=0)
@@ -273,6 +289,7 @@ def test_small_parts_without_density_are_told_by_number_and_volume(refined):
     assert re.search(r"tumour: \d\.\d ml in \d\d small parts\. .* not modelled", said)
 
 
+@pytest.mark.slow
 def test_warnings_of_a_refinement(refined):
     path = tuple(Solve(n, 1.0, (0.0, 0.0, 0.0), 2.0, 10.0) for n in range(7))
     ended = {
@@ -289,6 +306,7 @@ def test_warnings_of_a_refinement(refined):
     assert len(list(refinement_warnings(ended["time"], better, worse))) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("end", "length"), [("shortest", SHORTEST_LENGTH), ("longest", LONGEST_LENGTH)])
 def test_a_length_at_the_end_of_what_is_searched_is_told(refined, end, length):
     one = refined.refinement.parameters[0]
@@ -298,6 +316,7 @@ def test_a_length_at_the_end_of_what_is_searched_is_told(refined, end, length):
     assert f"ran to the {end} that is searched, {length:g} mm" in said
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("refine", ["atlas", "patient"])
 def test_a_tumour_of_which_the_anatomy_has_nothing_is_not_refined(world, refined, refine):
     """In the atlas there is some of it, in the patient's anatomy, whose grid ends around the brain, there is none."""
@@ -323,6 +342,7 @@ def layered_patient(*, with_t1=True):
     return Patient(t1gd=other, t1=t1, **regions) if with_t1 else Patient(t1gd=t1, **regions)
 
 
+@pytest.mark.slow
 def test_the_patients_own_tissue_is_looked_for_in_the_t1_else_in_the_t1gd():
     atlas, stay = layered_atlas(), SpaceMap(sitk.AffineTransform(3), sitk.AffineTransform(3))
     carried, masks = patient_anatomy(layered_patient(), atlas, stay)
@@ -338,6 +358,7 @@ def test_the_patients_own_tissue_is_looked_for_in_the_t1_else_in_the_t1gd():
     np.testing.assert_array_equal(masks_of_own.whole, masks.whole)
 
 
+@pytest.mark.slow
 def test_own_tissue_that_cannot_be_found_is_the_atlass_and_said(world, refined):
     """The small world's images show no CSF."""
     result = infer(world_patient(), world.method(tissue="own"))
@@ -347,6 +368,7 @@ def test_own_tissue_that_cannot_be_found_is_the_atlass_and_said(world, refined):
     np.testing.assert_array_equal(result.density.array, refined.density.array)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("refine", ["patient", "atlas"])
 def test_sensitivity_is_a_table_beside_a_result_that_stays_the_same(world, refined, refine):
     result = infer(world_patient(), world.method(sensitivity=True, refine=refine))

@@ -29,6 +29,7 @@ def inferred(world, files, tmp_path_factory):
     return folder, infer_files(files, world.method(refine="none", top=5, align=True), folder)
 
 
+@pytest.mark.slow
 def test_the_folder_holds_the_result(inferred):
     folder, result = inferred
     read = read_result(folder)
@@ -37,18 +38,21 @@ def test_the_folder_holds_the_result(inferred):
     assert read.content["timings_s"]["total"] == pytest.approx(result.timings["total"], abs=1e-3)
 
 
+@pytest.mark.slow
 def test_reading_the_files_is_in_the_times(inferred):
     timings = inferred[1].timings
     assert set(timings) == {"load", "alignment", "brain", "registration", "query", "match", "total"}
     assert timings["total"] == pytest.approx(sum(seconds for name, seconds in timings.items() if name != "total"))
 
 
+@pytest.mark.slow
 def test_nothing_is_read_where_nothing_can_be_written(tmp_path, world):
     (tmp_path / "file").write_text("mine")
     with pytest.raises(OutputError, match="name a folder"):
         infer_files({"t1gd": "nowhere.nii.gz", "whole": "nowhere.nii.gz"}, world.method(), tmp_path / "file" / "out")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("message", ["Reading", "Opening", "Querying", "Refining"])
 def test_cancelled_at_any_step_it_leaves_nothing(tmp_path, world, files, message):
     def stop(value, said):
@@ -60,6 +64,7 @@ def test_cancelled_at_any_step_it_leaves_nothing(tmp_path, world, files, message
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("message", ["Writing the transforms", "Drawing"])
 def test_cancelled_while_it_writes_it_leaves_nothing(tmp_path, world, files, message):
     def stop(value, said):
@@ -71,6 +76,7 @@ def test_cancelled_while_it_writes_it_leaves_nothing(tmp_path, world, files, mes
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_job_takes_a_patients_files_and_a_methods_choices(tmp_path, world, files):
     method = world.method(refine="none", top=2)
     path = run_infer({"out": str(tmp_path / "out"), "arguments": files | method.as_json()}, progress=quiet)
@@ -84,6 +90,7 @@ def test_a_job_with_an_unknown_choice_is_refused_before_any_work(tmp_path, files
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_another_match_is_grown_again(inferred, world):
     folder, result = inferred
     path = show_match(folder, 1, atlas=str(world.atlas_folder))
@@ -101,12 +108,14 @@ def test_another_match_is_grown_again(inferred, world):
     assert np.abs(shown.array - result.density.array).max() > 0.1, "another tumour than the best match's"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rank", [-1, 5])
 def test_a_match_that_is_not_ranked_is_refused(inferred, world, rank):
     with pytest.raises(InputError, match=f"ranks 5 matches; there is none of rank {rank}"):
         show_match(inferred[0], rank, atlas=str(world.atlas_folder))
 
 
+@pytest.mark.slow
 def test_a_match_is_grown_in_its_own_atlas_alone(inferred, tmp_path):
     other = write_atlas(tmp_path / "other", small_brain())
     with pytest.raises(InputError, match="made in another atlas"):
@@ -115,6 +124,7 @@ def test_a_match_is_grown_in_its_own_atlas_alone(inferred, tmp_path):
         show_match(inferred[0], 0)
 
 
+@pytest.mark.slow
 def test_a_build_and_what_it_holds(tmp_path, world):
     job = {"arguments": {"path": str(tmp_path / "db.h5"), "entries": 2, "atlas": str(world.atlas_folder), "workers": 1}}
     assert run_build(job, progress=quiet) == tmp_path / "db.h5"

@@ -36,6 +36,7 @@ def test_the_geometry_alone_needs_no_numba_and_no_hdf5():
     assert not loaded & {"torch", "numba", "h5py", "matplotlib", "radiomics"}
 
 
+@pytest.mark.slow
 def test_a_job_begins_without_what_only_some_need():
     """A cohort starts a process for each patient."""
     loaded = modules_after("import TumorQueryLib.worker, TumorQueryLib.jobs")
@@ -241,6 +242,7 @@ def described_names():
                         yield f"{path}.{held_name}"
 
 
+@pytest.mark.slow
 def test_docstrings_of_the_public_names_are_numpydoc():
     """The checks that pyproject.toml names: parameters that are not there, sections in the wrong form and order."""
     validate = pytest.importorskip("numpydoc.validate", reason="numpydoc (group test) is not installed")

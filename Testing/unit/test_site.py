@@ -86,6 +86,7 @@ def test_the_reference_has_every_public_name_once():
     assert sorted(listed) == sorted(name for name in TumorQueryLib.__all__ if name != "__version__")
 
 
+@pytest.mark.slow
 def test_result_json_s_fields_are_described(synthetic_patient):
     """Of a result that has all that can be asked for: no field and no file without its name on the page."""
     row = SensitivityRow("grey matter ten times slower", (2.0,), (15.0,), 1.0, 2.0, 3.0, 0.05, 1.6)
@@ -127,6 +128,7 @@ def sentences_of(path: Path) -> set[str]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", ["troubleshooting.md", "slicer-module.md"])
 def test_every_message_is_one_of_the_software_s(page):
     said = [

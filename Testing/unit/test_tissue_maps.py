@@ -92,6 +92,7 @@ def test_maps_of_the_atlas_itself_change_next_to_nothing_on_any_grid(world, refi
     assert len(result.warnings) == len(refined.warnings)
 
 
+@pytest.mark.slow
 def test_given_maps_go_before_the_patients_own_tissue_and_that_is_said(walled, world):
     maps, _, patient = walled
     patient = patient_of_masks(patient.core.array, patient.whole.array, FINE, tissue_maps=maps)

@@ -166,7 +166,7 @@ def test_a_wheel_in_an_environment_of_its_own_infers_with_what_it_asks_for(wheel
     assert resources.is_relative_to(home)
     sample = resources / "SampleData"
     patient = [word for role in ("t1gd", "flair", "segmentation") for word in (f"--{role}", sample / f"{role}.nii.gz")]
-    method = ("--labels", "brats2018", "--registration", "none", "--refine", "none")
+    method = ("--labels", "brats2018", "--no-align", "--registration", "none", "--refine", "none")
     out = tmp_path / "result"
     said = run(python, "-m", "TumorQueryLib", "infer", *patient, *method, "--out", out, cwd=tmp_path, env=environment)
     assert "Best match" in said

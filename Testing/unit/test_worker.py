@@ -61,6 +61,7 @@ def test_a_job_reports_progress_and_its_result(tmp_path):
     assert (tmp_path / "dåta" / "db.h5").is_file()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("job", "words"),
     [
@@ -158,6 +159,7 @@ def test_a_killed_parent_leaves_no_job_that_names_a_patients_files(tmp_path):
     assert list((tmp_path / "temporary").glob("tumorquery-job-*")) == []
 
 
+@pytest.mark.slow
 def test_a_job_that_is_removed_takes_nothing_else_along(tmp_path):
     path = write_job(tmp_path, command="info", out=str(tmp_path), arguments={"database": "nowhere.h5"}, remove_job=True)
     (tmp_path / "other").write_text("mine")
@@ -165,6 +167,7 @@ def test_a_job_that_is_removed_takes_nothing_else_along(tmp_path):
     assert [one.name for one in tmp_path.iterdir()] == ["other"]
 
 
+@pytest.mark.slow
 def test_printing_never_mixes_with_events(tmp_path):
     """Whatever a library prints, from C as well, is log."""
     script = (

@@ -56,6 +56,8 @@ WARNING_CHARACTERS = 98  # of a line
 WARNING_LINE = 0.165  # inches
 NOTE_CHARACTERS = 190  # of a line across the page
 MOST_WARNINGS = 20
+#: Of a picture's title in its axes; where it is not named, matplotlib lays out ticks that are not drawn to find it.
+TITLE_PLACE = 1.0
 
 #: The array axis that each plane is cut across.
 NORMAL_AXIS = {"axial": 2, "coronal": 1, "sagittal": 0}
@@ -238,7 +240,7 @@ def draw_planes(figure: Figure, place: SubplotSpec, scene: Scene) -> None:
         for column, plane in enumerate(ORIENTATION_LETTERS):
             axes = figure.add_subplot(planes[row, column])
             draw_plane(axes, scene, name, plane, scene.centre[NORMAL_AXIS[plane]], overlay=overlay)
-            axes.set_title(f"{title}, {plane}", color=TEXT, fontsize=11, pad=3)
+            axes.set_title(f"{title}, {plane}", y=TITLE_PLACE, color=TEXT, fontsize=11, pad=3)
 
 
 def draw_lightbox(figure: Figure, place: SubplotSpec, scene: Scene) -> None:
@@ -251,7 +253,8 @@ def draw_lightbox(figure: Figure, place: SubplotSpec, scene: Scene) -> None:
             draw_plane(axes, scene, "T1Gd", "axial", index, overlay=overlay, letters="" if column else "RL")
             if overlay == "none":
                 z = scene.grid.to_ras((0, 0, index))[2]
-                axes.set_title(f"S {z:.0f} mm" if z >= 0 else f"I {-z:.0f} mm", color=TEXT, fontsize=9, pad=2)
+                height = f"S {z:.0f} mm" if z >= 0 else f"I {-z:.0f} mm"
+                axes.set_title(height, y=TITLE_PLACE, color=TEXT, fontsize=9, pad=2)
 
 
 def draw_warnings(figure: Figure, columns: Sequence[Sequence[str]], y: float) -> None:
@@ -405,7 +408,7 @@ def draw_bar(axes: Axes, colours: Callable[[NDArray], NDArray], end: float, titl
     axes.set_xticks(np.linspace(0, end, 6))
     axes.xaxis.set_major_formatter("{x:.2g}")
     axes.tick_params(colors=TEXT, labelsize=10)
-    axes.set_title(title, color=TEXT, fontsize=10.5, pad=3)
+    axes.set_title(title, y=TITLE_PLACE, color=TEXT, fontsize=10.5, pad=3)
 
 
 def figures_of(result: Result) -> list[str]:

@@ -49,6 +49,7 @@ def test_maps_and_t1_lie_over_one_another(name):
     assert (brain & tissue).sum() > 0.97 * tissue.sum()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "folder", "files"),
     [

@@ -84,6 +84,7 @@ def test_a_cancelled_extraction_ends():
         extract_brain(image, progress=cancel)
 
 
+@pytest.mark.slow
 @examples(60)
 @given(
     angles=st.tuples(*[st.floats(-180, 180)] * 3),

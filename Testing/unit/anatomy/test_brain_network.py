@@ -169,6 +169,7 @@ def test_sums_beyond_a_chunk_are_whole_and_touch_nothing_else(size):
     assert (sums[:, 5 + size :] == 7).all()
 
 
+@pytest.mark.slow
 def test_the_whole_network_is_that_of_the_slow_layers():
     network = load_network(BRAIN_NETWORK)
     image = (0.449 + 0.226 * random(64, 32, 32)).astype(np.float32)

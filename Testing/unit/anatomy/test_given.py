@@ -47,6 +47,7 @@ def in_turn(maps, grid):
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("axes", ["lps", "sagittal", "oblique", "oblique-flipped"])
 def test_the_tissue_is_the_same_whatever_grid_the_maps_come_on(carried, true_tissue, axes):
     maps = on(axes)

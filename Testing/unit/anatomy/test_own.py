@@ -49,6 +49,7 @@ def oblique_grid():
     return Grid(shape, affine)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("grid", [GRID, oblique_grid()], ids=["same", "oblique"])
 def test_the_painted_tissue_is_found_although_the_atlas_lies_beside_it(carried, truth, grid):
     tumour = ball(GRID, 9.0)
@@ -63,6 +64,7 @@ def test_the_painted_tissue_is_found_although_the_atlas_lies_beside_it(carried, 
     assert found.volumes_ml == pytest.approx([m.sum() * voxel for m in truth], rel=0.12)
 
 
+@pytest.mark.slow
 def test_in_and_around_the_tumour_the_atlas_stays(carried):
     image, tumour = scanned(GRID), ball(GRID, 9.0)
     image = Volume(np.where(tumour.array, 500, image.array).astype(np.float32), GRID)
@@ -75,6 +77,7 @@ def test_in_and_around_the_tumour_the_atlas_stays(carried):
     assert (found.white_matter != carried.white_matter)[far].any()
 
 
+@pytest.mark.slow
 def test_what_the_image_does_not_show_stays_the_atlas(carried):
     """An image whose field of view ends below the top of the brain."""
     grid = GRID.cropped((0, 0, 0), (80, 80, 55))
@@ -83,6 +86,7 @@ def test_what_the_image_does_not_show_stays_the_atlas(carried):
     assert not np.array_equal(found.white_matter[:, :, 20:54], carried.white_matter[:, :, 20:54])
 
 
+@pytest.mark.slow
 def test_the_unit_of_the_intensities_does_not_matter(carried):
     image, tumour = scanned(GRID), ball(GRID, 9.0)
     plain = own_tissue(carried, image, "t1", tumour)
@@ -98,6 +102,7 @@ def test_the_unit_of_the_intensities_does_not_matter(carried):
     assert scored.class_means[0] > 0 > scored.class_means[2]
 
 
+@pytest.mark.slow
 def test_a_brain_mask_leaves_out_the_skull(carried):
     image, tumour = scanned(GRID), ball(GRID, 9.0)
     brain = Volume(image.array > 0, GRID)
@@ -130,6 +135,7 @@ def test_too_little_brain_is_refused_in_a_sentence(carried):
         own_tissue(carried, image, "t1", ball(GRID, 3.0))
 
 
+@pytest.mark.slow
 def test_the_anatomy_of_own_maps_is_made_as_that_of_carried_ones(carried):
     tumour = ball(GRID, 12.0, place=(0.0, 12.0, 0.0))
     found = own_tissue(carried, scanned(GRID), "t1", tumour)

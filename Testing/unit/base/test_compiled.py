@@ -43,6 +43,7 @@ def run(script, site, home, temporary):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="HOME and TMPDIR name the folders on Linux")
 def test_a_read_only_installation_of_a_user_without_home_runs(read_only_package, tmp_path):
     no_home = tmp_path / "file"
@@ -59,6 +60,7 @@ def test_a_read_only_installation_of_a_user_without_home_runs(read_only_package,
     assert list(Path(folder).rglob("masks._count_runs*.nbc"))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="HOME and TMPDIR name the folders on Linux")
 @pytest.mark.parametrize("prepared", ["open to all", "a link"])
 def test_code_is_not_loaded_from_a_folder_that_another_could_have_prepared(read_only_package, tmp_path, prepared):

@@ -37,6 +37,7 @@ def grown_by(call: str, **environment: str) -> float:
     return float(ran.stdout)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library")
 def test_images_leave_no_memory_behind_between_small_things():
     assert grown_by("keep_memory_flat()") < 10

@@ -122,6 +122,7 @@ def test_a_build_survives_being_killed_at_any_time(undisturbed, tmp_path):
     assert os.listdir(tmp_path) == [path.name]
 
 
+@pytest.mark.slow
 def test_a_torn_side_file_is_continued(undisturbed, brain, tmp_path):
     path = tmp_path / "tumors.h5"
     side = tmp_path / "tumors.h5.partial"
@@ -145,6 +146,7 @@ def test_a_torn_side_file_is_continued(undisturbed, brain, tmp_path):
     assert side.read_bytes() == b"something else entirely"
 
 
+@pytest.mark.slow
 def test_two_builds_into_one_file_refuse_each_other(undisturbed, brain, tmp_path):
     path = tmp_path / "tumors.h5"
     other = start_build(path, entries=4000)
@@ -198,6 +200,7 @@ def test_a_database_that_another_build_finishes_meanwhile_is_left_alone(brain, t
     assert {entry.name for entry in tmp_path.iterdir()} <= {"other.h5", "tumors.h5"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("share", [0.3, 0.97])
 def test_a_full_disk_is_said_and_the_build_continues_later(undisturbed, brain, tmp_path, share):
     path = tmp_path / "tumors.h5"
@@ -252,6 +255,7 @@ def test_options_out_of_range_are_refused(brain, tmp_path):
     assert not os.listdir(tmp_path)
 
 
+@pytest.mark.slow
 def test_a_dask_cluster_gives_the_same_bytes_though_a_worker_dies(undisturbed, brain, tmp_path):
     distributed = pytest.importorskip("distributed", reason="needs the extra 'distributed'")
     path = tmp_path / "tumors.h5"
@@ -269,6 +273,7 @@ def test_a_dask_cluster_gives_the_same_bytes_though_a_worker_dies(undisturbed, b
     assert path.read_bytes() == undisturbed
 
 
+@pytest.mark.slow
 def test_a_missing_dask_scheduler_is_said(brain, tmp_path, monkeypatch):
     distributed = pytest.importorskip("distributed", reason="needs the extra 'distributed'")
     real = distributed.Client

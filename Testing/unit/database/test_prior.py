@@ -102,6 +102,7 @@ def test_moments_of_a_trajectory_grow_and_differ(brain, cells):
     assert all(first < second < third for first, second, third in volumes[:-1])
 
 
+@pytest.mark.slow
 def test_independent_draws_follow_the_published_quantiles(cells):
     generator = np.random.default_rng(0)
     drawn = [module._draw_independent(cells, generator) for _ in range(4000)]

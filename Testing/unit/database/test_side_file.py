@@ -46,6 +46,7 @@ def test_a_piece_holds_its_entries():
     assert_same(found, Entries(**joined, runs=runs))
 
 
+@pytest.mark.slow
 def test_every_piece_that_was_written_whole_comes_back(tmp_path):
     database = tmp_path / "tumors.h5"
     with SideFile.open(database, PLAN, resume=False) as side:

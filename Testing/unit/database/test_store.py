@@ -229,6 +229,7 @@ def test_a_file_that_would_lead_out_of_the_grid_is_refused(path, pairs, tmp_path
             answers(altered, pairs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", [3, 7, None], ids=["pages of 3 runs", "pages of 7 runs", "one page"])
 @pytest.mark.parametrize("memory_limit", [None, 0], ids=["kept", "streamed"])
 def test_a_voxel_that_is_there_twice_is_refused(path, pairs, tmp_path, monkeypatch, page, memory_limit):
@@ -407,6 +408,7 @@ def test_a_database_never_reads_another_file(path, tmp_path):
             TumorDatabase.open(altered)
 
 
+@pytest.mark.slow
 def test_rows_that_are_claimed_and_not_there_cost_no_memory(path, tmp_path, monkeypatch):
     rows = 2 * 10**8
     kept = {"compression": "gzip", "compression_opts": 4, "shuffle": True, "fletcher32": True}

@@ -51,6 +51,7 @@ def tissue():
     return Tissue(GRID, mask, np.where(mask, np.float32(0.7), np.float32(0)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("affine", AWKWARD_AFFINES.values(), ids=AWKWARD_AFFINES)
 def test_its_thresholds_give_the_segmentation_back_wherever_there_is_tissue(affine, tissue):
     grid = centred_grid((60, 58, 34), affine)
@@ -142,6 +143,7 @@ def test_the_correction_is_that_of_plain_kriging(tissue):
         assert found.density.array[cell] == pytest.approx(expected, abs=1e-4)
 
 
+@pytest.mark.slow
 def test_it_works_in_an_atlas_with_another_scale(tissue):
     to_atlas = sitk.Similarity3DTransform()
     to_atlas.SetRotation((0.2, 0.5, 1.0), 0.3)

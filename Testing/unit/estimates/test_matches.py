@@ -1,6 +1,7 @@
 """The paper's own estimate: the density of an entry, as the database has it."""
 
 import numpy as np
+import pytest
 from known_tumour import THRESHOLDS
 
 from TumorQueryLib.estimates.matches import estimate_of_match
@@ -8,6 +9,7 @@ from TumorQueryLib.geometry.regions import TumorMasks, dice
 from TumorQueryLib.growth import SOLVER_VERSION
 
 
+@pytest.mark.slow
 def test_a_match_is_grown_by_its_databases_version_of_the_solver(case, database):
     lengths = np.sqrt(database.diffusivity / database.proliferation)
     long = np.flatnonzero(lengths > 7)

@@ -36,6 +36,7 @@ def refinement(case):
     return refined_in_atlas(case, solves=SOLVES)
 
 
+@pytest.mark.slow
 def test_refinement_finds_the_tumour_that_the_database_does_not_hold(refinement, case, tissue):
     found = refinement.parameters[0]
     assert refinement.match_dice_sum == pytest.approx(case.match.fit_in_anatomy.dice_sum)
@@ -48,6 +49,7 @@ def test_refinement_finds_the_tumour_that_the_database_does_not_hold(refinement,
     assert np.array_equal(refinement.density.array, simulate(found, tissue))
 
 
+@pytest.mark.slow
 def test_path_and_progress_tell_of_every_solve(refinement, tmp_path):
     assert [solve.number for solve in refinement.path] == list(range(len(refinement.path)))
     assert len(refinement.path) <= SOLVES
@@ -60,6 +62,7 @@ def test_path_and_progress_tell_of_every_solve(refinement, tmp_path):
     assert (tmp_path / "refinement.png").stat().st_size > 5000
 
 
+@pytest.mark.slow
 def test_search_descends_from_two_places(refinement, case):
     """The best start and the best one elsewhere each get a simplex, whose solves take turns in the path."""
     trajectories = len({(p.seed, p.infiltration_length) for p in case.ranked})
@@ -71,6 +74,7 @@ def test_search_descends_from_two_places(refinement, case):
     assert second.seed == max(elsewhere, key=lambda solve: solve.score).seed
 
 
+@pytest.mark.slow
 def test_matches_or_the_centre_can_be_left_out_of_the_starts(refinement, case):
     of_both = [(solve.seed, solve.infiltration_length) for solve in refinement.path]
     trajectories = min(STARTS, len({(p.seed, p.infiltration_length) for p in case.ranked}))
@@ -79,12 +83,14 @@ def test_matches_or_the_centre_can_be_left_out_of_the_starts(refinement, case):
         assert [(solve.seed, solve.infiltration_length) for solve in path] == first
 
 
+@pytest.mark.slow
 def test_the_moment_is_the_best_of_exactly_solved_ones(refinement, case, tissue):
     best = max(refinement.path, key=lambda solve: solve.score)
     exact = best_exact_moment(best.seed, best.infiltration_length, best.rho_t, tissue, case.masks, THRESHOLDS)
     assert refinement.parameters[0].rho_t == pytest.approx(exact, rel=1e-12)
 
 
+@pytest.mark.slow
 def test_same_budget_and_seed_give_the_same_answer(case):
     first, second = (refined_in_atlas(case, solves=16, random_seed=4) for _ in range(2))
     assert first.path == second.path
@@ -95,6 +101,7 @@ def test_same_budget_and_seed_give_the_same_answer(case):
     assert other.path != first.path, "the first simplex is turned at random"
 
 
+@pytest.mark.slow
 def test_cancelled_refinement_ends_and_gives_nothing(case):
     calls = []
 
@@ -108,12 +115,14 @@ def test_cancelled_refinement_ends_and_gives_nothing(case):
     assert calls[-1] < 0.9
 
 
+@pytest.mark.slow
 def test_timed_out_refinement_returns_the_best_so_far(case):
     result = refined_in_atlas(case, solves=100_000, seconds=0.5)
     assert result.stopped == "time"
     assert 0 < len(result.path) < 1000
 
 
+@pytest.mark.slow
 def test_an_entry_of_the_database_is_found_again(atlas, tissue, database):
     entry = next(n for n in range(len(database)) if 4000 < database.whole.volume[n] < 8000)
     masks = TumorMasks(database.core.decode(entry), database.whole.decode(entry), atlas.grid)
@@ -139,6 +148,7 @@ def in_patient(atlas, tissue, case):
     return match, refined, found, space
 
 
+@pytest.mark.slow
 def test_refinement_in_the_patient_is_in_the_patients_millimetres(in_patient, case):
     match, refined, found, space = in_patient
     assert match.anatomy.length_scale == pytest.approx(SCALE, rel=0.01)
@@ -151,6 +161,7 @@ def test_refinement_in_the_patient_is_in_the_patients_millimetres(in_patient, ca
     assert refined.fit.dice_sum > match.fit.dice_sum
 
 
+@pytest.mark.slow
 def test_an_estimate_describes_itself_in_both_spaces(in_patient, case):
     match, refined, _, space = in_patient
     described = match.as_json("density_match.nrrd")
@@ -186,6 +197,7 @@ def two_tumours(atlas, tissue, database):
     return case_of(masks, None, database, atlas, tissue, top=5)
 
 
+@pytest.mark.slow
 def test_two_foci_fit_two_tumours_better_than_one(two_tumours, tmp_path):
     single = refined_in_atlas(two_tumours, solves=24, foci="1")
     double = refined_in_atlas(two_tumours, solves=24, foci="auto")
@@ -205,6 +217,7 @@ def test_two_foci_fit_two_tumours_better_than_one(two_tumours, tmp_path):
         assert [row["of"] for row in csv.DictReader(file)] == [solve.of for solve in double.path]
 
 
+@pytest.mark.slow
 def test_how_the_search_of_the_answer_ended_is_told(two_tumours, monkeypatch):
     """The time is up while the halves are searched: the one tumour that is the answer was found before."""
     monkeypatch.setattr(search, "REPORT_EVERY", 1e-3)
@@ -223,6 +236,7 @@ def test_how_the_search_of_the_answer_ended_is_told(two_tumours, monkeypatch):
     assert found.stopped != "time"
 
 
+@pytest.mark.slow
 def test_the_progress_of_two_foci_never_runs_back(two_tumours, monkeypatch):
     monkeypatch.setattr(search, "REPORT_EVERY", 0.001)
     told = []
@@ -232,10 +246,12 @@ def test_the_progress_of_two_foci_never_runs_back(two_tumours, monkeypatch):
     assert told[-1] <= 1
 
 
+@pytest.mark.slow
 def test_one_compact_tumour_is_never_given_two_foci(case):
     assert refined_in_atlas(case, solves=9, foci="2").path == refined_in_atlas(case, solves=9, foci="1").path
 
 
+@pytest.mark.slow
 def test_bad_calls_are_refused_in_words(case):
     empty = TumorMasks(np.zeros_like(case.masks.core), np.zeros_like(case.masks.core), case.masks.grid)
     for ranked, target, options, words in (

@@ -15,6 +15,8 @@ from TumorQueryLib.geometry.grid import Grid, Volume
 from TumorQueryLib.geometry.regions import TumorMasks
 from TumorQueryLib.growth import GrowthParameters, simulate
 
+pytestmark = pytest.mark.slow
+
 THRESHOLDS = (0.6, 0.2)
 GRID = Grid.isotropic(34, 1.5, (4.0, -6.0, 8.0))
 #: In grey matter ten times slower than white, a length of 5 mm spreads as 1.58 mm does in white matter.

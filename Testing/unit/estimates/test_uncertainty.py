@@ -82,6 +82,7 @@ def uncertainty(model, assimilated, observed):
     return estimate_uncertainty(model, assimilated, observed, THRESHOLDS)
 
 
+@pytest.mark.slow
 def test_the_truth_lies_in_the_bands_about_as_often_as_they_say(uncertainty, anatomy):
     true = simulate(TRUE, anatomy.tissue)
     for confidence, least in ((0.5, 0.5), (0.9, 0.85)):
@@ -95,6 +96,7 @@ def test_the_truth_lies_in_the_bands_about_as_often_as_they_say(uncertainty, ana
     assert low < TRUE.rho_t < high
 
 
+@pytest.mark.slow
 def test_bands_hold_the_density_and_one_another(uncertainty, assimilated, anatomy):
     density = assimilated.in_patient.array
     before = density, density
@@ -112,8 +114,8 @@ def test_bands_hold_the_density_and_one_another(uncertainty, assimilated, anatom
 @pytest.mark.slow
 def test_maps_of_a_large_image_are_made_where_there_are_bands(anatomy, observed, model):
     """The slow twin maps everything; a tumour of an image that reaches far beyond, turned and anisotropic."""
-    affine = placed_affine(spacing=(1.0, 1.3, 4.0), angles=(12.0, -20.0, 31.0), flips=(-1, 1, -1))
-    image = centred_grid((150, 130, 40), affine, (12.0, -9.0, 5.0))
+    affine = placed_affine(spacing=(1.6, 2.1, 4.0), angles=(12.0, -20.0, 31.0), flips=(-1, 1, -1))
+    image = centred_grid((94, 80, 40), affine, (12.0, -9.0, 5.0))
     seen = TumorMasks.on_grid(Volume(observed.core, GRID), Volume(observed.whole, GRID), image)
     placed = Estimate.of("refined", anatomy, (FIT,), model.density, seen, observed, THRESHOLDS)
     assimilated = assimilate(placed, seen, observed, THRESHOLDS)
@@ -139,6 +141,7 @@ def test_maps_of_a_large_image_are_made_where_there_are_bands(anatomy, observed,
     assert not found.probability.array[away].any()
 
 
+@pytest.mark.slow
 def test_what_is_sure_and_what_is_not(uncertainty, observed, anatomy):
     deviation, distance = uncertainty.deviation, distance_from(observed.whole, anatomy)
     assert (deviation[anatomy.tissue.mask & (distance < REACH)] > 0).all()
@@ -147,6 +150,7 @@ def test_what_is_sure_and_what_is_not(uncertainty, observed, anatomy):
     assert np.median(deviation[near]) < np.median(deviation[far])
 
 
+@pytest.mark.slow
 def test_beyond_the_correction_nothing_is_taken_off(uncertainty, model, observed, anatomy):
     """The assimilated density has no correction farther than 20 mm, so no outline makes its model surer there."""
     near = uncertainty.deviation > 0
@@ -158,6 +162,7 @@ def test_beyond_the_correction_nothing_is_taken_off(uncertainty, model, observed
     assert uncertainty.deviation[near][far] == pytest.approx(expected, rel=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("level", [0.05, 0.2, 0.4, 0.6, 0.8])
 def test_the_probability_is_held_to_the_outlines(uncertainty, observed, anatomy, level):
     probability = replace(uncertainty, level=level).probability.array
@@ -182,6 +187,7 @@ def seen_on(image, uncertainty, observed, anatomy):
 CUTTING = centred_grid((52, 40, 14), placed_affine((1.0, 1.5, 4.0), (12.0, -20.0, 31.0), (-1, 1, -1)), (5.0, -3.0, 2.0))
 
 
+@pytest.mark.slow
 def test_draws_are_held_to_the_outlines_on_any_grid(uncertainty, observed, anatomy):
     placed, seen = seen_on(CUTTING, uncertainty, observed, anatomy)
     tissue = placed.density.array > THRESHOLDS[1]
@@ -201,6 +207,7 @@ def test_draws_are_held_to_the_outlines_on_any_grid(uncertainty, observed, anato
     assert drawn[tuple(np.rint(GRID.to_index(beyond)).astype(int).T)].max() > THRESHOLDS[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("level", [0.05, 0.2])
 def test_the_interval_of_the_volume_is_that_of_all_voxels_of_the_draws(uncertainty, observed, anatomy, level):
     """The slow twin counts each voxel of each held draw; the image cuts the tumour, and so it does here."""
@@ -219,6 +226,7 @@ def test_the_interval_of_the_volume_is_that_of_all_voxels_of_the_draws(uncertain
         assert ends[0] < low + 0.1 * width < ends[1] < high - 0.3 * width
 
 
+@pytest.mark.slow
 def test_mean_deviation_and_probability_are_those_of_samples(uncertainty, anatomy):
     random, uncertainty = np.random.default_rng(0), replace(uncertainty)  # a copy: nothing is computed yet
     sure = uncertainty.deviation == 0
@@ -237,6 +245,7 @@ def test_mean_deviation_and_probability_are_those_of_samples(uncertainty, anatom
         assert probability[cell] == pytest.approx(told, abs=0.02)
 
 
+@pytest.mark.slow
 def test_the_bands_are_quantiles_of_the_draws(uncertainty, anatomy):
     draws = uncertainty.draw(200, random_seed=5)
     samples = np.stack([log_odds(density.array[draws.cells]) for density in draws])
@@ -250,6 +259,7 @@ def test_the_bands_are_quantiles_of_the_draws(uncertainty, anatomy):
     )
 
 
+@pytest.mark.slow
 def test_a_draw_goes_up_and_down_with_its_neighbours(uncertainty):
     draws = uncertainty.draw(60, random_seed=1)
     samples = np.stack([density.array for density in draws])
@@ -259,6 +269,7 @@ def test_a_draw_goes_up_and_down_with_its_neighbours(uncertainty):
     assert np.nanmedian(alike) > 0.8
 
 
+@pytest.mark.slow
 def test_draws_are_the_same_for_a_seed_and_survive_a_file(uncertainty, tmp_path):
     draws = uncertainty.draw(3, random_seed=2)
     assert len(draws) == 3
@@ -283,6 +294,7 @@ def test_a_damaged_file_of_draws_is_refused(content, tmp_path):
         DensityDraws.load(path)
 
 
+@pytest.mark.slow
 def test_the_derivative_is_that_of_differences(model, observed, anatomy):
     """The slow twin: grow the tumour with a longer length to the same volume, and compare the log-odds."""
     near = anatomy.tissue.mask & (distance_from(observed.whole, anatomy) < 8)
@@ -353,6 +365,7 @@ def test_variance_between_nodes_is_near_the_exact_one():
     assert np.abs(variance_left(field, cells, GRID) - exact).mean() < 0.01
 
 
+@pytest.mark.slow
 def test_two_foci_are_varied_by_themselves(anatomy):
     foci = tuple(
         GrowthParameters.from_identifiable(seed, length, 11.0, 0.02)
@@ -377,6 +390,7 @@ def test_two_foci_are_varied_by_themselves(anatomy):
     assert len(found.as_json()["foci"]) == 2
 
 
+@pytest.mark.slow
 def test_its_words_and_figures_are_those_of_its_maps(uncertainty, assimilated):
     described = uncertainty.as_json()
     low, high = uncertainty.length_interval()
@@ -393,6 +407,7 @@ def test_its_words_and_figures_are_those_of_its_maps(uncertainty, assimilated):
     assert "One scan does not tell how fast cells move from how fast they grow" in said[-1]
 
 
+@pytest.mark.slow
 def test_intervals_that_were_not_measured_are_said_to_be_none_of_those(uncertainty, anatomy):
     assert not any("How often" in said for said in uncertainty.sentences())
     for other, name in (({"model": "match"}, "the match"), ({"anatomy": replace(anatomy, name="atlas")}, "refined")):
@@ -407,6 +422,7 @@ def test_nothing_is_said_where_no_outline_lies_in_tissue(model, assimilated, obs
         estimate_uncertainty(model, assimilated, nothing, THRESHOLDS)
 
 
+@pytest.mark.slow
 def test_a_tumour_below_the_threshold_cannot_be_varied(anatomy, observed):
     tiny = GrowthParameters.from_identifiable(FIT.seed, 1.8, 0.5, 0.02)
     faint = model_of((tiny,), anatomy, observed)
@@ -414,6 +430,7 @@ def test_a_tumour_below_the_threshold_cannot_be_varied(anatomy, observed):
         estimate_uncertainty(faint, assimilate(faint, observed, observed, THRESHOLDS), observed, THRESHOLDS)
 
 
+@pytest.mark.slow
 def test_without_a_core_the_whole_tumour_alone_counts_and_tells_half(anatomy, observed, uncertainty):
     whole = TumorMasks(np.zeros_like(observed.core), observed.whole, GRID)
     model = model_of((FIT,), anatomy, whole)
@@ -422,6 +439,7 @@ def test_without_a_core_the_whole_tumour_alone_counts_and_tells_half(anatomy, ob
     assert widths[0] > widths[1]
 
 
+@pytest.mark.slow
 def test_it_works_in_an_atlas_of_another_scale(anatomy, observed, uncertainty):
     """The same tumour in an atlas whose millimetre is 1.1 of the patient's: lengths and volumes are the patient's."""
     to_atlas = sitk.ScaleTransform(3, (1 / 1.1,) * 3)
@@ -440,6 +458,7 @@ def test_it_works_in_an_atlas_of_another_scale(anatomy, observed, uncertainty):
     assert found.band()[0].array[centre] > 0.5
 
 
+@pytest.mark.slow
 def test_a_wider_band_for_a_worse_fit(anatomy, observed, uncertainty):
     off = GrowthParameters.from_identifiable((8.0, -6.0, 4.0), 1.8, 13.0, 0.02)
     worse = model_of((off,), anatomy, observed)

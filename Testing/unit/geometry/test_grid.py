@@ -158,6 +158,7 @@ def test_share_of_a_ball_against_counting_points(awkward_affine, target_spacing)
     assert np.linalg.norm(found - expected) < 0.25 * target_spacing + 0.1
 
 
+@pytest.mark.slow
 @given(st.sampled_from(sorted(AWKWARD_AFFINES)), st.tuples(*[st.integers(3, 12)] * 3), st.floats(1.0, 6.0))
 @examples(60)
 def test_a_core_of_one_voxel_survives_a_coarse_grid_in_its_place(name, index, target_spacing):

@@ -85,6 +85,7 @@ def test_masks_that_are_none_are_refused_by_name(core, whole, said):
         TumorMasks(core, whole, GRID)
 
 
+@pytest.mark.slow
 @examples(25)
 @given(
     spacing=st.floats(0.4, 1.5),

@@ -90,6 +90,7 @@ def test_solver_and_twin_agree_on_any_grid(name):
         assert twin.max() > 0.2
 
 
+@pytest.mark.slow
 @examples(15)
 @given(number=st.integers(0, 10**6), length=st.floats(0.4, 6.0), rho_t=st.floats(0.05, 12.0))
 def test_solver_and_twin_agree_from_any_start(number, length, rho_t):
@@ -126,6 +127,7 @@ def test_only_length_and_rho_t_matter(factor, length, rho_t):
     np.testing.assert_array_equal(simulate(one, tissue), simulate(other, tissue))
 
 
+@pytest.mark.slow
 def test_without_proliferation_the_mass_stays(brain, brain_seeds):
     for seed in brain_seeds:
         for spread in (0.5, 30.0, 400.0):
@@ -133,6 +135,7 @@ def test_without_proliferation_the_mass_stays(brain, brain_seeds):
             assert mass(density, brain) == pytest.approx(INITIAL_CONDITION["mass_mm3"], rel=1e-6)
 
 
+@pytest.mark.slow
 def test_the_mass_of_a_ragged_start_stays_too():
     tissue = folded(Grid((30, 25, 20), np.diag([1.0, 1.5, 2.0, 1.0])))
     initial = (np.random.default_rng(1).random(tissue.grid.shape) < 0.2).astype(np.float32)
@@ -199,6 +202,7 @@ def agreement(parameters, brain, **options):
     return min(dice(density > level, exact > level) for level in (0.2, 0.6) if (exact > level).any())
 
 
+@pytest.mark.slow
 def test_steps_are_short_enough_in_a_brain(brain, brain_seeds):
     for seed, length, rho_t in zip(brain_seeds, (1.0, 2.0, 4.0), (18.0, 11.0, 9.5)):
         assert agreement(GrowthParameters.from_identifiable(seed, length, rho_t, 0.1), brain) >= 0.99
@@ -283,6 +287,7 @@ def test_a_mirrored_brain_has_the_mirrored_tumour(axis):
     assert largest_difference(grown, np.flip(other, axis)) < 1e-5
 
 
+@pytest.mark.slow
 def test_density_keeps_its_bounds_and_its_tissue(brain, brain_seeds):
     for seed in brain_seeds:
         for length, rho_t in ((0.3, 40.0), (1.0, 60.0), (8.0, 6.0)):
@@ -293,6 +298,7 @@ def test_density_keeps_its_bounds_and_its_tissue(brain, brain_seeds):
             assert not density[~brain.mask].any()
 
 
+@pytest.mark.slow
 @examples(20)
 @given(number=st.integers(0, 10**6), length=st.floats(0.1, 30.0))
 def test_a_chequered_start_keeps_its_bounds(number, length):
@@ -355,6 +361,7 @@ def test_a_starting_field_that_is_no_density_is_refused(initial, said):
 # Trajectories
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("length", [0.9, 2.345678912, 5.5])
 def test_a_moment_simulated_again_is_the_same_to_the_bit(brain, brain_seeds, length):
     rng = np.random.default_rng(8)
@@ -412,6 +419,7 @@ def test_a_tumour_that_changes_no_more_ends_early():
     np.testing.assert_allclose(simulate(aeons, tissue), 1, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_trajectories_in_threads_are_those_of_one_thread(brain, brain_seeds):
     def grow(seed):
         return [m.on_grid(brain.grid.shape) for m in grow_trajectory(seed, 2.0, brain, rho_t=[4.4, 8.1])]

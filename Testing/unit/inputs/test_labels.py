@@ -364,6 +364,7 @@ NAMES_OF_NECROSIS = ("Necrosis", "Necrosis in Necrosis", "NCR", "Segment_2", "ne
 NAMES_OF_EDEMA = ("Edema", "SNFH", "Segment_3")
 
 
+@pytest.mark.slow
 @examples(400)
 @given(
     st.sampled_from(NAMES_OF_NEOPLASM),

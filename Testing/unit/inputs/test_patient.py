@@ -69,6 +69,7 @@ def cropped_to_its_own_box(mask: Volume, margin: int) -> Volume:
     return Volume(np.ascontiguousarray(mask.array[box]), mask.grid.cropped(start, stop))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("core_spacing", [1.0, 2.0, 4.0])
 @pytest.mark.parametrize("cropped", [("core",), ("whole",), ("core", "whole")])
 @pytest.mark.parametrize("axes", ["lps", "sagittal", "oblique"])
@@ -347,6 +348,7 @@ def test_a_brain_or_an_image_is_no_tumour(synthetic_patient):
         synthetic_patient(brain_mask=ball(COARSE, (20, 10, 5), 21))
 
 
+@pytest.mark.slow
 def test_small_regions_are_warned_about(synthetic_patient):
     fine = Grid.isotropic(96, 2.0, (0.0, 0.0, 0.0))
     volumes = synthetic_volumes(fine)
@@ -562,6 +564,7 @@ def test_real_patients_are_read(test_data, name):
         assert patient.warnings == ()
 
 
+@pytest.mark.slow
 def test_brats2013_labels_do_not_speak_for_themselves(test_data):
     folder = test_data / "patients" / "BRATS2013_pat0001"
     with pytest.raises(InputError, match=r"labels 1, 2, 3, 4.*Name the convention"):

@@ -93,6 +93,7 @@ def test_a_known_move_is_found(heads, skull, affine, move):
     assert found.as_json()["matrix"] == found.matrix.tolist()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("affine", [COARSEST, THICK], ids=["3 mm", "thick"])
 def test_what_lies_right_is_not_moved(heads, affine):
     t1gd = on_grid(heads["stripped"], COARSEST)
@@ -122,6 +123,7 @@ def test_a_slab_is_aligned_by_what_it_shows(heads):
     assert degrees < 1.0
 
 
+@pytest.mark.slow
 def test_a_move_that_makes_nothing_better_is_doubted(heads):
     """A ball of noise above the head: no head moves so far, and nowhere does it fit."""
     t1gd = on_grid(heads["stripped"], COARSEST)

@@ -26,6 +26,7 @@ def stripped_sample():
     return {role: floats(sample_files()[role]) for role in ("t1gd", "flair")}
 
 
+@pytest.mark.slow
 def test_an_image_without_skull_keeps_its_brain(stripped_sample):
     t1gd, flair = stripped_sample.values()
     found = strip_images(t1gd, {"flair": flair}, align=False)
@@ -39,6 +40,7 @@ def test_an_image_without_skull_keeps_its_brain(stripped_sample):
         assert not image.array[~inside].any()
 
 
+@pytest.mark.slow
 def test_a_mask_that_is_given_is_taken(stripped_sample):
     t1gd = stripped_sample["t1gd"]
     mask = np.zeros(t1gd.grid.shape, bool)

@@ -128,6 +128,7 @@ def squarings(v):
     return max(0, int(np.ceil(np.log2(4 * np.linalg.norm(v, axis=0).max()))))
 
 
+@pytest.mark.slow
 @examples(10)
 @given(seed=st.integers(0, 1000), amplitude=st.floats(0.2, 3.0))
 @example(seed=106, amplitude=3.0)
@@ -141,6 +142,7 @@ def test_exponential_of_minus_v_undoes_exponential_of_v(seed, amplitude):
     assert np.abs(left).max() < squaring_error(v, squarings(v) + 1)
 
 
+@pytest.mark.slow
 @examples(5)
 @given(seed=st.integers(0, 1000), amplitude=st.floats(0.2, 3.0))
 @example(seed=574, amplitude=3.0)

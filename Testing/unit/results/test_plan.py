@@ -171,6 +171,7 @@ def unsure(synthetic_patient):
     return with_draws, plan(with_draws, replace(SMALL, share=0.9, probability=0.75))
 
 
+@pytest.mark.slow
 def test_the_probable_plan_holds_what_it_promises_in_as_many_draws(unsure):
     result, made = unsure
     masks = {name: mask.array for name, mask in made.masks.items()}
@@ -305,6 +306,7 @@ def test_the_first_phase_of_rtog_goes_around_the_cavity_too(result):
     )
 
 
+@pytest.mark.slow
 def test_the_interval_is_of_the_density_that_the_draws_are_of(unsure):
     result, _ = unsure
     made = plan(replace(result, chosen="match"), SMALL)
@@ -313,6 +315,7 @@ def test_the_interval_is_of_the_density_that_the_draws_are_of(unsure):
     assert "follow the density match" in made.warnings[-1]
 
 
+@pytest.mark.slow
 def test_a_plan_that_cannot_hold_what_is_asked_for_is_not_made(unsure, monkeypatch):
     """CSF through the middle of the tumour: a third of the cells lie where no plan may."""
     result, _ = unsure
@@ -356,6 +359,7 @@ def test_titles_say_what_was_done(result, synthetic_patient):
         assert title in made.sentences()[0]
 
 
+@pytest.mark.slow
 def test_new_plans_take_back_that_there_was_none(result, planned, tmp_path, without_picture):
     warned = replace(result, warnings=("There is no plan. The segmentation has no core.", "Mind the gap."))
     warned.write(tmp_path)
@@ -363,6 +367,7 @@ def test_new_plans_take_back_that_there_was_none(result, planned, tmp_path, with
     assert read_result(tmp_path).warnings == ("Mind the gap.",)
 
 
+@pytest.mark.slow
 def test_no_text_of_the_picture_lies_over_another(unsure):
     result, made = unsure
     long = (
@@ -384,6 +389,7 @@ def test_no_text_of_the_picture_lies_over_another(unsure):
             assert not box.overlaps(beside), (said, other)
 
 
+@pytest.mark.slow
 def test_isolines_of_the_picture_are_the_database_s(synthetic_patient):
     other = made_up_result(synthetic_patient(), thresholds=(0.7, 0.3))
     figure = draw_plans(plan(other, SMALL), other, None)
@@ -411,6 +417,7 @@ def test_choices_that_there_are_not_are_refused_in_a_sentence():
     assert Method(plan=True, margin="20").plan_choices == PlanChoices(margin=20.0)
 
 
+@pytest.mark.slow
 def test_plans_are_written_beside_the_result_and_read_again(result, planned, written):
     before = read_result(written)
     assert before.plans == {}
@@ -441,6 +448,7 @@ def test_new_plans_take_the_place_of_the_old_ones(unsure, tmp_path):
     assert not list(tmp_path.glob("plan*"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("moves", range(5))
 @pytest.mark.usefixtures("without_picture")
 def test_a_kill_between_two_moves_is_made_good_by_the_next_run(planned, written, monkeypatch, moves):
@@ -466,6 +474,7 @@ def test_a_kill_between_two_moves_is_made_good_by_the_next_run(planned, written,
     assert not list(written.glob(f"{folder.HIDDEN_PREFIX}*"))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("without_picture")
 def test_a_result_that_was_replaced_meanwhile_keeps_its_own(planned, written):
     earlier = read_result(written)
@@ -477,6 +486,7 @@ def test_a_result_that_was_replaced_meanwhile_keeps_its_own(planned, written):
     assert not list(written.glob("plan*"))
 
 
+@pytest.mark.slow
 def test_a_full_disk_leaves_the_result_as_it_was(planned, written, monkeypatch):
     before = {path.name: path.read_bytes() for path in written.iterdir()}
 
@@ -489,6 +499,7 @@ def test_a_full_disk_leaves_the_result_as_it_was(planned, written, monkeypatch):
     assert {path.name: path.read_bytes() for path in written.iterdir()} == before
 
 
+@pytest.mark.slow
 def test_a_result_is_written_with_its_plans(result, planned, tmp_path):
     replace(result, plans=planned).write(tmp_path)
     read = read_result(tmp_path)

@@ -55,6 +55,7 @@ def ball_and_margin(spacing, offset):
     return grown.sum() * np.prod(spacing) / (4 / 3 * np.pi * 35**3) - 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("spacing", "low", "high"),
     [((0.5, 0.5, 0.5), -0.006, -0.0045), ((1.0, 1.0, 1.0), -0.016, -0.0115), ((1.0, 1.0, 5.5), -0.051, -0.042)],

@@ -40,6 +40,7 @@ def glowing(picture):
     return picture[..., 0] - picture[..., 2] > 0.25
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "side"),
     [("identity", "right"), ("lps", "right"), ("oblique-flipped", "right"), ("oblique-flipped", "left")],
@@ -76,6 +77,7 @@ def test_slices_are_turned_as_slicer_turns_them():
         plane_of(array, "oblique", 0)
 
 
+@pytest.mark.slow
 def test_density_and_segmentation_meet_on_the_display_grid(synthetic_patient):
     """On an oblique, flipped, anisotropic image the drawn arrays still lie where the patient's are."""
     affine = AWKWARD_AFFINES["oblique-flipped"] @ np.diag([2, 2, 2, 1.0])
@@ -134,6 +136,7 @@ def contours(axes):
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("thresholds", [(0.6, 0.2), (0.5, 0.3)])
 def test_isolines_and_outlines_are_drawn_at_the_databases_thresholds(synthetic_patient, thresholds):
     figure = draw_report(made_up_result(synthetic_patient(), thresholds=thresholds))
@@ -148,6 +151,7 @@ def test_isolines_and_outlines_are_drawn_at_the_databases_thresholds(synthetic_p
     assert {f"density {level:g}" for level in thresholds} < set(legend)
 
 
+@pytest.mark.slow
 def test_a_contour_follows_what_it_outlines(drawn):
     """The outline of the whole tumour runs around it, the isolines where the density passes them."""
     figure, result = drawn
@@ -165,6 +169,7 @@ def test_a_contour_follows_what_it_outlines(drawn):
             assert line.max() == pytest.approx(cells.max() + 0.5, abs=0.51)
 
 
+@pytest.mark.slow
 def test_outlines_are_seen_in_the_picture(tmp_path, drawn):
     """In the file itself, in their own colours, in the axial plane and in the upper row of the lightbox."""
     figure, result = drawn
@@ -181,6 +186,7 @@ def test_outlines_are_seen_in_the_picture(tmp_path, drawn):
             assert (np.abs(part - rgb).max(axis=-1) < 0.08).sum() > 20, (axes.get_title(), colour)
 
 
+@pytest.mark.slow
 def test_letters_say_where_the_picture_puts_the_sides(drawn):
     for axes in slices(drawn[0])[:6]:
         spots = {text.get_text(): text.get_position() for text in axes.texts}
@@ -189,6 +195,7 @@ def test_letters_say_where_the_picture_puts_the_sides(drawn):
         assert spots[bottom][1] < 0.1 < 0.9 < spots[top][1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("level", [0.05, 0.3])
 def test_bounds_and_standard_deviation_are_drawn_where_they_are_known(synthetic_patient, level):
     result = assimilated_result(synthetic_patient(), level=level)
@@ -223,6 +230,7 @@ def test_bounds_and_standard_deviation_are_drawn_where_they_are_known(synthetic_
     assert scene.uncertainty.sd.max() == pytest.approx(0.21, abs=0.02)  # of expit(N(0, 1))
 
 
+@pytest.mark.slow
 def test_what_is_not_known_is_not_drawn(synthetic_patient):
     figure = draw_report(assimilated_result(synthetic_patient(), uncertainty=False))
     assert len(slices(figure)) == 6 + 16
@@ -255,6 +263,7 @@ WARNING = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [0, 1, 10, 40])
 def test_no_text_lies_over_another_or_over_a_picture(synthetic_patient, count):
     figure = draw_report(made_up_result(synthetic_patient(), warnings=[f"{n}: {WARNING}" for n in range(count)]))
@@ -268,6 +277,7 @@ def sensitivity_rows():
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("chosen", "uncertainty"), [("assimilated", True), ("match", True), ("assimilated", False)])
 def test_no_text_of_the_bounds_lies_over_another(synthetic_patient, chosen, uncertainty):
     """With two foci, bounds and sensitivity, which make the text as long as it may be; the page grows with it."""

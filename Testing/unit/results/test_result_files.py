@@ -32,6 +32,7 @@ def written(synthetic_patient, tmp_path_factory):
     return result, folder
 
 
+@pytest.mark.slow
 def test_what_is_read_is_what_was_written(written):
     result, folder = written
     read = read_result(folder)
@@ -48,6 +49,7 @@ def test_what_is_read_is_what_was_written(written):
     assert read.matched_parameters == result.matched_parameters
 
 
+@pytest.mark.slow
 def test_segmentation_and_tissue_lie_on_the_t1gd_image(written):
     result, folder = written
     observed, saved = result.patient.regions_on_t1gd, read_result(folder)
@@ -59,6 +61,7 @@ def test_segmentation_and_tissue_lie_on_the_t1gd_image(written):
     assert result.brain_on_t1gd.array[observed.whole].all()
 
 
+@pytest.mark.slow
 def test_the_transforms_carry_points_both_ways(written):
     result, folder = written
     space = read_result(folder).space
@@ -69,6 +72,7 @@ def test_the_transforms_carry_points_both_ways(written):
         np.testing.assert_allclose(space.atlas_to_patient.TransformPoint(carried), point, atol=1e-9)
 
 
+@pytest.mark.slow
 def test_the_files_are_those_that_result_json_names(written):
     _, folder = written
     content = json.loads((folder / "result.json").read_text(encoding="utf-8"))
@@ -77,6 +81,7 @@ def test_the_files_are_those_that_result_json_names(written):
     assert content["outputs"]["density_match"] == content["estimates"]["match"]["density"] == "density_match.nrrd"
 
 
+@pytest.mark.slow
 def test_the_search_is_a_table(written):
     result, folder = written
     lines = (folder / "refinement.csv").read_text(encoding="utf-8").splitlines()
@@ -87,6 +92,7 @@ def test_the_search_is_a_table(written):
     assert first["of"] == "whole"
 
 
+@pytest.mark.slow
 def test_without_a_refinement_there_is_one_density(synthetic_patient, tmp_path):
     result = made_up_result(synthetic_patient(), refinement=None)
     result.write(tmp_path)
@@ -98,6 +104,7 @@ def test_without_a_refinement_there_is_one_density(synthetic_patient, tmp_path):
         read.density_of("refined")
 
 
+@pytest.mark.slow
 def test_a_refinement_that_lost_is_kept_beside_the_match(synthetic_patient, tmp_path):
     result = made_up_result(synthetic_patient(), chosen="match")
     result.write(tmp_path)
@@ -119,6 +126,7 @@ def test_a_folder_without_a_result_is_said(tmp_path):
             read_result(folder)
 
 
+@pytest.mark.slow
 def test_a_cut_result_is_said(copy):
     file = copy / "result.json"
     file.write_text(file.read_text(encoding="utf-8")[:500], encoding="utf-8")
@@ -126,6 +134,7 @@ def test_a_cut_result_is_said(copy):
         read_result(copy)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("content", [{"version": 1}, {}, [], 7, {"version": "2"}])
 def test_a_result_of_another_version_is_refused(copy, content):
     (copy / "result.json").write_text(json.dumps(content), encoding="utf-8")
@@ -149,6 +158,7 @@ def replaced(*place, value):
     return change
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "change",
     [
@@ -179,6 +189,7 @@ def test_a_result_that_is_not_whole_is_one_sentence(copy, change):
     assert "\n" not in str(raised.value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", ["gone", "cut", "text"])
 @pytest.mark.parametrize("attribute", ["density", "core", "whole", "space"])
 def test_a_damaged_file_is_said_when_it_is_read(copy, attribute, damage):
@@ -208,6 +219,7 @@ def test_a_volume_is_read_back(tmp_path):
     assert read.grid.matches(grid, 1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="file size limits are POSIX")
 def test_a_full_disk_is_one_sentence_and_leaves_nothing(tmp_path):
     """A limit on the size of files ends a write part-way, as a full disk does."""

@@ -34,6 +34,7 @@ def test_downsampling_runs_equals_zooming_the_decoded_masks(masks, factor):
         assert coded.volume[entry] == zoomed.sum()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "factor"), [("ds64", 2), ("ds32", 4)])
 def test_ranking_is_by_dice_of_the_downsampled_masks(small_database, name, factor):
     query = TumorMasks(small_database.core.decode(5), small_database.whole.decode(6), small_database.grid)

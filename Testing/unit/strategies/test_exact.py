@@ -70,6 +70,7 @@ def check(path, pairs, queries, top, **options):
                 assert all(match.score == match.dice_sum for match in matches)
 
 
+@pytest.mark.slow
 @examples(25)
 @given(st.integers(0, 2**32 - 1), st.sampled_from([1, 3, 15, 1000]))
 def test_search_is_exact_whatever_the_masks(tmp_path_factory, seed, top):
@@ -98,6 +99,7 @@ def many(tmp_path_factory):
     return path, pairs
 
 
+@pytest.mark.slow
 def test_search_is_exact_over_many_groups(many):
     path, pairs = many
     generator = np.random.default_rng(8)
@@ -106,6 +108,7 @@ def test_search_is_exact_over_many_groups(many):
     check(path, pairs, queries[:2], 15, memory_limit=0)
 
 
+@pytest.mark.slow
 def test_bounds_rule_entries_out(many):
     path, _ = many
     with TumorDatabase.open(path) as database:
@@ -114,6 +117,7 @@ def test_bounds_rule_entries_out(many):
         assert 5 <= strategy.compared < len(database) / 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_no_bound_lies_below_what_it_bounds(many, kind):
     path, pairs = many
@@ -135,6 +139,7 @@ def test_dice_of_empty_masks():
     assert (dice(empty, empty), dice(empty, full), dice(full, empty), dice(full, full)) == (1, 0, 0, 1)
 
 
+@pytest.mark.slow
 def test_what_cannot_be_compared_is_refused(many):
     path, pairs = many
     with TumorDatabase.open(path) as database:

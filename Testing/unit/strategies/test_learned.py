@@ -72,6 +72,7 @@ def entry_as_query(database, entry):
 # Pooling, ranking and codes: fast path against slow twin.
 
 
+@pytest.mark.slow
 @given(
     mask=arrays(bool, st.tuples(st.integers(3, 11), st.integers(3, 11), st.integers(3, 11))),
     factor=st.integers(1, 4),
@@ -91,6 +92,7 @@ def test_pooled_shares_are_block_means_inside_the_box(mask, factor, start, shape
     np.testing.assert_allclose(pooling.shares(coded, [1, 0]), np.stack([expected, np.zeros(shape)]), atol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_pooling_box_holds_every_voxel_of_the_database(small_database):
     pooling = Pooling.around(small_database.whole, 4, divisor=2)
     counts = pooling.counts(small_database.whole, np.arange(len(small_database)))
@@ -129,6 +131,7 @@ def test_distances_and_soft_dice_are_those_of_numpy():
 # The networks.
 
 
+@pytest.mark.slow
 def test_bi_half_layer_halves_the_batch_and_passes_the_gradient_on(torch):
     from TumorQueryLib.strategies.networks import BiHalf
 
@@ -211,6 +214,7 @@ def test_the_papers_network_is_trained_and_queried(torch, small_grid_database, u
     assert len(engine.query(entry_as_query(small_grid_database, 3))) == 15
 
 
+@pytest.mark.slow
 def test_the_command_trains_the_papers_network(torch, small_grid_database, user_cache, capsys):
     call = ["train", str(small_grid_database.path), "--strategy", "ae", "--architecture"]
     assert main([*call, "paper"]) == 0
@@ -235,6 +239,7 @@ def test_training_learns_and_reports_both_losses(torch, small_database, tmp_path
     assert any("loss" in message and "validation" in message for _, message in heard)
 
 
+@pytest.mark.slow
 def test_what_cannot_be_trained_is_refused(small_database):
     with pytest.raises(InputError, match="direct is not trained"):
         train_strategy(small_database, "direct")
@@ -244,6 +249,7 @@ def test_what_cannot_be_trained_is_refused(small_database):
         train_strategy(small_database, "ae", architecture="deep")
 
 
+@pytest.mark.slow
 def test_without_torch_the_package_and_the_way_to_it_are_named(small_database, user_cache, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
     monkeypatch.delitem(sys.modules, "TumorQueryLib.strategies.networks", raising=False)
@@ -256,6 +262,7 @@ def test_without_torch_the_package_and_the_way_to_it_are_named(small_database, u
 # The strategies.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["ae", "vae", "bihash"])
 def test_an_entry_of_the_database_finds_itself(models, small_database, user_cache, name):
     engine = create_strategy(name, small_database, model=models[name])
@@ -266,6 +273,7 @@ def test_an_entry_of_the_database_finds_itself(models, small_database, user_cach
         assert max(m.score for m in matches if m.entry == entry) > (-6 if name == "bihash" else -1e-2)
 
 
+@pytest.mark.slow
 def test_hash_codes_have_128_bytes(models, small_database, user_cache):
     engine = create_strategy("bihash", small_database, model=models["bihash"])
     for codes in engine.codes.values():
@@ -273,6 +281,7 @@ def test_hash_codes_have_128_bytes(models, small_database, user_cache):
         assert codes[0].nbytes == 128
 
 
+@pytest.mark.slow
 def test_random_projection_finds_itself_and_follows_the_dice(small_database, user_cache):
     engine = create_strategy("random-projection", small_database)
     query = entry_as_query(small_database, 21)
@@ -287,6 +296,7 @@ def ranking(engine, database, entry=21):
     return [(m.entry, m.score) for m in engine.query(entry_as_query(database, entry), top=10)]
 
 
+@pytest.mark.slow
 def test_codes_are_made_once(small_database, user_cache):
     path = embed_database(small_database, "random-projection")
     assert path.is_relative_to(user_cache)
@@ -295,6 +305,7 @@ def test_codes_are_made_once(small_database, user_cache):
     assert path.stat().st_mtime_ns == made
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", ["a bit", "cut", "longer", "another database's", "another shape", "text"])
 def test_damaged_codes_are_made_again_and_that_is_said(small_database, user_cache, damage):
     engine = create_strategy("random-projection", small_database)
@@ -317,6 +328,7 @@ def test_damaged_codes_are_made_again_and_that_is_said(small_database, user_cach
     assert path.read_bytes() == whole
 
 
+@pytest.mark.slow
 def test_a_model_whose_codes_are_no_numbers_is_refused(models, small_database, user_cache, tmp_path, torch):
     """Its weights are finite, their products are not."""
     model = load_encoders(models["ae"], "ae")
@@ -331,6 +343,7 @@ def test_a_model_whose_codes_are_no_numbers_is_refused(models, small_database, u
         create_strategy("ae", small_database, model=tmp_path / "huge.safetensors").query(masks, 3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["random-projection", "radiomics"])
 def test_a_database_whose_tumours_have_no_core_is_queried(small_database, user_cache, name):
     """An empty mask has features that are no numbers; a strategy may say so."""
@@ -340,6 +353,7 @@ def test_a_database_whose_tumours_have_no_core_is_queried(small_database, user_c
     assert len(create_strategy(name, small_database).query(masks, 3)) == 3
 
 
+@pytest.mark.slow
 def test_cancelled_embedding_leaves_nothing(small_database, user_cache):
     def cancel(value, message):
         raise Cancelled("stopped")
@@ -349,11 +363,13 @@ def test_cancelled_embedding_leaves_nothing(small_database, user_cache):
     assert not [path for path in user_cache.rglob("*") if path.is_file()]
 
 
+@pytest.mark.slow
 def test_strategies_without_codes_have_nothing_to_embed(small_database):
     with pytest.raises(InputError, match="nothing to embed"):
         embed_database(small_database, "ds64")
 
 
+@pytest.mark.slow
 def test_a_model_of_another_strategy_or_a_damaged_one_is_refused(models, small_database, user_cache, tmp_path):
     with pytest.raises(InputError, match="another strategy"):
         create_strategy("ae", small_database, model=models["vae"])
@@ -363,6 +379,7 @@ def test_a_model_of_another_strategy_or_a_damaged_one_is_refused(models, small_d
         create_strategy("ae", small_database, model=damaged)
 
 
+@pytest.mark.slow
 def test_a_trained_model_is_found_in_the_cache_and_a_missing_one_is_explained(models, small_database, user_cache):
     from TumorQueryLib.strategies.models import trained_model_path
 

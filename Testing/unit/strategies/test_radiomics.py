@@ -90,6 +90,7 @@ def test_a_query_without_a_core_is_ranked_by_the_whole_tumour(small_database, us
     assert match.score == pytest.approx(0, abs=1e-6)
 
 
+@pytest.mark.slow
 def test_standardised_features_rank_by_all_six_not_by_the_volume_alone(small_database, user_cache):
     query = TumorMasks(small_database.core.decode(5), small_database.whole.decode(6), small_database.grid)
     expected = {False: np.zeros(len(small_database)), True: np.zeros(len(small_database))}
@@ -125,6 +126,7 @@ def test_only_the_thousand_entries_of_the_nearest_centres_are_compared(tmp_path,
     assert sorted(match.entry for match in matches) == [n for n in range(1002) if n not in (500, 501)]
 
 
+@pytest.mark.slow
 def test_pyradiomics_computes_the_querys_features_where_it_is_asked_to(small_database, user_cache, monkeypatch):
     shape = pytest.importorskip("radiomics.shape", reason="pyradiomics is not installed")
     query = TumorMasks(small_database.core.decode(5), small_database.whole.decode(6), small_database.grid)

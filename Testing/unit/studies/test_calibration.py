@@ -119,6 +119,7 @@ def test_summary_counts_tumours(result):
     assert by_confidence[0.9]["length_held"]["hits"] == by_confidence[0.95]["rho_t_held"]["hits"] == 2
 
 
+@pytest.mark.slow
 def test_the_studys_files_are_written(result, tmp_path):
     study = Calibration(3)
     assert study.summarise(result["cases"]) == {"summary": result["summary"]}
@@ -135,6 +136,7 @@ def test_the_studys_files_are_written(result, tmp_path):
     json.dumps(result, allow_nan=False)
 
 
+@pytest.mark.slow
 def test_a_tumour_without_a_voxel_in_a_part_has_no_coverage_there(ball, tmp_path):
     phantom, _ = ball
     alone = replace(phantom, brain=phantom.patient.whole.array & phantom.brain)

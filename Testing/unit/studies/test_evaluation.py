@@ -53,6 +53,7 @@ def test_all_or_none_of_eight_is_not_certain(hits, low, high):
     assert (share["low"], share["high"]) == pytest.approx((low, high), abs=0.05)
 
 
+@pytest.mark.slow
 def test_the_interval_of_a_mean_holds_it_in_95_of_100_draws():
     assert mean_with_interval([1, 2, 3, 4, 5]) == pytest.approx(
         {"value": 3, "low": 3 - 1.963, "high": 3 + 1.963}, abs=1e-3
@@ -164,6 +165,7 @@ def cohort_file(tmp_path):
     return path
 
 
+@pytest.mark.slow
 def test_a_patient_who_cannot_be_used_is_named_and_the_others_count(small_database, cohort_file, tmp_path, user_cache):
     out = tmp_path / "out"
     results = evaluate(

@@ -109,7 +109,8 @@ class Volumes:
 
 
 @pytest.mark.slow
-def test_studies_share_their_tumours_and_an_interrupted_run_goes_on(tmp_path, monkeypatch):
+def test_studies_share_their_tumours_and_an_interrupted_run_goes_on(tmp_path, small_resources, monkeypatch):
+    monkeypatch.setenv("TUMORQUERY_RESOURCES", str(small_resources))
     # One tumour at a time, so that it is known which are finished.
     monkeypatch.setattr("TumorQueryLib.studies.known_truth.run.available_cores", lambda: 1)
     conditions = Conditions(random_seed=3, outline_error_mm=2.0)

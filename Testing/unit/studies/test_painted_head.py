@@ -39,6 +39,7 @@ def in_head(image: Volume, head: Volume):
     return head.array[tuple(slice(a, b) for a, b in zip(start, stop))], start
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("header", AWKWARD_AFFINES)
 def test_a_head_has_a_skull_around_an_unchanged_brain(header):
     image = stripped(AWKWARD_AFFINES[header])
@@ -55,6 +56,7 @@ def test_a_head_has_a_skull_around_an_unchanged_brain(header):
     assert np.isfinite(head.array).all()
 
 
+@pytest.mark.slow
 @examples(3)
 @given(
     spacing=st.tuples(*[st.floats(2.0, 5.0)] * 3),
@@ -87,6 +89,7 @@ def test_bone_is_dark_and_fat_bright_on_any_grid(spacing, flips, order, angles, 
     assert along(27, 27.5).max() < 0.25
 
 
+@pytest.mark.slow
 def test_images_of_one_patient_get_the_same_head():
     """Where the skin is does not depend on the grid."""
     axial = stripped(AWKWARD_AFFINES["identity"])
@@ -99,6 +102,7 @@ def test_images_of_one_patient_get_the_same_head():
     assert overlap > 0.95
 
 
+@pytest.mark.slow
 def test_the_same_head_every_time_and_integers_stay_integers():
     image = stripped(AWKWARD_AFFINES["las-anisotropic"])
     whole = Volume(np.rint(image.array).astype(np.int16), image.grid)
@@ -108,6 +112,7 @@ def test_the_same_head_every_time_and_integers_stay_integers():
     assert np.array_equal(heads[0].array, heads[1].array)
 
 
+@pytest.mark.slow
 def test_a_grid_with_room_is_kept():
     image = synthetic_volumes(Grid.isotropic(80, 3.5, (0, 0, 0)))["t1gd"]
     assert with_painted_skull(image, image.array > 0, weighting="t1").grid == image.grid

@@ -18,6 +18,7 @@ def anatomy():
     return Atlas.load("MNI152")
 
 
+@pytest.mark.slow
 def test_true_map_goes_both_ways(grown):
     points = grown.density.grid.to_ras(np.argwhere(grown.brain)[::4001])
     there = map_points(grown.truth.patient_to_atlas, points)
@@ -26,6 +27,7 @@ def test_true_map_goes_both_ways(grown):
     assert np.percentile(np.linalg.norm(back - points, axis=1), 95) < 0.2
 
 
+@pytest.mark.slow
 def test_regions_and_images_follow_the_density(grown):
     density, patient = grown.density.array, grown.patient
     assert np.array_equal(patient.core.array, density > 0.6)
@@ -38,12 +40,14 @@ def test_regions_and_images_follow_the_density(grown):
     assert patient.t1gd.array[patient.core.array].max() > 1.3 * patient.t1.array[patient.core.array].max()
 
 
+@pytest.mark.slow
 def test_the_true_seed_lies_in_the_tumour(grown):
     seed = grown.truth.point_in_patient(grown.parameters.seed)
     grid = grown.density.grid
     assert grown.density.array[tuple(np.rint(grid.to_index(seed)).astype(int))] > 0.8 * grown.density.array.max()
 
 
+@pytest.mark.slow
 def test_mass_effect_makes_room_for_the_tumour(anatomy, grown):
     pushed = phantom.grown_phantom(anatomy, grown.parameters, THRESHOLDS, random_seed=5, mass_effect=True)
     assert pushed.patient.whole.array.sum() > 1.2 * grown.patient.whole.array.sum()
@@ -88,6 +92,7 @@ def test_a_scan_is_stripped_whole_numbers_about_white_matter(head):
     assert np.median(scanned.array[carried.white > 0.9]) == pytest.approx(400, rel=0.2)
 
 
+@pytest.mark.slow
 def test_warped_patient_is_the_atlas_seen_through_its_map(anatomy):
     image, tumour, truth = phantom.warped_patient(anatomy)
     assert tumour.array.sum() * tumour.grid.voxel_volume_ml == pytest.approx(48, abs=1)
@@ -107,6 +112,7 @@ def test_synthetic_volumes_are_a_patient_on_any_grid(awkward_affine):
     assert (patient.core.array <= patient.whole.array).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("deviation", [0.5, 1.0, 2.0])
 def test_a_readers_outlines_are_off_by_the_deviation_that_is_asked_for(deviation):
     radius, grid = 20.0, Grid.isotropic(64, 1.25, (0.0, 0.0, 0.0))

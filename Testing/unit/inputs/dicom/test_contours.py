@@ -153,6 +153,7 @@ def test_structures_are_read_by_name_and_code(tmp_path):
     assert patient.labels == "terminology codes: core=GTV/whole=GTV,GTV2"
 
 
+@pytest.mark.slow
 def test_another_frame_of_reference_is_refused(tmp_path):
     drawn, study = drawn_phantom("thick slices"), Study()
     files = study.write_series(tmp_path / "S1", drawn.image, drawn.grid.affine)

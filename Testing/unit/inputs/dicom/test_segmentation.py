@@ -166,6 +166,7 @@ def test_names_that_do_not_say_are_asked_for(archive, tmp_path):
     assert patient.core.array.sum() == (drawn.masks["Neoplasm"] | drawn.masks["Necrosis"]).sum()
 
 
+@pytest.mark.slow
 def test_another_frame_of_reference_is_refused(archive, tmp_path):
     drawn, study, folder, files = archive["axial oblique"]
     study.write_segmentation(tmp_path / "other.dcm", files, drawn.masks, drawn.grid.affine, CODES)
@@ -192,6 +193,7 @@ def load(folder, tmp_path):
     return Patient.load(folder, segmentation=tmp_path / "other.dcm")
 
 
+@pytest.mark.slow
 def test_a_segmentation_of_the_flair_in_the_flairs_frame_is_accepted_and_said(archive, tmp_path):
     drawn, study, folder, _ = archive["axial oblique"]
     second = Study(uid=study.uid)

@@ -274,6 +274,7 @@ def test_jpeg_2000_is_read(voxels, tmp_path):
     assert_voxels_in_place(read_image_file(tmp_path / "packed", "T1Gd").volume, voxels, AFFINE)
 
 
+@pytest.mark.slow
 def test_damaged_dicom_is_refused(voxels, tmp_path):
     write_dicom_series(tmp_path, voxels, AFFINE)
     path = tmp_path / "IM007"

@@ -26,6 +26,7 @@ def winding(outline, point):
     return round((angles[-1] - angles[0]) / (2 * np.pi))
 
 
+@pytest.mark.slow
 @given(arrays(bool, st.tuples(st.integers(1, 9), st.integers(1, 9)), elements=st.booleans()))
 @examples(150)
 def test_outlines_hold_the_centres_and_the_area_of_the_voxels(mask):

@@ -31,6 +31,8 @@ from TumorQueryLib.results.dicom.structures import make_structure_set
 from TumorQueryLib.results.files import read_result, write_volume
 from TumorQueryLib.results.folder import EXPORT_FILES
 
+pytestmark = pytest.mark.slow
+
 
 def patient_of(case, folder, t1gd=None, cavity=None) -> Patient:
     """The patient whose T1Gd is the series, or an image file of it."""

@@ -82,6 +82,7 @@ def test_more_than_one_file_of_several_slices_is_refused_before_the_work(enhance
         check_exportable(tmp_path / "two")
 
 
+@pytest.mark.slow
 def test_segments_and_map_lie_where_they_did(enhanced, tmp_path):
     case, source, _ = enhanced
     region = Region("Tumour core", source.on_grid(case.volume("core")), CORE, (1, 2, 3))

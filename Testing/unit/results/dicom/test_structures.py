@@ -65,6 +65,7 @@ def test_the_contours_enclose_the_volume_of_the_masks(source, written):
         assert ml == pytest.approx(region.mask.sum() * source.grid.voxel_volume_ml, rel=0.005)
 
 
+@pytest.mark.slow
 def test_every_contour_lies_on_the_slice_that_it_refers_to(case, written):
     data = pydicom.dcmread(written[0])
     slices = {str(file.SOPInstanceUID): file for file in case.files}
