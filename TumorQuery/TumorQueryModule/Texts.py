@@ -194,8 +194,8 @@ def inWordsOfThePanel(sentence: str) -> str:
         (r"make them with `tumorquery plan`", _("click {make}").format(make=quoted(_("Make plans")))),
         (r",? and run `tumorquery embed[^`]*` again", ""),
         (
-            r"""the package (\w+): pip install ['"]tumorquery\[\w+\]['"](; in 3D Slicer, slicer\.util\.[^)]*\))?""",
-            lambda found: f"the package {found[1]}: {Dependencies.howToInstall(found[1])}",
+            r"""(the package )(\w+): pip install ['"]tumorquery\[\w+\]['"](; in 3D Slicer, slicer\.util\.[^)]*\))?""",
+            lambda found: f"{found[1]}{found[2]}: {Dependencies.howToInstall(found[2])}",
         ),
         (r"`tumorquery train[^`]*`", quoted(_("Query strategy"))),
         (r"with labels \(--labels\)", _("under 'Labels mean'")),
