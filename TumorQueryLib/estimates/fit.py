@@ -17,6 +17,8 @@ from TumorQueryLib.geometry.regions import TumorMasks, dice, threshold_density
 NO_DENSITY = 0.01
 #: A part without density is named from this volume (ml) on, or from this share of the whole tumour.
 LARGE_PART_ML, LARGE_PART_SHARE, SMALLEST_PART_ML = 1.0, 0.05, 0.2
+#: What is smaller is where outlines differ a little, and no part.
+SLIVER_ML = 0.05
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ def missed_parts(density: Volume, observed: TumorMasks) -> list[MissedPart]:
     -------
     list of MissedPart
         Connected voxels of the whole tumour with a density below 0.01; at least 1 ml, or 0.2 ml and a twentieth of
-        the whole tumour, as must have those that are smaller, taken together.
+        the whole tumour, as must have those that are smaller (but 0.05 ml), taken together.
     """
     grid = density.grid
     labelled, count = ndimage.label(observed.whole & (density.array < NO_DENSITY))
@@ -59,7 +61,7 @@ def missed_parts(density: Volume, observed: TumorMasks) -> list[MissedPart]:
     order = np.argsort(-volumes, kind="stable")
     alone = int(np.count_nonzero(volumes >= least))
     parts = []
-    for numbers in (*order[:alone, None], order[alone:]):
+    for numbers in (*order[:alone, None], order[alone : np.count_nonzero(volumes >= SLIVER_ML)]):
         volume = float(volumes[numbers].sum())
         if volume >= least:
             x, y, z = grid.to_ras(np.argwhere(np.isin(labelled, numbers + 1)).mean(axis=0)).tolist()
