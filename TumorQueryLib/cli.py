@@ -123,6 +123,16 @@ def make_parser() -> Parser:
     parser.add_argument("--version", action="version", version=f"tumorquery {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
+    add_patient_commands(commands)
+    add_database_commands(commands)
+    add_measuring_commands(commands)
+    doctor = commands.add_parser("doctor", help="examine this installation: what to paste into the report of a defect")
+    doctor.set_defaults(run=run_doctor)
+    return parser
+
+
+def add_patient_commands(commands: Any) -> None:
+    """What is done with a patient, with many, and with their results."""
     demo = commands.add_parser("demo", help="run the inference on the bundled sample case")
     demo.add_argument("--out", type=Path, default=Path("demo"), metavar="DIR", help="folder of the results (demo)")
     demo.add_argument("--head", action="store_true", help="with a head painted around the sample: images with skull")
@@ -206,6 +216,9 @@ def make_parser() -> Parser:
         run=run_cohort_command, when_cancelled="summary.csv has a row for each patient that was done by then"
     )
 
+
+def add_database_commands(commands: Any) -> None:
+    """Databases, and what the strategies learn and keep of them."""
     build = commands.add_parser("build", help="build a database of simulated tumours")
     build.add_argument("database", type=Path, metavar="DB.h5", help="file to make")
     build.add_argument("--entries", type=whole_number, required=True, metavar="N", help="number of tumours")
@@ -246,6 +259,9 @@ def make_parser() -> Parser:
     embed.add_argument("--strategy", choices=with_codes, required=True)
     embed.set_defaults(run=run_embed)
 
+
+def add_measuring_commands(commands: Any) -> None:
+    """The paper's tables, studies of known truth, the containers of another benchmark, and speed."""
     evaluate = commands.add_parser("evaluate", help="compare strategies with the exact query: the paper's tables")
     evaluate.add_argument(
         "database", nargs="?", metavar="DB.h5", help="a file, or the name of a bundled database; not for --recurrence"
@@ -330,10 +346,6 @@ def make_parser() -> Parser:
             one.add_argument("--database", default="starter", metavar="NAME|F", help="database to query (starter)")
             one.add_argument("--atlas", metavar="NAME|DIR", help="atlas of the database, where it is not bundled")
         one.set_defaults(run=run_bench, benchmark=name)
-
-    doctor = commands.add_parser("doctor", help="examine this installation: what to paste into the report of a defect")
-    doctor.set_defaults(run=run_doctor)
-    return parser
 
 
 BENCHMARKS = {

@@ -141,27 +141,16 @@ def _infer(
         match = estimate_of_match(ranked[0], anatomy, query, observed, thresholds, solver_version=version)
     warnings = [*placed.warnings, *query_warnings(query)]
 
-    estimates, refinement, target = {"match": match}, None, query
-    rows: tuple[SensitivityRow, ...] = ()
+    found = None
     if method.refine != "none":
-        with timed(timings, "refinement"):
-            step = part(progress, 0.6, 0.8 if method.sensitivity else 0.9)
-            space, brain = placed.registration, placed.brain.mask
-            found = refine_match(
-                patient, method, match, ranked, atlas, space, query, thresholds, brain_mask=brain, progress=step
-            )
+        found = _refine_placed(placed, method, match, ranked, atlas, thresholds, timings, part(progress, 0.6, 0.9))
         if found is None:
             warnings.append("There is no refinement: the tumour lies outside the atlas's brain, and the match is kept.")
         else:
-            refinement, estimates["refined"], in_anatomy = found
-            step = part(progress, 0.8, 0.9)
-            rows = sensitivity_of(found[1], method, observed, in_anatomy, thresholds, timings=timings, progress=step)
-            warnings += sensitivity_warnings(rows, found[1].anatomy.length_scale)
-            warnings += estimates["refined"].anatomy.warnings
-            warnings += refinement_warnings(refinement, match, estimates["refined"])
+            warnings += found.warnings
+    estimates = {"match": match} if found is None else {"match": match, "refined": found.estimate}
     model = best_model(estimates)
-    if model.name == "refined":
-        target = in_anatomy
+    target = found.target if found is not None and model is found.estimate else query
     assimilated, uncertainty, unsure = assimilate_model(
         patient, method, model, target, thresholds, timings=timings, progress=part(progress, 0.9, 0.98)
     )
@@ -170,6 +159,7 @@ def _infer(
         estimates["assimilated"] = assimilated
     chosen = model.name if method.shown_density == "refined" else method.shown_density
     warnings += fit_warnings(model)
+    refinement = None if found is None else found.refinement
     warnings += missed_warnings(model, chosen, observed, refinement)
     result = Result(
         patient=patient,
@@ -185,7 +175,7 @@ def _infer(
         chosen=chosen,
         refinement=refinement,
         uncertainty=uncertainty,
-        sensitivity=rows,
+        sensitivity=() if found is None else found.sensitivity,
         timings=timings,
         warnings=tuple(warnings),
     )
@@ -194,6 +184,62 @@ def _infer(
     timings["total"] = sum(timings.values())
     progress(1.0, "Inference done")
     return result
+
+
+@dataclass(frozen=True)
+class _Refined:
+    """A refinement in an anatomy, the estimate that it gives, the regions there, and what is to be said of it."""
+
+    refinement: Refinement
+    estimate: Estimate
+    target: TumorMasks
+    sensitivity: tuple[SensitivityRow, ...]
+    warnings: tuple[str, ...]
+
+
+def _refine_placed(
+    placed: PlacedPatient,
+    method: Method,
+    match: Estimate,
+    ranked: tuple[GrowthParameters, ...],
+    atlas: Atlas,
+    thresholds: tuple[float, float],
+    timings: dict[str, float],
+    progress: Progress,
+) -> _Refined | None:
+    """The refinement of a match, and of that the sensitivity; None as in `refine_match`."""
+    patient = placed.patient
+    with timed(timings, "refinement"):
+        found = refine_match(
+            patient,
+            method,
+            match,
+            ranked,
+            atlas,
+            placed.registration,
+            placed.query,
+            thresholds,
+            brain_mask=placed.brain.mask,
+            progress=part(progress, 0.0, 2 / 3 if method.sensitivity else 1.0),
+        )
+    if found is None:
+        return None
+    refinement, refined, target = found
+    rows = sensitivity_of(
+        refined,
+        method,
+        patient.regions_on_t1gd,
+        target,
+        thresholds,
+        timings=timings,
+        progress=part(progress, 2 / 3, 1.0),
+    )
+    warnings = (
+        *sensitivity_warnings(rows, refined.anatomy.length_scale),
+        *refined.anatomy.warnings,
+        *refinement_warnings(refinement, match, refined),
+    )
+    return _Refined(refinement, refined, target, rows, warnings)
 
 
 def planned(result: Result, *, timings: dict[str, float], progress: Progress = no_progress) -> Result:

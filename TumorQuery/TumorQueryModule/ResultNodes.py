@@ -3,7 +3,7 @@
 import base64
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -222,29 +222,27 @@ def nodeNames(name: str) -> dict[str, str]:
     return {role: text.format(patient=name) for role, text in names.items()}
 
 
-def loadResult(
-    patient: PatientNodes, resultPath: Path, previous: ResultNodes, outputName: str = ""
-) -> Iterator[ResultNodes | None]:
-    """Make the nodes of a result from the worker's folder.
+@dataclass(frozen=True)
+class ResultFiles:
+    """What the files of a result hold, outside the scene."""
 
-    All that takes time or can fail is done outside the scene, so that until the last step nothing of an earlier
-    result has changed; that step cannot be interrupted.
+    densities: dict[str, Any]
+    maps: dict[str, Any]
+    transforms: dict[str, Any]
+    picture: Any
+    brain: Any
+    ofPlans: dict[str, Any]
 
-    :param previous: nodes to update; those that are None are added.
-    :param outputName: what the names of the nodes begin with; the T1Gd image's name when empty.
-    :return: yields None after every step of the preparation, at last the nodes.
-    """
-    folder = resultPath.parent
-    text = resultPath.read_text(encoding="utf-8")
-    content = json.loads(text)
+
+def readFiles(folder: Path, content: dict[str, Any]) -> Generator[None, None, ResultFiles]:
+    """Read what the nodes of a result are made from; yields after every file, and returns it all."""
     densities = {}
     for name, estimate in content["estimates"].items():
         if name in (*rowsOf(content), content["chosen"]):
             densities[name] = readVolume(folder / estimate["density"])
             yield None
-    maps, level = {}, 0.0
+    maps = {}
     if content.get("uncertainty"):
-        level = content["uncertainty"]["level"]
         for name in MAPS:
             maps[name] = readVolume(folder / content["outputs"][f"density_{name}"])
             yield None
@@ -268,20 +266,40 @@ def loadResult(
     if "density_draws" in content["outputs"]:
         ofPlans[DRAWS] = readAsText(folder / content["outputs"]["density_draws"])
         yield None
+    return ResultFiles(densities, maps, transforms, picture, brain, ofPlans)
+
+
+def loadResult(
+    patient: PatientNodes, resultPath: Path, previous: ResultNodes, outputName: str = ""
+) -> Iterator[ResultNodes | None]:
+    """Make the nodes of a result from the worker's folder.
+
+    All that takes time or can fail is done outside the scene, so that until the last step nothing of an earlier
+    result has changed; that step cannot be interrupted.
+
+    :param previous: nodes to update; those that are None are added.
+    :param outputName: what the names of the nodes begin with; the T1Gd image's name when empty.
+    :return: yields None after every step of the preparation, at last the nodes.
+    """
+    folder = resultPath.parent
+    text = resultPath.read_text(encoding="utf-8")
+    content = json.loads(text)
+    files = yield from readFiles(folder, content)
+    level = content["uncertainty"]["level"] if files.maps else 0.0
     table = matchesTable(content)
-    for step in prepareDensity(densities[content["chosen"]], content, shownAtFirst(content)):
+    for step in prepareDensity(files.densities[content["chosen"]], content, shownAtFirst(content)):
         chosen = step
         yield None
-    kept = {name: volume for name, volume in densities.items() if name != MATCH} | maps | ofPlans
+    kept = {name: volume for name, volume in files.densities.items() if name != MATCH} | files.maps | files.ofPlans
 
     for node in (patient.t1gd, patient.segmentation):
         if node.GetScene() is None:
             raise ValueError(_("{name} was removed from the scene.").format(name=node.GetName()))
-    frame = frameOf(patient.t1gd, densities[content["chosen"]])
+    frame = frameOf(patient.t1gd, files.densities[content["chosen"]])
     removeLeftOver()
     patientName = outputName or patient.t1gd.GetName()
     names, keptNames = nodeNames(patientName), {name: keptName(patientName, name) for name in kept}
-    if brain is None:
+    if files.brain is None:
         del names[BRAIN_ROLE]
     added: list[Any] = []
     try:
@@ -296,21 +314,21 @@ def loadResult(
     placeNodes(nodes, patient.t1gd, names, added)
     putUnder(nodes, names, frame)
     nodes.report.SetText(text)
-    takeImage(nodes.picture, picture)
+    takeImage(nodes.picture, files.picture)
     nodes.density.SetNodeReferenceID(T1GD_REFERENCE, patient.t1gd.GetID())
     nodes.density.SetNodeReferenceID(SEGMENTATION_REFERENCE, patient.segmentation.GetID())
-    for role, transform in transforms.items():
+    for role, transform in files.transforms.items():
         getattr(nodes, role).SetAndObserveTransformFromParent(transform.GetTransformFromParent())
     describeTransforms(nodes, patient)
     takeTable(nodes.matches, table)
     keepDensities(nodes, kept, keptNames, added)
-    for name in maps:
+    for name in files.maps:
         Overlay.setUpMapDisplay(nodes.kept(name), name, level)
     showDensity(nodes, chosen)
-    if brain is None:
+    if files.brain is None:
         nodes.brain = stillThere(previous.brain)  # perhaps the mask that was given; a later extraction updates it
     else:
-        Overlay.setBrain(nodes.brain, patient.t1gd, brain)
+        Overlay.setBrain(nodes.brain, patient.t1gd, files.brain)
     for node in (previous.plans, previous.planTable):  # of the result that is replaced
         if stillThere(node):
             slicer.mrmlScene.RemoveNode(node)

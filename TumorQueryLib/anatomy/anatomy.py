@@ -13,7 +13,7 @@ from TumorQueryLib.anatomy.own import OwnTissue
 from TumorQueryLib.anatomy.tissue import TISSUE_THRESHOLD, Tissue
 from TumorQueryLib.anatomy.tissue_maps import TissueMaps
 from TumorQueryLib.geometry.grid import Grid, Volume, resample
-from TumorQueryLib.geometry.regions import TumorMasks, bounding_box
+from TumorQueryLib.geometry.regions import TumorMasks, bounding_box, slices_between
 from TumorQueryLib.geometry.transforms import SpaceMap
 
 #: Labels of a map of tissues.
@@ -141,7 +141,7 @@ class Anatomy:
         if not brain.array.any():
             return Volume(labels, brain.grid)
         start, stop = bounding_box(brain.array)
-        box, grid = tuple(slice(a, b) for a, b in zip(start, stop)), brain.grid.cropped(start, stop)
+        box, grid = slices_between(start, stop), brain.grid.cropped(start, stop)
         white, grey = (
             self.in_patient(Volume(one, self.maps.grid), grid).array
             for one in (self.maps.white_matter, self.maps.grey_matter)
@@ -171,7 +171,7 @@ class Anatomy:
         start, stop = bounding_box(cells)
         solid = np.zeros(self.grid.shape, np.float32)
         # Interpolation reaches one cell farther.
-        solid[tuple(slice(max(0, a - 1), b + 1) for a, b in zip(start, stop))] = 1
+        solid[slices_between(np.maximum(start - 1, 0), stop + 1)] = 1
         steps = np.maximum(1, COARSE // grid.spacing).astype(int)
         affine = grid.affine.copy()
         affine[:3, :3] *= steps

@@ -17,7 +17,7 @@ from TumorQueryLib.base.errors import InputError
 from TumorQueryLib.estimates.kriging import Kriging
 from TumorQueryLib.estimates.outlines import density_of_log_odds
 from TumorQueryLib.geometry.grid import Grid, Volume
-from TumorQueryLib.geometry.regions import bounding_box
+from TumorQueryLib.geometry.regions import bounding_box, slices_between
 
 #: mm between the nodes of the discrepancy; its correlation reaches 15 mm.
 NODE_SPACING = 4.5
@@ -77,7 +77,7 @@ class DensityDraws:
         `log_odds`, `cells` and `share` have the shape of the anatomy's grid.
         """
         start, stop = bounding_box(cells)
-        grid, box = anatomy.grid.cropped(start, stop), tuple(slice(a, b) for a, b in zip(start, stop))
+        grid, box = anatomy.grid.cropped(start, stop), slices_between(start, stop)
         stride = max(1, round(NODE_SPACING / anatomy.length_scale / float(grid.spacing.min())))
         shape = -(-(stop - 1 - start) // stride) + 1
         nodes = stride * np.stack(np.meshgrid(*(np.arange(n) for n in shape), indexing="ij"), axis=-1).reshape(-1, 3)

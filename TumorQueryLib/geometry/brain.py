@@ -16,7 +16,7 @@ from scipy import ndimage
 
 from TumorQueryLib.base.errors import InputError
 from TumorQueryLib.geometry.grid import Volume, image_from_volume
-from TumorQueryLib.geometry.regions import bounding_box
+from TumorQueryLib.geometry.regions import bounding_box, slices_between
 
 #: A skull-stripped brain with its CSF holds at most about this much (ml); a head holds 2800 ml and more.
 LARGEST_BRAIN_ML = 2300.0
@@ -70,7 +70,7 @@ def find_background(array: NDArray[np.float32]) -> Background:
         if not foreground.any():
             break
         start, stop = bounding_box(foreground)
-        box = tuple(slice(int(a), int(b)) for a, b in zip(start, stop))
+        box = slices_between(start, stop)
         faces, left = _faces(array[box]), _faces(foreground[box])
         value = _densest(faces[left], scale)
         # The contrast to the first background, so that a second one far off does not blur the first.

@@ -111,6 +111,11 @@ def bounding_box(mask: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np
     return np.array([s[0] for s in spans]), np.array([s[-1] + 1 for s in spans])
 
 
+def slices_between(start: NDArray[np.int64], stop: NDArray[np.int64]) -> tuple[slice, ...]:
+    """What takes the voxels from `start` to before `stop`, along each axis, out of an array."""
+    return tuple(slice(int(a), int(b)) for a, b in zip(start, stop))
+
+
 def distance_from(mask: Volume) -> NDArray[np.float32]:
     """Distance of every voxel's centre from the nearest centre of a mask's voxels, float32, mm; 0 inside.
 
@@ -127,9 +132,9 @@ def dilated(mask: Volume, margin: float) -> NDArray[np.bool_]:
     if not mask.array.any():
         return mask.array
     start, stop = bounding_box(mask.array)
-    reach = np.ceil(margin / mask.grid.spacing).astype(int) + 1
+    reach = np.ceil(margin / mask.grid.spacing).astype(int)
     start, stop = np.maximum(start - reach, 0), np.minimum(stop + reach, mask.grid.shape)
-    box = tuple(slice(a, b) for a, b in zip(start, stop))
+    box = slices_between(start, stop)
     grown = np.zeros_like(mask.array)
     grown[box] = distance_from(Volume(mask.array[box], mask.grid.cropped(start, stop))) <= margin + ROUNDING
     return grown

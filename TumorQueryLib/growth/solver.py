@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 from TumorQueryLib.anatomy.atlas import Atlas
 from TumorQueryLib.anatomy.tissue import Tissue
 from TumorQueryLib.base.errors import InputError, shown
+from TumorQueryLib.geometry.regions import slices_between
 from TumorQueryLib.growth import kernels
 from TumorQueryLib.growth.parameters import GrowthParameters, checked_seed
 
@@ -278,7 +279,7 @@ def _gaussian(seed: tuple[float, float, float], tissue: Tissue) -> tuple[NDArray
     last = np.minimum(np.floor(index + reach) + 1, tissue.grid.shape).astype(np.int64)
     axes = [(np.arange(a, b) - x) * h for a, b, x, h in zip(first, last, index, spacing)]
     i, j, k = (np.exp(-0.5 * (x / width) ** 2) for x in axes)
-    gaussian = i[:, None, None] * j[:, None] * k * tissue.mask[_slices(first, last)]
+    gaussian = i[:, None, None] * j[:, None] * k * tissue.mask[slices_between(first, last)]
     gaussian *= mass / (gaussian.sum() * spacing.prod())
     if gaussian.max() >= 1:
         place = ", ".join(f"{value:.1f}" for value in seed)
@@ -298,12 +299,8 @@ def _cut_to_tissue(initial: NDArray[np.floating], tissue: Tissue) -> tuple[NDArr
         raise InputError("A starting field is a density in [0, 1]; this one has other values.")
     if (last <= first).any():
         raise InputError("The starting field is 0 everywhere in the tissue.")
-    box = _slices(first, last)
+    box = slices_between(first, last)
     return first, np.where(tissue.mask[box], initial[box], 0).astype(np.float32)
-
-
-def _slices(first: NDArray[np.int64], last: NDArray[np.int64]) -> tuple[slice, ...]:
-    return tuple(slice(a, b) for a, b in zip(first, last))
 
 
 def _diffuse_only(

@@ -17,7 +17,7 @@ from TumorQueryLib.anatomy.tissue_maps import TissueMaps
 from TumorQueryLib.base.errors import InputError
 from TumorQueryLib.geometry.brain import find_background
 from TumorQueryLib.geometry.grid import Grid, Volume, resample, resample_mask
-from TumorQueryLib.geometry.regions import TumorMasks, bounding_box
+from TumorQueryLib.geometry.regions import TumorMasks, bounding_box, slices_between
 from TumorQueryLib.inputs.checks import ImageFile, check_plausible_grid, finite_values
 from TumorQueryLib.inputs.dicom.choice import choose_series
 from TumorQueryLib.inputs.dicom.study import Study, read_study
@@ -534,7 +534,7 @@ def _checked_regions(core: Volume, whole: Volume, warnings: list[str], *, togeth
 def _say_what_is_missing(core: Volume, whole: Volume, warnings: list[str]) -> None:
     """Warn of a whole tumour without oedema, and of a core that is the rim of one."""
     first, last = bounding_box(whole.array)
-    box = tuple(slice(int(a), int(b)) for a, b in zip(first, last))
+    box = slices_between(first, last)
     inner, outer, voxel = core.array[box], whole.array[box], whole.grid.voxel_volume_ml
     if np.count_nonzero(outer & ~inner) < LITTLE_OEDEMA * np.count_nonzero(outer):
         warnings.append(
@@ -576,7 +576,7 @@ def _on_grid(mask: Volume, grid: Grid) -> Volume:
     stop = start + mask.array.shape
     if (start >= 0).all() and (stop <= grid.shape).all() and grid.cropped(start, stop).matches(mask.grid):
         array = np.zeros(grid.shape, dtype=bool)
-        array[tuple(slice(int(a), int(b)) for a, b in zip(start, stop))] = mask.array
+        array[slices_between(start, stop)] = mask.array
         return Volume(array, grid)
     # With a rim, since a mask cropped to what it holds ends there and does not go on.
     start, stop = np.array([-1, -1, -1]), np.array(mask.array.shape) + 1

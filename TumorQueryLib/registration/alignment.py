@@ -18,7 +18,7 @@ from scipy import ndimage
 from TumorQueryLib.base.progress import Progress, no_progress, part
 from TumorQueryLib.geometry.brain import find_brain
 from TumorQueryLib.geometry.grid import LPS_FROM_RAS, Grid, Volume, image_from_volume, ras_to_lps, resample
-from TumorQueryLib.geometry.regions import bounding_box, dilated
+from TumorQueryLib.geometry.regions import bounding_box, dilated, slices_between
 from TumorQueryLib.registration.descent import OptimiserStage, mutual_information, optimised
 
 #: An image is moved where its brain's centre lies further off, in mm, or where it is turned by more, in degrees.
@@ -99,7 +99,7 @@ class _Scan:
         start, stop = bounding_box(region)
         reach = np.ceil(2 * RING / volume.grid.spacing).astype(int)
         start, stop = np.maximum(start - reach, 0), np.minimum(stop + reach, region.shape)
-        box = tuple(slice(int(a), int(b)) for a, b in zip(start, stop))
+        box = slices_between(start, stop)
         grid = volume.grid.cropped(start, stop)
         return cls(Volume(scaled[box].astype(np.float32), grid), Volume(region[box], grid), has_skull)
 

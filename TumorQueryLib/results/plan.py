@@ -20,7 +20,7 @@ from TumorQueryLib.base.plan_choices import GUIDELINES, SAME_VOLUME, Guideline, 
 from TumorQueryLib.base.progress import Progress, no_progress, part
 from TumorQueryLib.estimates.uncertainty import SAVED_DRAWS
 from TumorQueryLib.geometry.grid import Grid, Volume
-from TumorQueryLib.geometry.regions import bounding_box, dice, distance_from
+from TumorQueryLib.geometry.regions import bounding_box, dice, distance_from, slices_between
 from TumorQueryLib.inputs.patient import cavity_on
 from TumorQueryLib.results.plan_masks import densest_of, margin_plan, outline_distances, ranked, without_small_parts
 
@@ -379,7 +379,7 @@ class _Site:
                 "has it); draw it on this patient's T1Gd, or correct the brain mask and infer again."
             )
         start, stop = bounding_box((tissue > 0) | (segmentation > 0) | hollow)
-        box = tuple(slice(a, b) for a, b in zip(start, stop))
+        box = slices_between(start, stop)
         tissue, segmentation, hollow = tissue[box], segmentation[box], hollow[box]
         core = segmentation == 1
         whole_is_planned = choices.guideline is not None and choices.guideline.region == "whole"
@@ -479,7 +479,7 @@ class _Site:
     def plan_of(self, mask: NDArray[np.bool_], draws: _Draws | None) -> Plan:
         """A plan on the whole grid, with its figures."""
         whole = np.zeros(self.whole_grid.shape, bool)
-        whole[tuple(slice(a, a + n) for a, n in zip(self.start, mask.shape))] = mask
+        whole[slices_between(self.start, self.start + mask.shape)] = mask
         inside = float(self.density[mask].sum(dtype=np.float64))
         outside = max(0.0, 1 - inside / self.cells) if self.cells else 0.0
         band = None

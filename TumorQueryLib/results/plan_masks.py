@@ -11,7 +11,7 @@ from scipy import ndimage
 
 from TumorQueryLib.base.errors import InputError
 from TumorQueryLib.geometry.grid import Grid, Volume
-from TumorQueryLib.geometry.regions import ROUNDING, bounding_box, distance_from
+from TumorQueryLib.geometry.regions import ROUNDING, bounding_box, distance_from, slices_between
 
 
 def margin_plan(
@@ -113,7 +113,7 @@ def without_small_parts(mask: NDArray[np.bool_], smallest: int) -> NDArray[np.bo
     """A mask without its parts (connected by faces) of fewer than `smallest` voxels."""
     if smallest <= 1 or not mask.any():
         return mask
-    box = tuple(slice(a, b) for a, b in zip(*bounding_box(mask)))
+    box = slices_between(*bounding_box(mask))
     labels, _ = ndimage.label(mask[box])
     large = np.bincount(labels.ravel()) >= smallest
     large[0] = False
@@ -157,7 +157,7 @@ def outline_distances(first: NDArray[np.bool_], second: NDArray[np.bool_], grid:
     if not (first.any() and second.any()):
         return None
     start, stop = bounding_box(first | second)
-    box, near = tuple(slice(a, b) for a, b in zip(start, stop)), grid.cropped(start, stop)
+    box, near = slices_between(start, stop), grid.cropped(start, stop)
     outlines = [mask[box] & ~ndimage.binary_erosion(mask[box]) for mask in (first, second)]
     there, back = (distance_from(Volume(outline, near)) for outline in outlines)
     distances = np.concatenate([back[outlines[0]], there[outlines[1]]])

@@ -17,7 +17,7 @@ from scipy import ndimage
 from TumorQueryLib.base.errors import InputError
 from TumorQueryLib.geometry.brain import find_brain
 from TumorQueryLib.geometry.grid import Grid, Volume, read_volume, resample, resample_mask
-from TumorQueryLib.geometry.regions import bounding_box
+from TumorQueryLib.geometry.regions import bounding_box, slices_between
 from TumorQueryLib.results.files import write_volume
 from TumorQueryLib.studies.phantom import smooth_step
 from TumorQueryLib.studies.sample import sample_files
@@ -85,7 +85,7 @@ def with_painted_skull(image: Volume, brain: NDArray[np.bool_], *, weighting: st
     margin = np.ceil(MARGIN / image.grid.spacing).astype(int)
     first, last = np.minimum(start - margin, 0), np.maximum(stop + margin, image.grid.shape)
     grid = image.grid.cropped(first, last)
-    inside = tuple(slice(int(-a), int(n - a)) for a, n in zip(first, image.grid.shape))
+    inside = slices_between(-first, image.grid.shape - first)
 
     shell = _shell(Volume(brain, image.grid), grid, WEIGHTINGS[weighting])
     random = np.random.default_rng(0)

@@ -46,16 +46,10 @@ class Observations:
         self.tags = []
 
 
-@stand_in
-class qMRMLWidget(QtWidgets.QWidget):
-    """A widget that hands the scene on to those within."""
+class OfScene:
+    """What widgets of a scene share, whichever Qt class they are."""
 
-    mrmlSceneChanged = Signal(object)
-    SIGNATURES: ClassVar = {"mrmlSceneChanged(vtkMRMLScene*)": "mrmlSceneChanged(PyObject)"}
-
-    def __init__(self, parent=None):
-        super().__init__(parent)
-        self._scene = None
+    _scene = None
 
     def mrmlScene(self):
         return self._scene
@@ -64,6 +58,14 @@ class qMRMLWidget(QtWidgets.QWidget):
         if scene is not self._scene:
             self._scene = scene
             self.mrmlSceneChanged.emit(scene)
+
+
+@stand_in
+class qMRMLWidget(OfScene, QtWidgets.QWidget):
+    """A widget that hands the scene on to those within."""
+
+    mrmlSceneChanged = Signal(object)
+    SIGNATURES: ClassVar = {"mrmlSceneChanged(vtkMRMLScene*)": "mrmlSceneChanged(PyObject)"}
 
 
 @stand_in
@@ -557,7 +559,7 @@ class qMRMLTableModel(QtGui.QStandardItemModel):
 
 
 @stand_in
-class qMRMLTableView(QtWidgets.QTableView):
+class qMRMLTableView(OfScene, QtWidgets.QTableView):
     """Shows a table node."""
 
     mrmlSceneChanged = Signal(object)
@@ -570,7 +572,6 @@ class qMRMLTableView(QtWidgets.QTableView):
 
     def __init__(self, parent=None):
         super().__init__(parent)
-        self._scene = None
         self._model = qMRMLTableModel(self)
         self._proxy = QtCore.QSortFilterProxyModel(self)
         self._proxy.setSourceModel(self._model)
@@ -578,15 +579,10 @@ class qMRMLTableView(QtWidgets.QTableView):
         self.selectionModel().selectionChanged.connect(lambda *_: self.selectionHasChanged.emit())
         self.setHorizontalScrollMode(QtWidgets.QAbstractItemView.ScrollPerPixel)
 
-    def mrmlScene(self):
-        return self._scene
-
     def setMRMLScene(self, scene):
-        if scene is not self._scene:
-            self._scene = scene
-            self.mrmlSceneChanged.emit(scene)
-            if scene is None:
-                self.setMRMLTableNode(None)
+        super().setMRMLScene(scene)
+        if scene is None and self.mrmlTableNode() is not None:
+            self.setMRMLTableNode(None)
 
     def mrmlTableNode(self):
         return self._model._mrml_table_node()

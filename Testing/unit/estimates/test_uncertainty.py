@@ -312,6 +312,18 @@ def test_the_derivative_is_that_of_differences(model, observed, anatomy):
     assert np.abs(derivative[3][inside] - expected[inside]).mean() < 0.3 * np.abs(expected[inside]).mean()
 
 
+def test_outlines_where_no_tumour_can_grow_count_wherever_it_is_varied():
+    """A tumour drawn over all that is no brain fits as badly by the cells of the tissue as by those of the image."""
+    grid = Grid.isotropic(24, 3.0, (0.0, 0.0, 0.0))
+    brain = np.linalg.norm(points(grid), axis=-1) < 30
+    anatomy = Anatomy("patient", Tissue(grid, brain, brain.astype(np.float32)))
+    density = simulate(FIT, anatomy.tissue)
+    observed = TumorMasks((density > THRESHOLDS[0]) | ~brain, (density > THRESHOLDS[1]) | ~brain, grid)
+    model = Estimate.of("refined", anatomy, (FIT,), Volume(density, grid), observed, observed, THRESHOLDS)
+    within, everywhere = (vary(model, 0, observed, THRESHOLDS, cells)[0] for cells in (brain, np.ones_like(brain)))
+    np.testing.assert_allclose(within.covariance, everywhere.covariance, rtol=1e-6)
+
+
 def test_the_moments_have_the_volumes_that_were_asked_for(anatomy):
     volume = 12.0
     near = anatomy.tissue.mask
@@ -388,6 +400,8 @@ def test_two_foci_are_varied_by_themselves(anatomy):
         other = np.delete(found.jacobian[:, index], np.s_[5 * number : 5 * number + 5])
         assert np.linalg.norm(other) < 0.5 * np.linalg.norm(own)
     assert len(found.as_json()["foci"]) == 2
+    said = [sentence.split(", ")[1] for sentence in found.sentences()[:2]]
+    assert said == ["focus 1: 1.6 mm", "focus 2: 2.0 mm"]
 
 
 @pytest.mark.slow

@@ -71,6 +71,15 @@ def test_an_image_without_a_value_that_stands_out_has_no_background():
     assert found.foreground.all()
 
 
+def test_white_matter_up_to_every_face_is_no_background():
+    """As in an image cropped inside the brain: as even as air, but what lies within it is darker."""
+    array = np.random.default_rng(1).normal(1.0, 0.015, SHAPE).astype(np.float32)
+    array[ball()] = 0.3
+    found = find_background(array)
+    assert not found.found
+    assert found.foreground.all()
+
+
 @pytest.mark.parametrize("axis", [0, 1, 2])
 @pytest.mark.parametrize("end", [0, -1])
 def test_a_background_that_only_one_face_shows_is_found(axis, end):

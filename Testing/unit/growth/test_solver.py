@@ -163,6 +163,17 @@ def test_growth_without_neighbours_is_logistic():
     assert np.count_nonzero(density) == 1
 
 
+def errors_of_halved_steps(tissue, length):
+    """Mean errors of a growing tumour with the longest step, with half of it and with a quarter."""
+    points = tissue.grid.to_ras(np.moveaxis(np.indices(tissue.grid.shape), 0, -1)) - tissue.grid.centre
+    initial = 0.8 * np.exp(-(points**2).sum(axis=-1) / 60)
+    # A multiple of the longest step.
+    rho_t = 8 * solver.time_step(length, tissue.grid.spacing)
+    parameters = GrowthParameters.from_identifiable((0, 0, 0), length, rho_t, 0.1)
+    exact = reference.simulate(parameters, tissue, initial, longest_step=rho_t / 256)
+    return [np.abs(simulate(parameters, tissue, initial, step_share=s) - exact).mean() for s in (1, 1 / 2, 1 / 4)]
+
+
 @pytest.mark.parametrize(
     ("tissue", "length"),
     [
@@ -171,28 +182,15 @@ def test_growth_without_neighbours_is_logistic():
     ],
 )
 def test_second_order_in_time(tissue, length):
-    points = tissue.grid.to_ras(np.moveaxis(np.indices(tissue.grid.shape), 0, -1)) - tissue.grid.centre
-    initial = 0.8 * np.exp(-(points**2).sum(axis=-1) / 60)
-    # A multiple of the longest step.
-    rho_t = 8 * solver.time_step(length, tissue.grid.spacing)
-    parameters = GrowthParameters.from_identifiable((0, 0, 0), length, rho_t, 0.1)
-    exact = reference.simulate(parameters, tissue, initial, longest_step=rho_t / 256)
-    errors = [np.abs(simulate(parameters, tissue, initial, step_share=s) - exact).mean() for s in (1, 1 / 2, 1 / 4)]
-    for coarse, fine in pairwise(errors):
+    for coarse, fine in pairwise(errors_of_halved_steps(tissue, length)):
         assert coarse / fine > 3.7
 
 
 @pytest.mark.parametrize("length", [2.0, 4.0, 8.0, 12.0])
 def test_nearly_second_order_in_awkward_tissue(length):
     tissue = folded(Grid((26, 24, 22), np.diag([1.5, 1.5, 1.5, 1.0])))
-    points = tissue.grid.to_ras(np.moveaxis(np.indices(tissue.grid.shape), 0, -1)) - tissue.grid.centre
-    initial = 0.8 * np.exp(-(points**2).sum(axis=-1) / 60)
-    rho_t = 8 * solver.time_step(length, tissue.grid.spacing)
-    parameters = GrowthParameters.from_identifiable((0, 0, 0), length, rho_t, 0.1)
-    exact = reference.simulate(parameters, tissue, initial, longest_step=rho_t / 256)
-    errors = [np.abs(simulate(parameters, tissue, initial, step_share=s) - exact).mean() for s in (1, 1 / 2, 1 / 4)]
     # The axes' diffusion does not commute at borders of tissue; where it does, the error falls fourfold.
-    for coarse, fine in pairwise(errors):
+    for coarse, fine in pairwise(errors_of_halved_steps(tissue, length)):
         assert coarse / fine > 3
 
 

@@ -136,6 +136,20 @@ def test_a_bids_dataset(tmp_path):
     assert "1 patient (sub-01) with a segmentation" in said
 
 
+def test_masks_of_a_patients_only_session_are_found_without_its_name(tmp_path):
+    bids(tmp_path, "sub-01", "ses-pre")
+    derived(tmp_path, "sub-01", "dseg")
+    for session in ("ses-post", "ses-pre"):
+        bids(tmp_path, "sub-02", session)
+    derived(tmp_path, "sub-02", "dseg")
+    rows, _ = found_in(tmp_path)
+    assert rows[0]["segmentation"] == "derivatives/tumour/sub-01/anat/sub-01_dseg.nii.gz"
+    # Which of two sessions it was drawn on, nothing says.
+    assert [(row["patient"], "segmentation" in row) for row in rows[1:]] == [
+        ("sub-02_ses-post", False), ("sub-02_ses-pre", False),
+    ]  # fmt: skip
+
+
 def test_what_bids_does_not_say_is_not_guessed(tmp_path):
     bids(tmp_path, "sub-01", images=("T1w", "FLAIR"))
     bids(tmp_path, "sub-02", images=("run-1_ce-gadolinium_T1w", "run-2_ce-gadolinium_T1w"))

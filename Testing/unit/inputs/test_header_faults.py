@@ -332,6 +332,19 @@ def test_a_damaged_metaimage_header_is_refused(voxels, tmp_path, changes, said):
     refused(tmp_path / "image.mha", said)
 
 
+@pytest.mark.parametrize("sound", [True, False])
+def test_a_compressed_metaimage_is_read_to_the_sum_at_its_end(voxels, tmp_path, sound):
+    """More than a megabyte behind the voxels, as where a large stream is cut into what is read at a time."""
+    packer = zlib.compressobj()
+    stream = packer.compress(voxels.tobytes(order="F")) + packer.flush(zlib.Z_FULL_FLUSH)
+    stream += b"\0\0\0\xff\xff" * (1 << 18) + packer.flush()  # blocks of nothing
+    write_meta(tmp_path / "image.mha", np.frombuffer(stream if sound else stream[:-1], np.uint8), CompressedData="True")
+    if sound:
+        np.testing.assert_array_equal(read_image_file(tmp_path / "image.mha", "T1Gd").volume.array, voxels)
+    else:
+        refused(tmp_path / "image.mha", "truncated")
+
+
 def test_random_damage_to_a_metaimage_is_refused_or_read(voxels, tmp_path):
     write_meta(tmp_path / "image.mha", voxels)
     whole = (tmp_path / "image.mha").read_bytes()

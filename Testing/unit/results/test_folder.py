@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import pytest
 
 from TumorQueryLib.base.errors import OutputError
 from TumorQueryLib.results import folder as module
-from TumorQueryLib.results.folder import added_to_result, result_folder
+from TumorQueryLib.results.folder import added_to_result, finish_leftovers, result_folder
 
 NAMES = {"density": "density.nrrd", "core": "core.nrrd", "refinement_table": "refinement.csv"}
 
@@ -275,7 +276,7 @@ KILLED = """
 @pytest.mark.parametrize("earlier", [True, False])
 @pytest.mark.parametrize("moves", range(11))
 def test_a_run_killed_between_two_moves_leaves_no_mixture(tmp_path, earlier, moves):
-    """Whatever is there afterwards reads as one result or as none, and the next run finishes or replaces it."""
+    """Whatever is there afterwards reads as one result or as none; a reader or the next run finishes or replaces it."""
     out = tmp_path / "out"
     names = NAMES | {"whole": "whole.nrrd"}
     if earlier:
@@ -290,6 +291,11 @@ def test_a_run_killed_between_two_moves_leaves_no_mixture(tmp_path, earlier, mov
         listed = json.loads((out / "result.json").read_text())["outputs"].values()
         assert {(out / name).read_text() for name in listed} == {text}
         assert (out / "dicom_export").exists() == (text == "first")
+    read = tmp_path / "read"
+    shutil.copytree(out, read)
+    finish_leftovers(read)
+    text = json.loads((read / "result.json").read_text())["text"]
+    whole(read, text, NAMES if text == "first" else names)
     run(out, "third", {"density": "density.nrrd"})
     whole(out, "third", {"density": "density.nrrd"})
     assert not (out / "dicom_export").exists()

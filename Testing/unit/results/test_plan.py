@@ -1,7 +1,6 @@
 """Plans of a result: what they hold, how they are written beside it, and what a reader gets back."""
 
 import json
-import os
 import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -451,22 +450,11 @@ def test_new_plans_take_the_place_of_the_old_ones(unsure, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("moves", range(5))
 @pytest.mark.usefixtures("without_picture")
-def test_a_kill_between_two_moves_is_made_good_by_the_next_run(planned, written, monkeypatch, moves):
+def test_a_kill_between_two_moves_is_made_good_by_the_next_run(planned, written, killed_at_move, moves):
     """After any number of moves the process is gone; whoever comes next sees plans and result.json that agree."""
     add_plans(replace(planned, estimate="before"), read_result(written))
-    real, count = os.replace, iter(range(100))
-
-    def killed(source, target):
-        if next(count) == moves:
-            raise KeyboardInterrupt
-        real(source, target)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(os, "replace", killed)
-        patched.setattr(shutil, "rmtree", lambda *arguments, **options: None)  # nothing tidies up after a kill
-        patched.setattr(folder, "interrupts_held", lambda message: __import__("contextlib").nullcontext())
-        with pytest.raises(KeyboardInterrupt):
-            add_plans(planned, read_result(written))
+    with killed_at_move(moves), pytest.raises(KeyboardInterrupt):
+        add_plans(planned, read_result(written))
     folder.remove_leftovers(written)
     after = read_result(written)
     assert after.content["plan"] == planned.as_json() == json.loads((written / "plan.json").read_text("utf-8"))

@@ -162,6 +162,13 @@ def test_an_island_that_would_bring_too_much_is_left_for_what_grows_from_the_res
     np.testing.assert_array_equal(np.flatnonzero(chosen), [0, 1, 2, 3, 4, 5])
 
 
+def test_where_all_large_parts_are_too_little_the_plan_holds_them_all():
+    """The pair counts as large, though single voxels are denser than its second one."""
+    density = np.array([0.9, 0.9, 0.9, 0.0, 0.5, 0.1, 0.0, 0.4, 0.0, 0.3]).reshape(10, 1, 1)
+    chosen = densest_voxels(density, np.zeros(density.shape), density > 0, 6, smallest_part=2)
+    np.testing.assert_array_equal(np.flatnonzero(chosen), [0, 1, 2, 4, 5, 7])
+
+
 def test_of_equally_dense_voxels_the_nearer_comes_first_then_the_lower_index():
     shape = (5, 1, 1)
     distance = np.array([3.0, 1.0, 1.0, 0.0, 2.0]).reshape(shape)

@@ -10,6 +10,7 @@ from awkward_grids import AWKWARD_AFFINES, centred_grid
 from made_up_results import assimilated_result, made_up_result
 from matplotlib.colors import to_hex, to_rgba
 from matplotlib.contour import QuadContourSet
+from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 from scipy.special import expit, logit
@@ -19,7 +20,10 @@ from TumorQueryLib.geometry.grid import Grid, Volume
 from TumorQueryLib.results.report import (
     BOUND_COLOUR,
     OBSERVED_COLOURS,
+    Scene,
+    density_colours,
     display_grid,
+    draw_bar,
     draw_report,
     figures_of,
     grey_window,
@@ -108,6 +112,26 @@ def test_the_grey_window_is_the_tissues(background):
     low, high = grey_window(image)
     assert 80 < low < 95
     assert 105 < high < 120
+
+
+def test_where_no_tumour_is_seen_the_middle_of_the_image_is_shown():
+    """As where a small one lies between the centres of the display grid's voxels."""
+    empty = np.zeros((10, 12, 14), bool)
+    observed = {"core": empty, "whole": empty}
+    scene = Scene(Grid(empty.shape, np.eye(4)), {}, {}, np.zeros(empty.shape, np.float32), observed, {})
+    assert scene.centre == (5, 6, 7)
+
+
+def test_a_colour_bar_shows_the_colours_of_the_values_at_its_ticks():
+    axes = Figure().add_subplot()
+    draw_bar(axes, density_colours, 1.0, "density")
+    (image,) = axes.images
+    shown = image.to_rgba(image.get_array())[0, [0, 127, 255], :3]
+    ramp = density_colours(np.array([0, 127 / 255, 1], np.float32))
+    expected = ramp[:, :3] * ramp[:, 3:] + 0.35 * (1 - ramp[:, 3:])  # as over white matter
+    np.testing.assert_allclose(shown, expected, atol=0.01)
+    assert image.get_extent()[:2] == [0, 1]
+    assert shown[0] == pytest.approx([0.35] * 3)
 
 
 def test_an_empty_image_has_a_window():

@@ -8,7 +8,7 @@ from scipy.spatial import KDTree
 
 from TumorQueryLib.base.errors import InputError
 from TumorQueryLib.studies.cross_anatomy.errors import density_errors
-from TumorQueryLib.studies.cross_anatomy.experiment import CrossAnatomy, measure_tumour, run_cross_anatomy
+from TumorQueryLib.studies.cross_anatomy.experiment import CrossAnatomy
 from TumorQueryLib.studies.cross_anatomy.tables import as_markdown, draw, summarise
 from TumorQueryLib.studies.known_truth.tables import write_rows
 
@@ -122,7 +122,7 @@ def test_rows_are_written_and_drawn(tmp_path):
 
 @pytest.mark.slow
 def test_every_plan_is_measured_by_the_density_that_it_chose(known):
-    rows = measure_tumour(known)
+    rows = CrossAnatomy(1).measure(known)
     by_plan = {(row["variant"], row["mode"]): row for row in rows}
     modes = {
         "pipeline": ("none", "atlas", "patient", "assimilated"),
@@ -148,12 +148,10 @@ def test_every_plan_is_measured_by_the_density_that_it_chose(known):
     assert assimilated["seconds"] > refined["seconds"]
     assert (refined["drawn_dice_core"], refined["drawn_dice_whole"]) == (1, 1)
     assert by_plan["own tissue", "patient"]["mae_near"] != refined["mae_near"]
-    of_the_pipeline = measure_tumour(known, "pipeline")
+    of_the_pipeline = CrossAnatomy(1, "pipeline").measure(known)
     assert of_the_pipeline == [row for row in rows if row["variant"] in ("pipeline", "own tissue")]
 
 
-def test_an_experiment_that_cannot_be_is_refused(small_database):
-    with pytest.raises(InputError, match="at least one tumour"):
-        run_cross_anatomy(0, small_database)
+def test_unknown_variants_are_refused():
     with pytest.raises(InputError, match="all, pipeline"):
         CrossAnatomy(1, variants="none")

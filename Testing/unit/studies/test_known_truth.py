@@ -12,6 +12,7 @@ from TumorQueryLib.database import TumorDatabase
 from TumorQueryLib.studies.known_truth.run import run_studies
 from TumorQueryLib.studies.known_truth.saved_rows import SavedRows
 from TumorQueryLib.studies.known_truth.setting import Conditions
+from TumorQueryLib.studies.known_truth.study import Study
 
 CALL = {"database": "a", "count": 3}
 
@@ -80,19 +81,13 @@ def test_two_runs_do_not_write_into_one_folder(tmp_path):
 
 
 @dataclass(frozen=True)
-class Volumes:
+class Volumes(Study):
     """A study of the volumes of the true and of the drawn tumour."""
 
-    name: str
-    count: int
+    name: str = "volumes"
     cancelled_at: int | None = None
     seen: list = field(default_factory=list)
     takes_patients: ClassVar[bool] = True
-    takes_sample: ClassVar[bool] = False
-    needs_clean_registration: ClassVar[bool] = False
-
-    def choices(self):
-        return {}
 
     def measure(self, tumour):
         if tumour.name == self.cancelled_at:
@@ -123,9 +118,9 @@ def test_studies_share_their_tumours_and_an_interrupted_run_goes_on(tmp_path, sm
             return run_studies(studies, database, out, conditions=conditions, cohort=cohort)
 
         with pytest.raises(Cancelled):
-            run(Volumes("short", 1), Volumes("long", 2, cancelled_at=1))
+            run(Volumes(1, "short"), Volumes(2, "long", cancelled_at=1))
         assert [path.name for path in out.iterdir()] == ["rows.jsonl"]
-        short, long = Volumes("short", 1), Volumes("long", 2)
+        short, long = Volumes(1, "short"), Volumes(2, "long")
         results = run(short, long)
     assert [tumour.name for tumour in (*short.seen, *long.seen)] == [1]
     assert sorted(path.name for path in out.iterdir()) == ["long.json", "long.md", "short.json", "short.md"]
@@ -142,10 +137,10 @@ def test_studies_share_their_tumours_and_an_interrupted_run_goes_on(tmp_path, sm
 def test_a_file_of_a_studys_name_that_no_run_wrote_is_not_replaced(small_database, tmp_path):
     (tmp_path / "volumes.csv").write_text("mine")
     with pytest.raises(OutputError, match=r"volumes\.csv was not written by a run"):
-        run_studies([Volumes("volumes", 1)], small_database, tmp_path)
+        run_studies([Volumes(1)], small_database, tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["volumes.csv"]
 
 
 def test_a_run_without_a_tumour_is_refused(small_database):
     with pytest.raises(InputError, match="at least one tumour"):
-        run_studies([Volumes("none", 0)], small_database)
+        run_studies([Volumes(0)], small_database)

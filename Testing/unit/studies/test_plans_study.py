@@ -5,11 +5,10 @@ import csv
 import numpy as np
 import pytest
 
-from TumorQueryLib.base.errors import InputError
 from TumorQueryLib.geometry.grid import Volume
 from TumorQueryLib.studies.known_truth.run import SAMPLE
 from TumorQueryLib.studies.known_truth.tables import mean_difference
-from TumorQueryLib.studies.plans import PlansStudy, run_plans
+from TumorQueryLib.studies.plans import PlansStudy
 from TumorQueryLib.studies.plans.coverage import PROBABLE, STANDARD, TRUTH, Planned, cells_outside
 
 
@@ -136,8 +135,3 @@ def test_a_tumour_is_planned_as_the_pipeline_sees_it(known):
     assert all(row["true_outside"] < 0.5 for row in same)
     assert rows["assimilated"]["modelled_low"] < rows["assimilated"]["modelled_high"]
     assert rows["refined"]["modelled_low"] is None
-
-
-def test_a_study_without_a_tumour_is_refused(small_database):
-    with pytest.raises(InputError, match="at least one tumour"):
-        run_plans(0, small_database)

@@ -4,8 +4,7 @@ import csv
 
 import pytest
 
-from TumorQueryLib.base.errors import InputError
-from TumorQueryLib.studies.sensitivity import SensitivityStudy, run_sensitivity
+from TumorQueryLib.studies.sensitivity import SensitivityStudy
 
 OWN, OTHER = "grey matter 10 times slower", "white matter in the tumour"
 
@@ -82,8 +81,3 @@ def test_a_tumour_is_refined_again_under_each_assumption(known):
     for r in rows:
         assert r["true_length_mm"] == known.phantom.infiltration_length
         assert 0 < r["core_ml"] < r["whole_ml"] < r["above_level_ml"]
-
-
-def test_a_study_without_a_tumour_is_refused(small_database):
-    with pytest.raises(InputError, match="at least one tumour"):
-        run_sensitivity(0, small_database)

@@ -5,6 +5,6 @@ are the infiltration length and rho T: of bands that promise 90 % the truth shou
 90 %, by voxel and by tumour.
 """
 
-from TumorQueryLib.studies.calibration.study import Calibration, run_calibration
+from TumorQueryLib.studies.calibration.study import Calibration
 
-__all__ = ["Calibration", "run_calibration"]
+__all__ = ["Calibration"]

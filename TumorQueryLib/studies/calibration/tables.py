@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from TumorQueryLib.studies.known_truth.tables import conditions_in_words, share_in_words, share_of
+from TumorQueryLib.studies.known_truth.tables import conditions_in_words, share_in_words, share_of, table_lines
 
 #: A tumour's 90 % band is called calibrated where it holds the truth in so many of its voxels.
 CALIBRATED, CALIBRATED_FROM, CALIBRATED_TO = 0.9, 0.80, 0.97
@@ -62,11 +62,10 @@ def _mean(values: Sequence[float | None]) -> float | None:
 
 def as_markdown(result: Mapping[str, Any]) -> str:
     """The conditions and the summary as a Markdown table."""
-    header = (
-        "| promised | held by voxel, within 20 mm | inside | outside | lowest of a tumour | mean width | inside | "
-        "outside | truth above | below | length held | half-width | rho T held | half-width |"
-    )
-    lines = [conditions_in_words(result), "", header, "|" + "---|" * (header.count("|") - 1)]
+    header = ["promised", "held by voxel, within 20 mm", "inside", "outside", "lowest of a tumour"]
+    header += ["mean width", "inside", "outside", "truth above", "below"]
+    header += ["length held", "half-width", "rho T held", "half-width"]
+    rows = []
     for row in result["summary"]:
         cells = [f"{100 * row['confidence']:.0f} %"]
         cells += [_number(row[f"coverage{part}"]) for part in PARTS]
@@ -75,7 +74,8 @@ def as_markdown(result: Mapping[str, Any]) -> str:
         cells += [_number(row["above"]), _number(row["below"])]
         for name in INTERVALS:
             cells += [share_in_words(row[f"{name}_held"]), f"{100 * row[f'{name}_half_width']:.0f} %"]
-        lines.append("| " + " | ".join(cells) + " |")
+        rows.append(cells)
+    lines = [conditions_in_words(result), "", *table_lines(header, rows)]
     for row in result["summary"]:
         if row["calibrated"] is not None:
             lines += [

@@ -8,6 +8,6 @@ better registration and with the true tissue maps tells which step costs what.
 The tumours are those of `studies.known_truth`, which other studies share.
 """
 
-from TumorQueryLib.studies.cross_anatomy.experiment import CrossAnatomy, run_cross_anatomy
+from TumorQueryLib.studies.cross_anatomy.experiment import CrossAnatomy
 
-__all__ = ["CrossAnatomy", "run_cross_anatomy"]
+__all__ = ["CrossAnatomy"]

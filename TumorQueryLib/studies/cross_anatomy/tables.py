@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from TumorQueryLib.studies.cross_anatomy.errors import LEVELS
-from TumorQueryLib.studies.known_truth.tables import conditions_in_words, share_in_words, share_of
+from TumorQueryLib.studies.known_truth.tables import conditions_in_words, share_in_words, share_of, table_lines
 
 #: The row that the others are compared with: the refinement that `infer` makes by default.
 REFERENCE = ("pipeline", "patient")
@@ -24,7 +24,7 @@ def summarise(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     Parameters
     ----------
     rows : sequence of dict
-        Of `experiment.measure_tumour`, each with its `tumour`.
+        Of `CrossAnatomy.measure`, each with its `tumour`.
 
     Returns
     -------
@@ -63,12 +63,10 @@ def _better(rows: Sequence[dict[str, Any]], reference: Mapping[Any, float]) -> d
 
 def as_markdown(result: Mapping[str, Any]) -> str:
     """The conditions and the summary as a Markdown table."""
-    header = (
-        "| variant | mode | MAE brain | MAE 20 mm | inside | outside | better than patient | "
-        + " | ".join(f"Dice {level}" for level in LEVELS)
-        + " | seed mm | length | rho T | whole ml | core ml | s |"
-    )
-    lines = [conditions_in_words(result), "", header, "|" + "---|" * (header.count("|") - 1)]
+    header = ["variant", "mode", "MAE brain", "MAE 20 mm", "inside", "outside", "better than patient"]
+    header += [f"Dice {level}" for level in LEVELS]
+    header += ["seed mm", "length", "rho T", "whole ml", "core ml", "s"]
+    rows = []
     for row in result["summary"]:
         cells = [row["variant"], row["mode"], *(f"{row[name]:.4f}" for name in MAE), share_in_words(row["better"])]
         cells += [f"{row[f'dice_{level}']:.3f}" for level in LEVELS]
@@ -77,11 +75,11 @@ def as_markdown(result: Mapping[str, Any]) -> str:
             f"{100 * row[f'{name}_error']:.0f} %"
             for name in ("length_ratio", "rho_t_ratio", "volume_whole_ratio", "volume_core_ratio")
         ]
-        lines.append("| " + " | ".join([*cells, f"{row['seconds']:.0f}"]) + " |")
+        rows.append([*cells, f"{row['seconds']:.0f}"])
     first = result["summary"][0]
     core, whole = first["drawn_dice_core"], first["drawn_dice_whole"]
-    lines += ["", f"Dice of the drawn to the true outlines: core {core:.3f}, whole tumour {whole:.3f}."]
-    return "\n".join(lines)
+    drawn = f"Dice of the drawn to the true outlines: core {core:.3f}, whole tumour {whole:.3f}."
+    return "\n".join([conditions_in_words(result), "", *table_lines(header, rows), "", drawn])
 
 
 def draw(rows: Sequence[Mapping[str, Any]], path: Path) -> None:

@@ -9,7 +9,7 @@ from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from threading import Event
-from typing import Any, Protocol
+from typing import Any
 
 from TumorQueryLib.anatomy.atlas import Atlas
 from TumorQueryLib.base.errors import Cancelled, InputError, TumorQueryError
@@ -25,6 +25,7 @@ from TumorQueryLib.registration import register
 from TumorQueryLib.strategies import create_strategy
 from TumorQueryLib.studies.known_truth.saved_rows import Rows, SavedRows
 from TumorQueryLib.studies.known_truth.setting import Conditions, Setting
+from TumorQueryLib.studies.known_truth.study import Study
 from TumorQueryLib.studies.known_truth.tumour import Tumour
 from TumorQueryLib.studies.sample import load_truth, sample_files
 
@@ -33,42 +34,6 @@ ROWS_FILE = "rows.jsonl"
 LEFT_OUT = "left_out"
 #: Name of the bundled sample case, whose true density is known too.
 SAMPLE = "bundled sample"
-
-
-class Study(Protocol):
-    """What a study does with the tumours of a run."""
-
-    @property
-    def name(self) -> str:
-        """Of its files."""
-
-    @property
-    def count(self) -> int:
-        """How many of the made-up tumours it looks at."""
-
-    @property
-    def takes_patients(self) -> bool:
-        """Whether it looks at real patients too."""
-
-    @property
-    def takes_sample(self) -> bool:
-        """Whether it looks at the bundled sample too, beside tumours without mass effect and with exact outlines."""
-
-    @property
-    def needs_clean_registration(self) -> bool:
-        """Whether it looks at `Setting.between`."""
-
-    def choices(self) -> Mapping[str, Any]:
-        """All that its rows depend on beside the run's conditions, JSON-ready."""
-
-    def measure(self, tumour: Tumour) -> list[dict[str, Any]]:
-        """Its rows of a tumour, JSON-ready and without the tumour's name."""
-
-    def summarise(self, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-        """What the rows of all tumours come to, JSON-ready."""
-
-    def write(self, result: Mapping[str, Any], folder: Path) -> None:
-        """Tables and figures beside the JSON."""
 
 
 def run_studies(

@@ -4,6 +4,6 @@ A guideline's margin of 15 mm against plans of the same volume that follow the m
 density, and the smallest plan that is to hold 95 % of the cells with a probability of 90 %.
 """
 
-from TumorQueryLib.studies.plans.study import PlansStudy, run_plans
+from TumorQueryLib.studies.plans.study import PlansStudy
 
-__all__ = ["PlansStudy", "run_plans"]
+__all__ = ["PlansStudy"]

@@ -19,7 +19,7 @@ def summarise(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     Parameters
     ----------
     rows : sequence of dict
-        Of `study.measure_sensitivity`, each with its `tumour`; those of a tumour begin with the model's own assumption.
+        Of `SensitivityStudy.measure`, each with its `tumour`; those of a tumour begin with the model's own assumption.
 
     Returns
     -------

@@ -1,5 +1,5 @@
 """What the query is for: whether the refined density depends on the database that its search starts from."""
 
-from TumorQueryLib.studies.starts.study import DEFAULT_COUNT, StartsStudy, run_starts
+from TumorQueryLib.studies.starts.study import DEFAULT_COUNT, StartsStudy
 
-__all__ = ["DEFAULT_COUNT", "StartsStudy", "run_starts"]
+__all__ = ["DEFAULT_COUNT", "StartsStudy"]

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from TumorQueryLib.studies.known_truth.tables import conditions_in_words
+from TumorQueryLib.studies.known_truth.tables import conditions_in_words, table_lines
 
 TITLES = {"all": "matches and centre", "matches": "matches alone", "centre": "centre alone"}
 MEANS = ("dice_core", "dice_whole", "dice_sum", "mae_near", "seconds", "solves", "seconds_to_reach", "solves_to_reach")
@@ -19,7 +19,7 @@ def summarise(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     Parameters
     ----------
     rows : sequence of dict
-        Of `study.measure_starts`, each with its `tumour`.
+        Of `StartsStudy.measure`, each with its `tumour`.
 
     Returns
     -------
@@ -41,20 +41,18 @@ def summarise(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 def as_markdown(result: Mapping[str, Any]) -> str:
     """The conditions and the summary as a Markdown table."""
-    header = (
-        "| tumours | started from | Dice core | whole | sum | lowest change of a sum | MAE 20 mm | s | solves | "
-        "s to the final score | solves to it |"
-    )
-    lines = [_conditions(result), "", header, "|" + "---|" * (header.count("|") - 1)]
+    header = ["tumours", "started from", "Dice core", "whole", "sum", "lowest change of a sum", "MAE 20 mm", "s"]
+    header += ["solves", "s to the final score", "solves to it"]
+    rows = []
     for row in result["summary"]:
         mae = "-" if row["mae_near"] is None else f"{row['mae_near']:.4f}"
         cells = [f"{row['tumours']} {'made up' if row['kind'] == 'made up' else 'patients'}", TITLES[row["starts"]]]
         cells += [f"{row[name]:.3f}" for name in ("dice_core", "dice_whole", "dice_sum")]
         cells += [f"{row['lowest_change']:+.3f}", mae, f"{row['seconds']:.0f}", f"{row['solves']:.0f}"]
         cells += [f"{row['seconds_to_reach']:.0f}", f"{row['solves_to_reach']:.0f}"]
-        lines.append("| " + " | ".join(cells) + " |")
-    lines += ["", "Seconds to the final score: a search's own, shared out evenly over its solves."]
-    return "\n".join(lines)
+        rows.append(cells)
+    note = "Seconds to the final score: a search's own, shared out evenly over its solves."
+    return "\n".join([_conditions(result), "", *table_lines(header, rows), "", note])
 
 
 def _conditions(result: Mapping[str, Any]) -> str:

@@ -123,7 +123,8 @@ def test_a_slice_without_a_contour_stays_empty_and_is_said(tmp_path):
     expected = core.copy()
     expected[:, :, middle] = False
     assert_read_back(file, {"core": expected}, drawn.grid)
-    assert "without a contour on slices between their first and their last" in file.warnings[0]
+    said = "without a contour on slices between their first and their last, where nothing was filled: 'core'."
+    assert said in file.warnings[0]
 
 
 def test_a_contour_stored_twice_does_not_undo_itself_and_a_point_is_no_tumour(tmp_path):
@@ -162,6 +163,23 @@ def test_another_frame_of_reference_is_refused(tmp_path):
     other.write_contours(tmp_path / "rs.dcm", files, outlines, series=pydicom.uid.generate_uid())
     with pytest.raises(InputError, match="segmentation lies in another frame of reference"):
         Patient.load(tmp_path / "S1", segmentation=tmp_path / "rs.dcm")
+
+
+@pytest.mark.parametrize("said_by", ["structure", "reference", "file"])
+def test_the_frame_of_reference_is_that_of_the_structures_before_all_others(tmp_path, said_by):
+    """By it, contours of another scan are refused."""
+    square = np.array([[0, 0, 0], [20, 0, 0], [20, 20, 0], [0, 20, 0]], dtype=float)
+    study, (structure, reference, file) = Study(), (pydicom.uid.generate_uid() for _ in range(3))
+    study.write_contours(tmp_path / "rs.dcm", [], {"core": [square]}, series=pydicom.uid.generate_uid())
+    data = pydicom.dcmread(tmp_path / "rs.dcm")
+    data.FrameOfReferenceUID = file
+    data.ReferencedFrameOfReferenceSequence[0].FrameOfReferenceUID = reference
+    data.StructureSetROISequence[0].ReferencedFrameOfReferenceUID = structure if said_by == "structure" else ""
+    if said_by == "file":
+        del data.ReferencedFrameOfReferenceSequence
+    data.save_as(tmp_path / "rs.dcm")
+    expected = {"structure": structure, "reference": reference, "file": file}[said_by]
+    assert read(tmp_path / "rs.dcm").frame_of_reference == expected
 
 
 def change_first(contours, change):

@@ -330,11 +330,12 @@ def test_odd_slices_of_the_stack_are_no_localizer(voxels, tmp_path, changed):
     refused(tmp_path, f"holds {len(changed)} of 30 slices in line with the others but of another size, voxel or tilt")
 
 
-def test_a_parallel_localizer_beside_the_stack_is_left_out(voxels, tmp_path):
+@pytest.mark.parametrize("size", [20, 40])
+def test_a_parallel_localizer_beside_the_stack_is_left_out(voxels, tmp_path, size):
     series = write_dicom_series(tmp_path, voxels, AFFINE)
     beside = AFFINE.copy()
     beside[:3, 3] += 60 * AFFINE[:3, 0] / np.linalg.norm(AFFINE[:3, 0])
-    write_dicom_series(tmp_path, voxels[:20, :20, :2], beside, series=series, prefix="LOC")
+    write_dicom_series(tmp_path, np.resize(voxels, (size, size, 2)), beside, series=series, prefix="LOC")
     file = read_image_file(tmp_path, "T1Gd")
     assert "2 of 32 slices in another size or orientation (a localizer)" in file.warnings[0]
     assert_voxels_in_place(file.volume, voxels, AFFINE)

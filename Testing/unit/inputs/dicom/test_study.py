@@ -177,6 +177,32 @@ def test_what_nothing_tells_is_to_be_named(tmp_path):
     assert "likely and not certain" in choice.warnings[0]
 
 
+def test_an_unclear_t1_beside_a_likely_t1gd_is_not_guessed(tmp_path):
+    made = MadeUpStudy()
+    for plane, time in (("axial", "1000"), ("axial", "1030"), ("coronal", ""), ("sagittal", "")):
+        made.add(f"{plane} SPGR", "t1 gradient echo", plane=plane, time=time)
+    study = read_study(write_studies(tmp_path, made))
+    likely, *unclear = (one.header.uid for one in study.series[1:])
+    refused(study, "3 series that may be the T1Gd", likely, *unclear, needs_segmentation=False)
+
+
+def test_where_no_t1_has_contrast_the_plain_ones_are_named(tmp_path):
+    made = MadeUpStudy()
+    uid = made.add("Ax T1 PRE", "t1 spin echo")
+    other = made.add("Ax T2", "t2")
+    said = refused(read_study(write_studies(tmp_path, made)), "with contrast", uid, needs_segmentation=False)
+    assert other not in said
+
+
+def test_images_in_several_planes_are_a_localizer_by_any_name(tmp_path):
+    made = MadeUpStudy()
+    made.add_localizer()
+    for file in made.series[0]:
+        file.SeriesDescription = "T1 GD"
+    (one,) = read_study(write_studies(tmp_path, made)).series
+    assert (one.kind.role, one.header.plane) == ("localizer", "several")
+
+
 def test_an_unclear_t1_beside_a_certain_t1gd_is_left_out_and_said(tmp_path):
     made = MadeUpStudy()
     made.add("AX T1 POST GAD", "t1 spin echo")
