@@ -31,7 +31,14 @@ TOGETHER ?= --numprocesses 2 --dist worksteal
 SLICER_TOGETHER = $(TOGETHER:worksteal=loadfile --no-loadscope-reorder)
 KILLS = $(if $(filter file,$(origin N)),100,$(N))
 
-.PHONY: setup demo test test-fast test-thorough fuzz kills soak lint mutate bench docs verify-quick clean
+# A test each on two cores: BLAS's threads would wait for one another, and memory that goes back to the system at once is
+# cleared anew.
+test test-fast test-thorough: export OPENBLAS_NUM_THREADS = 1
+test test-fast test-thorough: export OMP_NUM_THREADS = 1
+test test-fast test-thorough: export MALLOC_MMAP_THRESHOLD_ = 1073741824
+test test-fast test-thorough: export MALLOC_TRIM_THRESHOLD_ = 1073741824
+
+.PHONY: setup demo test test-fast test-thorough fuzz kills soak lint compiled mutate bench docs verify-quick clean
 
 $(VENV)/installed-run: pyproject.toml Testing/constraints.txt scripts/setup.sh
 	sh scripts/setup.sh $(PYTHON) $(VENV) run
@@ -53,7 +60,11 @@ lint: $(VENV)/installed-test
 	$(BIN)/lint-imports --no-logo --no-cache
 	$(BIN)/python scripts/check_size.py
 
-test: $(VENV)/installed-test lint
+compiled: $(VENV)/installed-test
+	$(BIN)/python Testing/unit/compile_kernels.py
+
+test: $(VENV)/installed-test
+	$(MAKE) --no-print-directory --jobs 2 lint compiled
 	sh scripts/install_rendering_libraries.sh
 	$(BIN)/coverage erase
 	$(BIN)/coverage run -m pytest $(TOGETHER) Testing/unit

@@ -134,13 +134,15 @@ def make_parser() -> Parser:
 def add_patient_commands(commands: Any) -> None:
     """What is done with a patient, with many, and with their results."""
     demo = commands.add_parser("demo", help="run the inference on the bundled sample case")
-    demo.add_argument("--out", type=Path, default=Path("demo"), metavar="DIR", help="folder of the results (demo)")
+    demo.add_argument(
+        "--out", type=given_path, default=Path("demo"), metavar="DIR", help="folder of the results (demo)"
+    )
     demo.add_argument("--head", action="store_true", help="with a head painted around the sample: images with skull")
     demo.set_defaults(run=run_demo)
 
     infer = commands.add_parser("infer", help="infer the cell density of a patient")
     add_patient_options(infer)
-    infer.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the results")
+    infer.add_argument("--out", type=given_path, required=True, metavar="DIR", help="folder of the results")
     add_method_options(infer)
     infer.add_argument(
         "--dicom",
@@ -150,7 +152,7 @@ def add_patient_commands(commands: Any) -> None:
     infer.set_defaults(run=run_infer)
 
     plan = commands.add_parser("plan", help="make the plans of a result: a guideline's margin, and the density's")
-    plan.add_argument("result", type=Path, metavar="RESULT_DIR", help="folder of a result")
+    plan.add_argument("result", type=given_path, metavar="RESULT_DIR", help="folder of a result")
     plan.add_argument(
         "--cavity", type=given_path, metavar="F", help="mask of the resection cavity; counted with the core"
     )
@@ -180,30 +182,34 @@ def add_patient_commands(commands: Any) -> None:
     plan.set_defaults(run=run_plan_command)
 
     export = commands.add_parser("export", help="write a result as DICOM objects: SEG, Parametric Maps, RTSTRUCT")
-    export.add_argument("result", type=Path, metavar="RESULT_DIR", help="folder of a result")
+    export.add_argument("result", type=given_path, metavar="RESULT_DIR", help="folder of a result")
     export.add_argument(
-        "--dicom", type=Path, required=True, metavar="SERIES", help="folder of the T1Gd series that it was made from"
+        "--dicom",
+        type=given_path,
+        required=True,
+        metavar="SERIES",
+        help="folder of the T1Gd series that it was made from",
     )
     export.add_argument(
-        "--t1gd", type=Path, metavar="F", help="image file of that series, where the result was made from one"
+        "--t1gd", type=given_path, metavar="F", help="image file of that series, where the result was made from one"
     )
-    export.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the objects")
+    export.add_argument("--out", type=given_path, required=True, metavar="DIR", help="folder of the objects")
     export.set_defaults(run=run_export)
 
     study = commands.add_parser("study", help="show what a DICOM folder holds, and what would be taken for what")
-    study.add_argument("study", type=Path, metavar="DIR", help="an archive's export, whatever its layout")
-    study.add_argument("--json", type=Path, metavar="FILE", help="write it there too")
+    study.add_argument("study", type=given_path, metavar="DIR", help="an archive's export, whatever its layout")
+    study.add_argument("--json", type=given_path, metavar="FILE", help="write it there too")
     study.set_defaults(run=run_study)
 
     cohort = commands.add_parser("cohort", help="infer many patients; one failure never stops the rest")
     cohort.add_argument(
         "cohort",
-        type=Path,
+        type=given_path,
         metavar="FILE.csv|FOLDER",
         help="a row for each patient; or a BIDS dataset, BraTS' folders, or a folder of DICOM studies to find them in",
     )
     cohort.add_argument(
-        "--out", type=Path, required=True, metavar="DIR", help="gets a folder a patient and summary.csv"
+        "--out", type=given_path, required=True, metavar="DIR", help="gets a folder a patient and summary.csv"
     )
     cohort.add_argument(
         "--list", action="store_true", help="of a folder: only write DIR/cohort.csv, the patients that were found"
@@ -220,7 +226,7 @@ def add_patient_commands(commands: Any) -> None:
 def add_database_commands(commands: Any) -> None:
     """Databases, and what the strategies learn and keep of them."""
     build = commands.add_parser("build", help="build a database of simulated tumours")
-    build.add_argument("database", type=Path, metavar="DB.h5", help="file to make")
+    build.add_argument("database", type=given_path, metavar="DB.h5", help="file to make")
     build.add_argument("--entries", type=whole_number, required=True, metavar="N", help="number of tumours")
     build.add_argument(
         "--sampling",
@@ -268,7 +274,7 @@ def add_measuring_commands(commands: Any) -> None:
     )
     evaluate.add_argument("--strategies", type=names, metavar="A,B,...", help="by default every one")
     evaluate.add_argument("--synthetic", type=whole_number, metavar="N", help="synthetic queries (1000)")
-    evaluate.add_argument("--cohort", type=Path, metavar="FILE.csv", help="real patients to query as well")
+    evaluate.add_argument("--cohort", type=given_path, metavar="FILE.csv", help="real patients to query as well")
     evaluate.add_argument("--registration", choices=REGISTRATIONS, help="of the cohort (deformable)")
     evaluate.add_argument(
         "--cross-anatomy",
@@ -295,7 +301,7 @@ def add_measuring_commands(commands: Any) -> None:
     )
     evaluate.add_argument(
         "--recurrence",
-        type=Path,
+        type=given_path,
         metavar="FILE.csv",
         help="instead: coverage of recurrences by plans of given densities, as PREDICT-GBM counts it",
     )
@@ -323,25 +329,25 @@ def add_measuring_commands(commands: Any) -> None:
         help="of the synthetic queries (2022), of the tumours of known truth (0), or of --recurrence's bootstrap (0)",
     )
     evaluate.add_argument("--atlas", metavar="NAME|DIR", help="atlas of the database, where it is not bundled")
-    evaluate.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of tables and figures")
+    evaluate.add_argument("--out", type=given_path, required=True, metavar="DIR", help="folder of tables and figures")
     evaluate.set_defaults(run=run_evaluate)
 
     predict = commands.add_parser(
         "predict-gbm", help="infer the patients of a folder as PREDICT-GBM's containers get it"
     )
-    predict.add_argument("source", type=Path, metavar="IN", help="with a folder Patient-ID for each patient")
-    predict.add_argument("out", type=Path, metavar="OUT", help="gets the density of each patient, ID.nii.gz")
+    predict.add_argument("source", type=given_path, metavar="IN", help="with a folder Patient-ID for each patient")
+    predict.add_argument("out", type=given_path, metavar="OUT", help="gets the density of each patient, ID.nii.gz")
     predict.set_defaults(run=run_predict_gbm, when_cancelled="the densities that were written by then stay")
 
     bench = commands.add_parser("bench", help="measure speed and accuracy against references")
     benches = bench.add_subparsers(title="benchmarks", required=True, metavar="BENCHMARK")
     for name, text in BENCHMARKS.items():
         one = benches.add_parser(name, help=text)
-        one.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
+        one.add_argument("--json", type=given_path, metavar="FILE", help="write the figures there too")
         if name != "solver":
             heads = "heads to measure on as well: columns image and mask"
             real = heads if name == "brain" else "real patients to measure on as well"
-            one.add_argument("--cohort", type=Path, metavar="FILE.csv", help=real)
+            one.add_argument("--cohort", type=given_path, metavar="FILE.csv", help=real)
         if name == "query":
             one.add_argument("--database", default="starter", metavar="NAME|F", help="database to query (starter)")
             one.add_argument("--atlas", metavar="NAME|DIR", help="atlas of the database, where it is not bundled")
@@ -353,6 +359,13 @@ BENCHMARKS = {
     "query": "the exact query against dense, packed and faiss searches",
     "pipeline": "the registration against known truth",
     "brain": "the brain extraction against masks of real heads",
+}
+#: What of a file's content shows that it is a benchmark's figures.
+FIGURES_OF_BENCHMARKS = {
+    "solver": ("seed_mm", "cases", "geometric_mean_ratio"),
+    "query": ("database", "queries", "ratio_to_direct"),
+    "pipeline": ("tissue_dice", "known_warp"),
+    "brain": ("heads", "cores", "compiling_s"),
 }
 
 
@@ -601,7 +614,7 @@ def run_plan_command(options: argparse.Namespace) -> None:
         share=options.share,
         probability=options.probability,
     )
-    exported = (options.result / EXPORT_FOLDER).exists()
+    exported = os.path.exists(options.result / EXPORT_FOLDER)
     with progress_bar() as progress:
         plans, path = plan_result(options.result, choices, cavity=options.cavity, progress=progress)
     for warning in plans.warnings:
@@ -609,7 +622,7 @@ def run_plan_command(options: argparse.Namespace) -> None:
     for sentence in plans.sentences():
         say(sentence)
     say(f"{path}, plan.png and the masks beside them have all of it.")
-    if exported and not (options.result / EXPORT_FOLDER).exists():
+    if exported and not os.path.exists(options.result / EXPORT_FOLDER):
         say(f"{EXPORT_FOLDER} held no such plans and was removed; write it anew with `tumorquery export`.")
 
 
@@ -639,7 +652,7 @@ def run_cohort_command(options: argparse.Namespace) -> None:
     from TumorQueryLib.cohort import run_cohort
 
     path = options.cohort
-    if path.is_dir():
+    if os.path.isdir(path):
         path = list_folder(path, options.out)
         if options.list:
             return
@@ -955,10 +968,11 @@ def run_bench(options: argparse.Namespace) -> None:
     from TumorQueryLib.base.files import holds_json, output_errors, refuse_to_replace, write_json
 
     if options.json is not None:
-        refuse_to_replace([options.json], [], holds_json)
+        keys = FIGURES_OF_BENCHMARKS[options.benchmark]
+        refuse_to_replace([options.json], [], lambda path: holds_json(path, keys))
     module = importlib.import_module(f"TumorQueryLib.studies.benchmarks.{options.benchmark}")
     given = {name: getattr(options, name) for name in ("cohort", "database", "atlas") if hasattr(options, name)}
-    if given.get("cohort") is not None and not given["cohort"].is_file():
+    if given.get("cohort") is not None and not os.path.isfile(given["cohort"]):
         raise InputError(f"There is no cohort file {given['cohort']}; it is a CSV with a row for each patient.")
     with progress_bar() as progress:
         result = module.benchmark(**given, progress=progress)

@@ -25,7 +25,7 @@ from TumorQueryLib.database.store import bundled_databases
 from TumorQueryLib.estimates.fit import Fit
 from TumorQueryLib.inputs.cohort_file import CohortRow, read_cohort
 from TumorQueryLib.results.files import read_result
-from TumorQueryLib.results.folder import remove_leftovers
+from TumorQueryLib.results.folder import RESULT_FILE, remove_leftovers
 from TumorQueryLib.strategies.base import parse_strategy_options, strategy_info
 
 SUMMARY_FILE = "summary.csv"
@@ -120,16 +120,32 @@ def infer_row(
     """
     folder = Path(out) / row.patient
     job = {"command": "infer", "out": str(folder), "arguments": {**row.files, **method.as_json()}}
+    # What an earlier run left is none of this one's.
+    if folder.is_dir():
+        remove_leftovers(folder)
+    before = _written(folder)
     try:
         with Child(job) as child, (Running() if running is None else running).kept(child):
             event = child.wait(progress=progress)
         if event["event"] == "result":
             return summary_row(row.patient, read_result(folder).content)
+        if folder.is_dir():
+            remove_leftovers(folder)
+        # A process that was ended as its files moved into place may not have said that it was done.
+        if event["kind"] in ("crash", "Cancelled") and _written(folder) not in (None, before):
+            return summary_row(row.patient, read_result(folder).content)
     except TumorQueryError as error:  # no process could be started, or its result was taken away
         return failed_row(row.patient, str(error))
-    if event["kind"] == "crash" and folder.is_dir():
-        remove_leftovers(folder)
     return failed_row(row.patient, ("defect: " if event["kind"] == "defect" else "") + event["message"])
+
+
+def _written(folder: Path) -> tuple[int, int] | None:
+    """What tells one result.json of a folder from another; None where there is none."""
+    try:
+        found = os.stat(folder / RESULT_FILE)
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_ino
 
 
 class Running:

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from TumorQueryLib.base.errors import TumorQueryError
 from TumorQueryLib.base.parallel import available_cores, physical_memory
-from TumorQueryLib.base.resources import cache_folder, private_folder, resources_folder
+from TumorQueryLib.base.resources import SUMS_FILE, cache_folder, listed_sums, private_folder, resources_folder
 from TumorQueryLib.base.version import __version__
 from TumorQueryLib.strategies.base import strategy_table
 
@@ -55,7 +55,6 @@ _VARIABLES = (
     "OMP_NUM_THREADS",
     "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS",
 )
-_SUMS = "SHA256SUMS"
 
 
 @dataclass(frozen=True)
@@ -194,11 +193,14 @@ def _bundled_files() -> Iterator[Finding]:
     yield Finding("bundled data", private_path(resources))
     for folder in ("Atlas", "Databases", "Models", "SampleData"):
         try:
-            lines = (resources / folder / _SUMS).read_text(encoding="utf-8").splitlines()
+            sums = listed_sums(resources / folder)
         except OSError as error:
-            yield Finding(f"{folder}/{_SUMS}", _not_read(error), remedy)
+            yield Finding(f"{folder}/{SUMS_FILE}", _not_read(error), remedy)
             continue
-        for expected, name in (line.split(maxsplit=1) for line in lines):
+        except ValueError:
+            yield Finding(f"{folder}/{SUMS_FILE}", "damaged", remedy)
+            continue
+        for name, expected in sums.items():
             topic = f"{folder}/{name}"
             try:
                 found = hashlib.sha256((resources / folder / name).read_bytes()).hexdigest()

@@ -560,10 +560,17 @@ def alignment_warnings(alignment: Mapping[str, Alignment], drawn_on: Mapping[str
         name = IMAGE_NAMES[role]
         masks = [MASK_NAMES[mask] for mask, image in drawn_on.items() if image == role and mask in MASK_NAMES]
         along = f", and with it the {' and the '.join(masks)} drawn on it" if masks else ""
+        left = f", and so were the {' and the '.join(masks)} drawn on it" if masks else ""
         if found.moved:
             yield (
                 f"The {name} lies {apart}: the patient moved between them. It was moved onto the T1Gd{along}; "
                 "--no-align leaves all as it is."
+            )
+        elif found.turned:
+            yield (
+                f"The {name} agrees best with the T1Gd where it is turned by {found.angle_degrees:.0f} degrees, which "
+                "no head does in a scanner: the header of one of the two has lost or exchanged its axes. It was left "
+                f"where it is{left}; make that file again from the scanner's."
             )
         elif found.doubtful:
             yield (

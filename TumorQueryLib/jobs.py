@@ -22,14 +22,14 @@ from TumorQueryLib.database import build_database, describe_database
 from TumorQueryLib.geometry.grid import Volume, read_volume
 from TumorQueryLib.growth import simulate
 from TumorQueryLib.inference import infer, refuse_tissue_maps_without_effect
-from TumorQueryLib.inputs.dicom.choice import choose_series
+from TumorQueryLib.inputs.dicom.choice import Choice, choose_series
 from TumorQueryLib.inputs.dicom.study import Study, read_study
 from TumorQueryLib.inputs.given_tissue import TISSUE_NAMES
 from TumorQueryLib.inputs.patient import Patient, read_mask_file
 from TumorQueryLib.registration.stripping import strip_images
 from TumorQueryLib.results.dicom.export import check_exportable, export_dicom
 from TumorQueryLib.results.files import OUTPUTS, add_plans, read_result, write_result_files, write_volume
-from TumorQueryLib.results.folder import RESULT_FILE, finish_leftovers, result_folder
+from TumorQueryLib.results.folder import RESULT_FILE, finish_leftovers, refuse_inputs_in_export, result_folder
 from TumorQueryLib.results.plan import Plans, plan
 from TumorQueryLib.results.result import Result
 from TumorQueryLib.strategies.base import parse_strategy_options
@@ -70,15 +70,23 @@ def infer_files(
         for name, value in patient_files.items()
         if name not in ("labels", "segmentation_on") and value is not None
     ]
+    reading: dict[str, float] = {}
+    if patient_files.get("study"):
+        progress(0.0, "Reading the study")
+        with timed(reading, "load"):
+            study, choice = _taken_of_study(patient_files)
+        patient_files = {**patient_files, "study": study}
+        for taken in choice.files.values():
+            files += taken if isinstance(taken, tuple) else [taken]
     with result_folder(out, inputs=files) as stage:
         progress(0.0, "Reading the patient's files")
-        reading: dict[str, float] = {}
         with timed(reading, "load"):
             patient = Patient.load(**patient_files)
         result = infer(patient, method, progress=part(progress, 0.03, 0.93))
         added = {name: result.timings[name] + reading["load"] for name in ("load", "total")}
         result = replace(result, timings=result.timings | added)
-        write_result_files(result, stage, progress=part(progress, 0.93, 1.0))
+        with output_errors(Path(out)):
+            write_result_files(result, stage, progress=part(progress, 0.93, 1.0))
     return result
 
 
@@ -100,14 +108,19 @@ def series_to_export_to(patient_files: Mapping[str, Any]) -> Any:
         When highdicom is not installed.
     """
     series = patient_files["t1gd"]
-    study = patient_files.get("study")
-    if study is not None:
-        named = {name: patient_files.get(name) for name in ("t1gd", "flair", "t1", "segmentation")}
-        masks = patient_files.get("core") is not None or patient_files.get("whole") is not None
-        study = study if isinstance(study, Study) else read_study(study)
-        series = choose_series(study, **named, needs_segmentation=not masks).files["t1gd"]
+    if patient_files.get("study") is not None:
+        series = _taken_of_study(patient_files)[1].files["t1gd"]
     check_exportable(series)
     return series
+
+
+def _taken_of_study(patient_files: Mapping[str, Any]) -> tuple[Study, Choice]:
+    """A patient's study, and what `Patient.load` takes from it."""
+    study = patient_files["study"]
+    study = study if isinstance(study, Study) else read_study(study)
+    named = {name: patient_files.get(name) for name in ("t1gd", "flair", "t1", "segmentation")}
+    masks = patient_files.get("core") is not None or patient_files.get("whole") is not None
+    return study, choose_series(study, **named, needs_segmentation=not masks)
 
 
 def show_match(
@@ -185,9 +198,10 @@ def plan_result(
     InputError
         When the folder holds no result, or no such plan can be made.
     OutputError
-        When the folder cannot be written.
+        When the folder cannot be written, or the cavity is one of its DICOM objects, which go with new plans.
     """
     progress(0.0, "Reading the result")
+    refuse_inputs_in_export(folder, [] if cavity is None else [cavity])
     finish_leftovers(Path(folder))
     result = read_result(folder)
     said: list[str] = []
@@ -246,7 +260,7 @@ def run_strip(job: Mapping[str, Any], *, progress: Progress) -> Path:
     stripped = strip_images(t1gd, volumes, brain_mask=brain_mask, align=align, progress=part(progress, 0.05, 0.95))
     written = {"brain": stripped.brain, **stripped.images}
     files = {role: f"{role}.nrrd" for role in written}
-    with staged_folder(out) as stage:
+    with staged_folder(out) as stage, output_errors(out):
         for role, volume in written.items():
             write_volume(volume, stage / files[role])
         alignment = {role: found.as_json() for role, found in stripped.alignment.items()}
@@ -301,7 +315,9 @@ def run_info(job: Mapping[str, Any], *, progress: Progress) -> Path:
     """Job "info": what a database holds; returns the path of a JSON file."""
     out, database = Path(_text(job, "out")), _text(_only(job["arguments"], ("database",)), "database")
     with staged_folder(out) as stage:
-        write_json(describe_database(database, progress=progress), stage / "info.json")
+        described = describe_database(database, progress=progress)
+        with output_errors(out):
+            write_json(described, stage / "info.json")
     return out / "info.json"
 
 

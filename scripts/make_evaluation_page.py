@@ -1,17 +1,15 @@
 """Tables of docs/evaluation.md from folders written by `tumorquery evaluate`.
 
-    python scripts/make_evaluation_page.py NAME[=FOLDER] [NAME[=FOLDER] ...]
+    python scripts/make_evaluation_page.py NAME=FOLDER [NAME=FOLDER ...]
 
-Copies results.json to docs/evaluation/NAME (each query of a run, cases.csv, and the figures are large, and figure 4
-shows patients' images where the queries were patients), writes the tables there from results.json, and replaces what
-stands between `<!-- NAME -->` and `<!-- end NAME -->`. Without FOLDER the results that lie there already are taken.
+Writes the tables there from a folder's results.json, in the place of what stands between `<!-- NAME -->` and
+`<!-- end NAME -->`.
 """
 
 from __future__ import annotations
 
 import json
 import re
-import shutil
 import sys
 from pathlib import Path
 
@@ -30,15 +28,8 @@ def main() -> None:
     text = page.read_text(encoding="utf-8")
     for argument in sys.argv[1:]:
         name, _, source = argument.partition("=")
-        folder = DOCS / "evaluation" / name
-        folder.mkdir(parents=True, exist_ok=True)
-        if source:
-            shutil.copyfile(Path(source) / "results.json", folder / "results.json")
-        tables = as_markdown(json.loads((folder / "results.json").read_text(encoding="utf-8")))
-        block = (
-            f"<!-- {name} -->\n## {TITLES[name]}\n\n{tables}\nAll numbers: "
-            f"[results.json](evaluation/{name}/results.json).\n<!-- end {name} -->"
-        )
+        tables = as_markdown(json.loads((Path(source) / "results.json").read_text(encoding="utf-8")))
+        block = f"<!-- {name} -->\n## {TITLES[name]}\n\n{tables}<!-- end {name} -->"
         pattern = f"<!-- {name} -->.*<!-- end {name} -->"
         text, found = re.subn(pattern, lambda _, block=block: block, text, flags=re.DOTALL)
         if not found:

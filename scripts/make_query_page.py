@@ -2,7 +2,7 @@
 
     python scripts/make_query_page.py NAME=RESULT.json [NAME=RESULT.json ...]
 
-Copies each result to docs/query/NAME.json and replaces what stands between the page's markers.
+They replace what stands between the page's markers.
 """
 
 from __future__ import annotations
@@ -78,12 +78,9 @@ def tables(results: dict[str, dict]) -> str:
 
 def main() -> None:
     results = {}
-    (DOCS / "query").mkdir(exist_ok=True)
     for argument in sys.argv[1:]:
         name, _, file = argument.partition("=")
         results[name] = json.loads(Path(file).read_text(encoding="utf-8"))
-        text = json.dumps(results[name], indent=1, sort_keys=True) + "\n"
-        (DOCS / "query" / f"{name}.json").write_text(text, encoding="utf-8")
     page = DOCS / "query.md"
     block = f"<!-- figures -->\n{tables(results)}<!-- end figures -->"
     text = page.read_text(encoding="utf-8")

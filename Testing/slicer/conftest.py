@@ -47,6 +47,20 @@ def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
 
 
+@pytest.fixture(scope="session", autouse=True)
+def thinned_sample(tmp_path_factory):
+    """The sample case at every second voxel: its runs take most of the time."""
+    if missing_packages():
+        yield
+        return
+    from thinned_sample import write_thinned_sample
+
+    folder = write_thinned_sample(tmp_path_factory.mktemp("bundled") / "resources")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TUMORQUERY_RESOURCES", str(folder))
+        yield
+
+
 @pytest.fixture(scope="session")
 def rendering():
     """Skip where nothing can be drawn off screen; on continuous integration that is a failure, under Linux."""

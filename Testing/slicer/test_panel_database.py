@@ -78,6 +78,21 @@ def test_a_file_that_is_not_there_is_told(advanced):
     assert ui.applyButton.enabled
 
 
+def test_a_path_that_no_system_takes_is_told_too(advanced):
+    from TumorQueryModule.Choices import checkMethod
+
+    ui, long = advanced.ui, "/data/" + 300 * "a" + ".h5"
+    click(ui.loadSampleButton)
+    for text, isOffered in ((long, True), ("~nobody of this name/new", False)):
+        ui.databasePathLineEdit.comboBox().lineEdit().setText(text)
+        assert not ui.applyButton.enabled
+        assert f"no database file {text}" in ui.databaseInfoLabel.text
+        ui.buildPathLineEdit.comboBox().lineEdit().setText(text)
+        assert ui.buildButton.enabled == isOffered
+        with pytest.raises(ValueError, match="no database file"):
+            checkMethod(advanced.widget._parameterNode.method())
+
+
 def test_a_build_needs_no_suffix_and_a_place(advanced, started, tmp_path):
     ui = advanced.ui
     assert not ui.buildButton.enabled

@@ -112,6 +112,20 @@ def test_a_scene_that_lacks_a_data_file_is_told(panel, take, lost):
     assert ui.resultSummaryLabel.text.startswith("<b>Refined")
 
 
+@pytest.mark.parametrize("text", ['{"version": 1, "estimates": {"match": {}}, "chosen": "match"}', "[1]"])
+def test_a_result_of_another_version_is_told(panel, take, text):
+    take(CONTENT).report.SetText(text)
+    panel.exit()
+    panel.enter()
+    ui = panel.ui
+    told = "This result was made by another version of TumorQuery: run the inference again."
+    assert ui.resultSummaryLabel.text == ui.planHintLabel.text == told
+    assert not ui.opacitySlider.enabled
+    ui.matchesTableView.clicked.emit(ui.matchesTableView.model().index(0, 0))
+    assert take(CONTENT).isReadable
+    assert ui.resultSummaryLabel.text.startswith("<b>Refined")
+
+
 def test_a_choice_that_only_another_version_knows_is_the_default_and_told(panel, tmp_path):
     panel.widget._parameterNode.top = 7
     assert slicer.util.saveScene(str(tmp_path / "saved.mrb"))

@@ -119,6 +119,16 @@ def test_a_density_that_was_removed_is_told(panel, take):
     assert nodes.shown == 0
 
 
+def test_a_row_clicked_without_isolines_changes_nothing(panel, take):
+    nodes = take(where_the_match_is_better())
+    slicer.mrmlScene.RemoveNode(nodes.isolines)
+    before = shown_density(nodes).copy()
+    click_row(panel, 0)
+    assert "removed from the scene" in panel.ui.statusLabel.text
+    np.testing.assert_array_equal(shown_density(nodes), before)
+    assert nodes.shown == 0
+
+
 def test_what_an_earlier_result_kept_goes_with_it(take):
     count = len(slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode"))
     take(CONTENT)

@@ -145,6 +145,23 @@ def test_stopping_ends_the_worker_at_once(follower):
     assert child_processes() == []
 
 
+@pytest.mark.skipif(os.name == "nt", reason="the child locks as POSIX has it")
+def test_an_export_that_is_ended_leaves_nothing_of_the_patient(follower, tmp_path):
+    from TumorQueryModule.Export import ExportJob
+
+    class Writing(ExportJob):
+        def prepare(self, folder):
+            steps = [["stage", str(self.out)], ["progress", 0.5, "Writing"], ["sleep", 600]]
+            yield {"command": "steps", "watch_stdin": False, "steps": steps}
+
+    (out := tmp_path / "chosen").mkdir()
+    follower.run.start(Writing(None, out))
+    follower.follow(until=lambda: follower.progress)
+    assert [path.name for path in out.iterdir()] == [".tumorquery-staged-1"]
+    follower.run.stop("The scene was closed.")
+    assert list(out.iterdir()) == []
+
+
 def test_one_run_at_a_time_and_a_new_one_after_it(follower):
     follower.run.start(Steps(["sleep", 600]))
     with pytest.raises(RuntimeError, match="under way"):

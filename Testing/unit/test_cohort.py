@@ -15,7 +15,8 @@ from small_world import world_patient, write_patient
 
 from TumorQueryLib.base import parallel
 from TumorQueryLib.base.errors import Cancelled, InputError, OutputError
-from TumorQueryLib.cohort import SUMMARY_COLUMNS, run_cohort, summary_row
+from TumorQueryLib.cohort import SUMMARY_COLUMNS, infer_row, run_cohort, summary_row
+from TumorQueryLib.inputs.cohort_file import CohortRow
 
 #: Every patient is a process of its own, which takes seconds to start.
 pytestmark = pytest.mark.slow
@@ -184,6 +185,38 @@ def test_a_defect_in_one_patient_does_not_stop_the_rest(tmp_path, cohort_file, w
     rows = run_cohort(cohort_file, tmp_path / "out", method=world.method())
     assert [row["status"] for row in rows] == ["failed"] * 3
     assert rows[0]["error"] == rows[2]["error"] == "defect: ZeroDivisionError: division by zero"
+
+
+def test_a_process_that_dies_with_its_files_in_place_is_done(tmp_path, cohort_file, world, monkeypatch):
+    """As one is whose result was just moved into place when the cohort was ended."""
+    slip = (
+        "import os\nimport TumorQueryLib.results.folder as folder\n\nswap = folder._swap\n\n"
+        "def swap_and_die(*places):\n    swap(*places)\n    os._exit(1)\n\nfolder._swap = swap_and_die\n"
+    )
+    (tmp_path / "sitecustomize.py").write_text(slip)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    for _ in range(2):
+        rows = run_cohort(cohort_file, tmp_path / "out", method=world.method(refine="none"))
+        assert [row["status"] for row in rows] == ["done", "failed", "done"]
+    monkeypatch.delenv("PYTHONPATH")
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "no python"))
+    rows = run_cohort(cohort_file, tmp_path / "out", method=world.method(refine="none"))
+    assert [row["status"] for row in rows] == ["failed"] * 3, "results of an earlier run are none of this one"
+
+
+def test_what_an_earlier_run_left_is_no_result_of_this_one(tmp_path, world):
+    """Files that a killed run did not move into place are moved there by the next, whose input is not enough."""
+    folder = tmp_path / "A"
+    leftover = folder / ".tumorquery-killed"
+    leftover.mkdir(parents=True)
+    content = {"version": 2, "software": {"name": "TumorQuery"}, "outputs": {}}
+    (folder / "result.json").write_text(json.dumps(content))
+    (leftover / ".lock").write_bytes(b"")
+    (leftover / "added").write_text(json.dumps({"content": content, "files": ["result.json"]}))
+    (leftover / "result.json").write_text(json.dumps(content | {"plan": 1}))
+    row = infer_row(CohortRow("A", {"t1gd": str(tmp_path / "none.nii.gz")}), world.method(), str(tmp_path))
+    assert row["status"] == "failed"
+    assert "Give a segmentation" in row["error"]
 
 
 def children():

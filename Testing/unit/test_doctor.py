@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from TumorQueryLib.base.errors import OutputError
+from TumorQueryLib.base.errors import InputError, OutputError
 from TumorQueryLib.base.resources import cache_folder, resources_folder
 from TumorQueryLib.cli import main
 from TumorQueryLib.doctor import OPTIONAL, REQUIRED, compiled_code_folder, examine, optional_packages, private_path
 from TumorQueryLib.growth import kernels
+from TumorQueryLib.strategies.models import bundled_sum
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -87,6 +88,15 @@ def test_a_damaged_and_a_missing_file_are_named(copied_resources, capsys):
     said = capsys.readouterr()
     assert re.search(r"^Atlas/SRI24/wm.nii.gz +WRONG: sha256 \w+ where \w+ was shipped. Install", said.out, re.M)
     assert "not in order: Atlas/SRI24/wm.nii.gz, Models/SHA256SUMS, SampleData/flair.nii.gz." in said.err
+
+
+@pytest.mark.parametrize("damage", [b"\n\n", b"\xff\xfe", b"a line of a merge\n"])
+def test_a_damaged_list_of_sums_is_named(copied_resources, damage):
+    listed = copied_resources / "Models" / "SHA256SUMS"
+    listed.write_bytes(listed.read_bytes() + damage)
+    assert wrong() == {"Models/SHA256SUMS": "damaged. Install TumorQuery again."}
+    with pytest.raises(InputError, match="cannot be checked, since SHA256SUMS beside it cannot be read"):
+        bundled_sum(listed.with_name("SRI24-ae.safetensors"))
 
 
 def test_no_bundled_data_at_all_is_one_line(tmp_path, monkeypatch):

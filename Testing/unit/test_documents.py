@@ -22,8 +22,8 @@ import pytest
 import SimpleITK as sitk
 from made_up_studies import MadeUpStudy, write_studies
 from small_world import world_patient
+from thinned_sample import write_thinned_sample
 
-from TumorQueryLib.base.resources import resources_folder
 from TumorQueryLib.cli import main
 from TumorQueryLib.geometry.grid import Volume, image_from_volume
 
@@ -187,11 +187,7 @@ def skip_what_cannot_run(words: str) -> None:
 @pytest.fixture(scope="module")
 def thinned_sample(tmp_path_factory):
     """The bundled data, of the sample case's images every second voxel."""
-    folder = tmp_path_factory.mktemp("thinned") / "resources"
-    shutil.copytree(resources_folder(), folder)
-    for path in (folder / "SampleData").glob("*.n*"):
-        sitk.WriteImage(sitk.ReadImage(str(path))[::2, ::2, ::2], str(path))
-    return folder
+    return write_thinned_sample(tmp_path_factory.mktemp("thinned") / "resources")
 
 
 @pytest.fixture(scope="module")

@@ -447,6 +447,10 @@ def test_an_alignment_that_is_doubted_is_said():
     (said,) = alignment_warnings({"flair": doubted, "t1": right}, {"core": "t1gd", "whole": "t1gd"})
     assert "The FLAIR seems to lie 3.2 mm and 2.0 degrees off the T1Gd" in said
     assert "it was left where it is" in said
+    turned = Alignment(np.eye(4), 30.0, 180.0, moved=False, doubtful=True, turned=True)
+    (said,) = alignment_warnings({"flair": turned}, {"core": "flair", "whole": "flair"})
+    assert "turned by 180 degrees" in said
+    assert "left where it is, and so were the core and the whole tumour drawn on it" in said
 
 
 def test_a_given_brain_mask_wins_and_moves_with_its_image():

@@ -1,14 +1,20 @@
 """From file names to files: the jobs that command line, worker and cohort share."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
+from made_up_studies import usual_study, write_studies
 from small_world import world_patient, write_atlas, write_patient
 from synthetic_database import small_brain
 
 from TumorQueryLib.base.errors import Cancelled, InputError, OutputError
-from TumorQueryLib.jobs import JOBS, infer_files, run_build, run_infer, run_info, show_match
+from TumorQueryLib.base.method import Method
+from TumorQueryLib.base.plan_choices import PlanChoices
+from TumorQueryLib.inputs.dicom.choice import choose_series
+from TumorQueryLib.inputs.dicom.study import read_study
+from TumorQueryLib.jobs import JOBS, infer_files, plan_result, run_build, run_infer, run_info, show_match
 from TumorQueryLib.results.files import read_result
 from TumorQueryLib.worker import read_job
 
@@ -169,3 +175,27 @@ def test_a_job_file_that_is_no_plain_json_is_refused(tmp_path, text):
     path.write_text(text)
     with pytest.raises(InputError, match="cannot be read"):
         read_job(str(path))
+
+
+def test_a_cavity_among_the_objects_that_new_plans_take_away_is_refused(tmp_path):
+    cavity = tmp_path / "dicom_export" / "segmentation.dcm"
+    cavity.parent.mkdir()
+    cavity.write_text("cavity")
+    with pytest.raises(OutputError, match=r"holds segmentation\.dcm, which is an input of this run"):
+        plan_result(tmp_path, PlanChoices(), cavity=cavity)
+    assert cavity.exists()
+
+
+def test_a_series_of_the_study_in_the_output_folder_is_an_input_by_whatever_name(tmp_path):
+    made = usual_study()
+    made.add_seg("Core", "Edema")
+    folder = write_studies(tmp_path / "study", made)
+    seg = Path(choose_series(read_study(folder)).files["segmentation"])
+    place = folder / "result" / "dicom_export" / "segmentation.dcm"
+    place.parent.mkdir(parents=True)
+    seg.rename(place)
+    uid = next(one.header.uid for one in read_study(folder).series if place in one.files)
+    for files in ({"study": folder}, {"study": folder, "segmentation": uid}):
+        with pytest.raises(OutputError, match=r"holds segmentation\.dcm, which is an input of this run"):
+            infer_files(files, Method(), folder / "result")
+    assert place.exists()

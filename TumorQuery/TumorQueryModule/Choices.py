@@ -1,6 +1,7 @@
 """The user's choices: what each may be, and the parameter node that keeps them with the scene."""
 
 import enum
+import os
 from pathlib import Path
 from typing import Annotated, Any, Union
 
@@ -314,7 +315,7 @@ def checkMethod(method: Method) -> None:
     complaints = complaintsAbout(method)
     if complaints:
         raise ValueError(" ".join(complaints.values()))
-    if method.database != BUNDLED_DATABASE and not Path(method.database).is_file():
+    if method.database != BUNDLED_DATABASE and not os.path.isfile(method.database):
         raise ValueError(_("There is no database file {path}.").format(path=method.database))
     writeStrategyOptions(method.strategy_options)
 
@@ -448,7 +449,7 @@ class TumorQueryParameterNode:
             missing.update(complaintsAbout(method, patient))
         except ValueError as error:
             missing["strategyOptions"] = str(error)
-        if self.databaseFile and not Path(self.databaseFile).is_file():
+        if self.databaseFile and not os.path.isfile(self.databaseFile):
             missing["database"] = _(
                 "There is no database file {path}: choose another one, or empty the field for the starter database."
             ).format(path=self.databaseFile)

@@ -10,6 +10,7 @@ from typing import Any
 import slicer
 from slicer.i18n import tr as _
 
+from TumorQueryModule import Dependencies
 from TumorQueryModule.PatientNodes import writeVolume
 from TumorQueryModule.ResultFolder import whyNotWritten, writeResult
 from TumorQueryModule.ResultNodes import ResultNodes
@@ -100,3 +101,10 @@ class ExportJob:
     def collect(self, resultPath: Path) -> Iterator[Exported]:
         """The objects are where they were asked for; the notes on them are read."""
         yield Exported(self.out, tuple(json.loads(resultPath.read_text(encoding="utf-8"))))
+
+    def removeLeft(self) -> None:
+        """Remove what a killed worker had written aside, which holds data of the patient."""
+        Dependencies.importLibrary()
+        from TumorQueryLib.base.files import remove_staged
+
+        remove_staged(self.out)

@@ -195,6 +195,12 @@ class RowJob:
                     slicer.mrmlScene.RemoveNode(node)
         yield patient, nodes
 
+    def removeLeft(self) -> None:
+        """Remove what a killed worker had written aside."""
+        from TumorQueryLib.results.folder import remove_leftovers
+
+        remove_leftovers(self.folder)
+
 
 def asInferred(patient: Any, content: dict[str, Any]) -> Any:
     """The library's `Patient` with its images where the inference moved them, by the content of result.json."""

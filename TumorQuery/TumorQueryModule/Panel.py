@@ -1,5 +1,6 @@
 """The panel of the module."""
 
+import os
 import tempfile
 import time
 from pathlib import Path
@@ -39,7 +40,6 @@ from TumorQueryModule.PatientNodes import (
 from TumorQueryModule.PlanSection import PlanSection
 from TumorQueryModule.ResultNodes import (
     ResultNodes,
-    filesMissing,
     holdsNothing,
     nodeNames,
     prepareDensity,
@@ -319,8 +319,8 @@ class Panel(InputTools, PlanSection, ScriptedLoadableModuleWidget, VTKObservatio
     def _buildPath(self) -> Path | None:
         """The file that a build would make; None where the text is none."""
         text = self.ui.buildPathLineEdit.currentPath.strip()
-        path = Path(text).expanduser()
-        if not text or not path.is_absolute() or path.is_dir():
+        path = Path(os.path.expanduser(text))
+        if not text or not path.is_absolute() or os.path.isdir(path):
             return None
         return path if path.suffix.lower() == ".h5" else path.with_name(path.name + ".h5")
 
@@ -520,6 +520,9 @@ class Panel(InputTools, PlanSection, ScriptedLoadableModuleWidget, VTKObservatio
         if holdsNothing(kept):
             self.ui.statusLabel.text = _("This density was removed from the scene. Run the inference again.")
             return
+        if result.isolines is None:
+            self.ui.statusLabel.text = _("Nodes of the result were removed from the scene. Run the inference again.")
+            return
         *_steps, prepared = prepareDensity(kept, result.content, shown)
         showDensity(result, prepared)
         self._updatePanel()
@@ -702,7 +705,7 @@ class Panel(InputTools, PlanSection, ScriptedLoadableModuleWidget, VTKObservatio
         ui.showOutlinesCheckBox.enabled = ui.showSurfacesCheckBox.enabled = result.isolines is not None
         if not hasResult:
             self._summarized = ()
-            ui.resultSummaryLabel.text = filesMissing() if hasNodes else _("No result yet.")
+            ui.resultSummaryLabel.text = result.whyUnreadable if hasNodes else _("No result yet.")
             return
         self._applyDisplay()
         ui.colorTableComboBox.setCurrentNode(self._overlaidNode().GetDisplayNode().GetColorNode())

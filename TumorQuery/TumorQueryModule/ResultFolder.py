@@ -16,7 +16,6 @@ from TumorQueryModule.ResultNodes import (
     TISSUE,
     ResultNodes,
     bytesOf,
-    filesMissing,
     holdsNothing,
     writeTransform,
 )
@@ -45,7 +44,7 @@ def whyNotWritten(nodes: ResultNodes) -> str:
     if nodes.density is None or nodes.report is None:
         return _("No result yet.")
     if not nodes.isReadable:
-        return filesMissing()
+        return nodes.whyUnreadable
     content = nodes.content
     if SEGMENTED not in content["outputs"] or TISSUE not in content["outputs"]:
         return _("This result was made by an earlier version of TumorQuery. Run the inference again.")

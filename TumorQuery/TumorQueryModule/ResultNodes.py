@@ -16,6 +16,9 @@ from slicer.i18n import tr as _
 from TumorQueryModule import Overlay
 from TumorQueryModule.PatientNodes import BRAIN_ROLE, RESULT_ATTRIBUTE, PatientNodes
 
+#: The version of result.json that this module reads, as the library has it.
+RESULT_VERSION = 2
+
 #: Attribute of a density node: the name of the estimate that it shows, or the rank of the match, counted from 0.
 SHOWN_ATTRIBUTE = "TumorQuery.Shown"
 
@@ -84,22 +87,35 @@ class ResultNodes:
     def content(self) -> dict[str, Any]:
         """The content of result.json.
 
-        :raises ValueError: when the report is gone, or cannot be read.
+        :raises ValueError: when the report is gone, cannot be read, or is of another version.
         """
         if self.report is None:
             raise ValueError(_("The result is no longer in the scene. Run the inference again."))
         try:
-            return json.loads(self.report.GetText() or "")
-        except json.JSONDecodeError as error:
+            content = json.loads(self.report.GetText() or "")
+        except (json.JSONDecodeError, RecursionError) as error:
             raise ValueError(filesMissing()) from error
+        if not isinstance(content, dict) or content.get("version") != RESULT_VERSION:
+            raise ValueError(_("This result was made by another version of TumorQuery: run the inference again."))
+        return content
+
+    @property
+    def whyUnreadable(self) -> str:
+        """A sentence where density or report hold nothing, as in a scene whose data files are missing, or nothing that
+        this version reads; empty where they do.
+        """
+        if holdsNothing(self.density):
+            return filesMissing()
+        try:
+            self.content  # noqa: B018
+        except ValueError as error:
+            return str(error)
+        return ""
 
     @property
     def isReadable(self) -> bool:
-        """Whether density and report hold something: not where the data files of a scene are missing."""
-        try:
-            return not holdsNothing(self.density) and bool(self.content)
-        except ValueError:
-            return False
+        """Whether density and report hold what this version reads."""
+        return not self.whyUnreadable
 
     @property
     def chosen(self) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import signal
 import subprocess
 import tempfile
 import time
+import traceback
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -176,6 +177,8 @@ class Job(Protocol):
         Yields None after every step that may still be cancelled, then, after all that changes the scene, the value.
         """
         ...
+
+    # A job whose worker writes elsewhere also has `removeLeft`, called when the worker is gone, perhaps killed.
 
 
 class RunState(enum.Enum):
@@ -350,6 +353,12 @@ class Run:
             close()
         if self._process is not None:
             self._process.kill()
+            removeLeft = getattr(self._job, "removeLeft", None)
+            if removeLeft:
+                try:
+                    removeLeft()
+                except Exception:  # the run has to end all the same
+                    traceback.print_exc()
         shutil.rmtree(self._folder, ignore_errors=True)
         self._folder = None
         self._setState(RunState.Idle)

@@ -133,7 +133,7 @@ def inferAndSave(row: Any, folder: Path, method: Any, timeout: float | None) -> 
     :raises ValueError: when a scene of that name is there and no run's result.
     """
     import TumorQuery
-    from TumorQueryLib.results.folder import remove_leftovers, written_by_a_run
+    from TumorQueryLib.results.folder import written_by_a_run
     from TumorQueryModule import Overlay
 
     scene = folder / f"{row.patient}.mrb"
@@ -142,11 +142,7 @@ def inferAndSave(row: Any, folder: Path, method: Any, timeout: float | None) -> 
             f"The output folder {folder} holds {scene.name} and no result of TumorQuery, and the patient's scene "
             "would replace it; name another folder, or move that away."
         )
-    try:
-        result = TumorQuery.TumorQueryLogic().runRow(row, folder, method, timeout)
-    finally:
-        if folder.is_dir():
-            remove_leftovers(folder)  # of a worker that was ended
+    result = TumorQuery.TumorQueryLogic().runRow(row, folder, method, timeout)
     Overlay.showAsOutlines(result.segmentation)
     Overlay.showInSliceViews(result.t1gd, result.density, 0.6)
     if not slicer.util.saveScene(str(scene)):

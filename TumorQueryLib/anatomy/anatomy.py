@@ -175,13 +175,14 @@ class Anatomy:
         steps = np.maximum(1, COARSE // grid.spacing).astype(int)
         affine = grid.affine.copy()
         affine[:3, :3] *= steps
-        i, j, k = (int(n) for n in -(-np.array(grid.shape) // steps))
+        # One more than the grid has: what only its last voxels see lies before that.
+        i, j, k = (int(n) for n in -(-np.array(grid.shape) // steps) + 1)
         seen = self.in_patient(Volume(solid, self.grid), Grid((i, j, k), affine)).array > 0
         if not seen.any():
             return slice(0, 0), slice(0, 0), slice(0, 0)
         start, stop = bounding_box(seen)
-        # What lies between two steps belongs to it.
-        low, high = np.maximum(0, (start - 1) * steps), np.minimum(grid.shape, stop * steps + 1)
+        # What lies between two steps belongs to it, and an edge or a corner may pass between the steps for one more.
+        low, high = np.maximum(0, (start - 2) * steps), np.minimum(grid.shape, (stop + 1) * steps + 1)
         first, second, third = (slice(int(a), int(b)) for a, b in zip(low, high))
         return first, second, third
 

@@ -9,7 +9,6 @@ An atlas is a folder that holds `atlas.json` (name, licence, attribution) beside
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from TumorQueryLib.base.errors import InputError
+from TumorQueryLib.base.files import parsed_json
 from TumorQueryLib.base.resources import resources_folder
 from TumorQueryLib.geometry.grid import Grid, Volume, read_volume
 
@@ -64,16 +64,16 @@ class Atlas:
             maps' grids differ, or the T1 shows no brain.
         """
         folder = find_atlas_folder(name)
-        missing = [file for file in ("atlas.json", *ATLAS_FILES) if not (folder / file).is_file()]
+        missing = [file for file in ("atlas.json", *ATLAS_FILES) if not os.path.isfile(folder / file)]
         if missing:
             raise InputError(
                 f"The atlas folder {folder} lacks {', '.join(missing)}; "
                 f"an atlas is atlas.json and {', '.join(ATLAS_FILES)}."
             )
         try:
-            about = json.loads((folder / "atlas.json").read_text(encoding="utf-8"))
+            about = parsed_json((folder / "atlas.json").read_text(encoding="utf-8"))
             described = {key: str(about[key]) for key in ("name", "licence", "attribution")}
-        except (ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError) as error:
             raise InputError(
                 f"{folder / 'atlas.json'} must be a JSON object with name, licence and attribution ({error})."
             ) from error

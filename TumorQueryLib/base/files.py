@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import math
 import os
+import platform
 import re
 import shutil
 import signal
@@ -18,7 +20,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
-from TumorQueryLib.base.errors import OutputError
+from TumorQueryLib.base.errors import InputError, OutputError
 
 #: Names of the hidden folders that work is done in begin so.
 HIDDEN_PREFIX = ".tumorquery-"
@@ -26,6 +28,11 @@ HIDDEN_PREFIX = ".tumorquery-"
 STAGED_PREFIX = f"{HIDDEN_PREFIX}staged-"
 _LOCK_NAME = ".lock"
 _REPLACED = ".replaced"  # where files go whose place others take, inside the stage
+#: What a system says of a file system that has no locks, such as Lustre mounted without `flock`.
+_NO_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK)
+#: Seconds after which what nobody wrote to is taken for a killed process's, where its lock cannot be asked: a folder
+#: that a run writes into at its end, and a file that is written in one go.
+_OLD_FOLDER_S, _OLD_FILE_S = 7 * 86400.0, 300.0
 
 #: Folders that are being written now; the worker removes them when it has to end at once.
 unfinished_folders: set[Path] = set()
@@ -33,8 +40,8 @@ unfinished_folders: set[Path] = set()
 moving = threading.Lock()
 
 
-def regular_bytes(path: str | os.PathLike) -> bytes:
-    """The content of a file; of a pipe or a device, which need not have an end, none is waited for.
+def open_regular(path: str | os.PathLike) -> IO[bytes]:
+    """A file opened for reading; a pipe or a device, which need not have an end, is not waited for.
 
     Raises
     ------
@@ -43,7 +50,31 @@ def regular_bytes(path: str | os.PathLike) -> bytes:
     """
     if not stat.S_ISREG(os.stat(path).st_mode):
         raise OSError(errno.EINVAL, "it is no regular file (a folder, a pipe or a device)")
-    return Path(path).read_bytes()
+    return open(path, "rb")
+
+
+def regular_bytes(path: str | os.PathLike) -> bytes:
+    """The content of a file, by `open_regular`."""
+    with open_regular(path) as file:
+        return file.read()
+
+
+def itk_name(path: str | os.PathLike) -> str:
+    """A path as ITK wants it, UTF-8 whatever the locale.
+
+    Raises
+    ------
+    InputError
+        When it is not UTF-8, since ITK would end the process.
+    """
+    name = os.fsencode(path)
+    try:
+        return name.decode("utf-8")
+    except UnicodeDecodeError as error:
+        said = name.decode("utf-8", "replace")
+        raise InputError(
+            f"The name {said} is not UTF-8, and images need such names; rename it or its folder."
+        ) from error
 
 
 def refuse_to_replace(
@@ -64,11 +95,17 @@ def refuse_to_replace(
     Raises
     ------
     OutputError
-        When an output would replace such a file.
+        When an output would replace such a file, or a folder has its name.
     """
     read = [one for one in inputs if os.path.isfile(one)]
     # What is no regular file, such as a pipe, holds nothing that could be lost.
-    for path in (Path(output) for output in outputs if os.path.isfile(output)):
+    for path in map(Path, outputs):
+        if os.path.isdir(path):
+            raise OutputError(
+                f"{path} is a folder, where a file of that name is to be written; move it away, or write elsewhere."
+            )
+        if not os.path.isfile(path):
+            continue
         if any(os.path.samefile(path, one) for one in read):
             raise OutputError(f"{path} is an input of this run, which would replace it; write somewhere else.")
         if not written_by_a_run(path):
@@ -128,6 +165,20 @@ def staged_folder(target: str | os.PathLike, *, replacing: Iterable[str] = ()) -
             move_files(moves + [(stage / name, target / name) for name in names])
 
 
+def remove_staged(target: Path) -> None:
+    """Remove what `staged_folder` left in a folder where its process was killed, as far as it can be."""
+    for _ in range(50):  # what was just killed still has its lock for a moment
+        with suppress(OSError), locked_folder(target):
+            for leftover in leftover_folders(target, STAGED_PREFIX):
+                shutil.rmtree(leftover, ignore_errors=True)
+        try:
+            if not any(target.glob(f"{STAGED_PREFIX}*")):
+                return
+        except OSError:  # nothing can have been written there
+            return
+        time.sleep(0.02)
+
+
 def _is_file(path: Path) -> bool:
     """Whether there is anything but a folder; a link is none, whatever it leads to."""
     return os.path.lexists(path) and (path.is_symlink() or not path.is_dir())
@@ -161,12 +212,15 @@ def made_folder(target: Path) -> Iterator[None]:
 
     Raises
     ------
+    InputError
+        When its path is not UTF-8, so that no image could be written there.
     OutputError
         When the folder cannot be made.
     """
     made = []
     try:
         with output_errors(target):
+            itk_name(os.path.abspath(target))
             made = [folder for folder in (target, *target.parents) if not folder.exists()]
             target.mkdir(parents=True, exist_ok=True)
         yield
@@ -185,9 +239,13 @@ def hidden_folder(target: Path, prefix: str = HIDDEN_PREFIX) -> Iterator[Path]:
 
     Raises
     ------
+    InputError
+        When the path of `target` is not UTF-8, so that no image could be written there.
     OutputError
         When it cannot be made.
     """
+    with output_errors(target):
+        itk_name(os.path.abspath(target))
     # Under the folder's lock, so that nobody sees the new one before it has its own.
     with output_errors(target), locked_folder(target):
         folder = Path(tempfile.mkdtemp(prefix=prefix, dir=target))
@@ -213,24 +271,35 @@ def leftover_folders(target: Path, prefix: str = HIDDEN_PREFIX) -> list[Path]:
 def _is_left_over(folder: Path) -> bool:
     try:
         with open(folder / _LOCK_NAME, "rb+") as file:
-            lock_file(file)
-        return True
+            return lock_file(file) or _is_older(folder, _OLD_FOLDER_S)
     except FileNotFoundError:
         # Killed before its lock was there; or another process is making it, or removing it, at this moment.
-        with suppress(FileNotFoundError):
-            return time.time() - folder.stat().st_mtime > 60
-        return False
+        return _is_older(folder, 60)
     except OSError:
         return False
 
 
-def lock_file(file: IO[bytes]) -> None:
+def _is_older(path: Path, seconds: float) -> bool:
+    """Whether nothing was written to a file, or put into a folder, for some time; not of what has gone."""
+    with suppress(FileNotFoundError):
+        return time.time() - path.stat().st_mtime > seconds
+    return False
+
+
+def lock_file(file: IO[bytes]) -> bool:
     """Take the system's exclusive lock on an open file; it ends with the file or the process.
+
+    Returns
+    -------
+    bool
+        False where the file system has no locks, and nobody could have it.
 
     Raises
     ------
-    OSError
+    BlockingIOError
         Where another open file has it.
+    OSError
+        Where the file cannot be reached any more.
     """
     try:
         import fcntl
@@ -239,15 +308,31 @@ def lock_file(file: IO[bytes]) -> None:
 
         # A byte far beyond the content: Windows locks keep others from reading it.
         file.seek(2**40)
-        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
+        try:
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
+        except OSError as error:
+            raise BlockingIOError(error.errno, error.strerror) from error
         file.seek(0)
-    else:
-        fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return True
+    return _flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def _flock(descriptor: int, how: int) -> bool:
+    """The lock of POSIX systems; False where the file system has none."""
+    import fcntl
+
+    try:
+        fcntl.flock(descriptor, how)
+    except OSError as error:
+        if error.errno in _NO_LOCKS:
+            return False
+        raise
+    return True
 
 
 @contextmanager
 def locked_folder(target: Path) -> Iterator[None]:
-    """A block that only one process at a time is in for a folder; on Windows, where folders have no locks, any."""
+    """A block that only one process at a time is in for a folder; any, where folders have no locks, as on Windows."""
     try:
         import fcntl
     except ModuleNotFoundError:
@@ -255,7 +340,7 @@ def locked_folder(target: Path) -> Iterator[None]:
         return
     folder = os.open(target, os.O_RDONLY)
     try:
-        fcntl.flock(folder, fcntl.LOCK_EX)
+        _flock(folder, fcntl.LOCK_EX)
         yield
     finally:
         os.close(folder)
@@ -311,7 +396,7 @@ def replaced_file(path: Path, *, aside: Path | None = None) -> Iterator[Path]:
     """
     if aside is None:
         _remove_files_of_killed_processes(path)
-        aside = path.with_name(f".{os.getpid()}-{threading.get_native_id()}-{path.name}")
+        aside = path.with_name(f".{_host()}-{os.getpid()}-{threading.get_native_id()}-{path.name}")
     try:
         yield aside
         with open(aside, "rb+") as file:
@@ -322,12 +407,16 @@ def replaced_file(path: Path, *, aside: Path | None = None) -> Iterator[Path]:
 
 
 def _remove_files_of_killed_processes(path: Path) -> None:
-    """Remove what `replaced_file` left of `path` where its process was killed; not on Windows, where none is asked."""
+    """Remove what `replaced_file` left of `path` where its process was killed; not on Windows, where none is asked.
+
+    A folder may be shared with other hosts and containers, whose processes are unknown here and live: only what is
+    this host's and was not written to for some minutes goes.
+    """
     if os.name != "posix":
         return
-    for aside in path.parent.glob(".*-*-*"):
-        named = re.fullmatch(r"\.(\d+)-\d+-(.+)", aside.name)
-        if named is None or named[2] != path.name:
+    for aside in path.parent.glob(f".{_host()}-*-*-*"):
+        named = re.fullmatch(r"\.[0-9a-f]+-(\d+)-\d+-(.+)", aside.name)
+        if named is None or named[2] != path.name or not _is_older(aside, _OLD_FILE_S):
             continue
         try:
             os.kill(int(named[1]), 0)
@@ -337,11 +426,18 @@ def _remove_files_of_killed_processes(path: Path) -> None:
             continue
 
 
+def _host() -> str:
+    """A short name of this host for names of files."""
+    return hashlib.sha256(platform.node().encode("utf-8", "surrogateescape")).hexdigest()[:8]
+
+
 @contextmanager
 def output_errors(target: Path) -> Iterator[None]:
     """Turn the system's errors of writing below `target` into one sentence."""
     try:
         yield
+    except BrokenPipeError:  # of whoever listens to the progress
+        raise
     except OSError as error:
         reasons: dict[int | None, str] = {
             errno.ENOSPC: "the disk is full; free some space or name another folder",
@@ -355,10 +451,14 @@ def output_errors(target: Path) -> Iterator[None]:
             errno.ENOTEMPTY: "there is a folder of a file's name; name another folder",
             errno.ENAMETOOLONG: "the name is too long; name a shorter one",
             errno.EEXIST: "there is a file of that name; name a folder",
+            errno.ENOENT: "the folder is missing, or was removed meanwhile; name another folder",
         }
-        if error.errno not in reasons:
-            raise
-        raise OutputError(f"Nothing could be written to {target}: {reasons[error.errno]}.") from error
+        if error.errno in reasons:
+            raise OutputError(f"Nothing could be written to {target}: {reasons[error.errno]}.") from error
+        reason = " ".join(str(error.strerror or error).split()) or type(error).__name__
+        raise OutputError(
+            f"Nothing could be written to {target} ({reason}); see to the disk or name another folder."
+        ) from error
 
 
 def is_text(value: str) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import atexit
 import getpass
 import os
+import re
 import shutil
 import stat
 import tempfile
@@ -15,6 +16,9 @@ from functools import cache
 from pathlib import Path
 
 from TumorQueryLib.base.errors import InputError, OutputError
+
+#: Lists the SHA-256 of what lies in a folder of the bundled data.
+SUMS_FILE = "SHA256SUMS"
 
 
 def resources_folder() -> Path:
@@ -52,6 +56,25 @@ def resources_folder() -> Path:
         f"The bundled data are missing: neither {package / 'Resources'} nor {package.parent / 'Resources'} "
         "holds a folder 'Atlas'. Install TumorQuery again, or set TUMORQUERY_RESOURCES to its Resources folder."
     )
+
+
+def listed_sums(folder: Path) -> dict[str, str]:
+    """SHA-256 of the files of a bundled folder by their names, as its SHA256SUMS lists them.
+
+    Raises
+    ------
+    OSError
+        When there is no such list, or it cannot be read.
+    ValueError
+        When it is damaged.
+    """
+    sums = {}
+    for line in (folder / SUMS_FILE).read_text(encoding="utf-8").splitlines():
+        listed = re.fullmatch(r"([0-9a-f]{64})  (.+)", line)
+        if listed is None:
+            raise ValueError("a line is no SHA-256 and name")
+        sums[listed[2]] = listed[1]
+    return sums
 
 
 def cache_folder() -> Path:

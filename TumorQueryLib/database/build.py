@@ -18,12 +18,12 @@ from typing import Any
 
 from TumorQueryLib.anatomy.atlas import Atlas
 from TumorQueryLib.anatomy.tissue import Tissue
-from TumorQueryLib.base.errors import DatabaseError, InputError, OutputError
+from TumorQueryLib.base.errors import DatabaseError, InputError, OutputError, shown
 from TumorQueryLib.base.files import replaced_file
 from TumorQueryLib.base.parallel import available_cores, dask_client
 from TumorQueryLib.base.progress import Progress, no_progress, part
 from TumorQueryLib.database.prior import Prior, SeedCells, make_prior
-from TumorQueryLib.database.schema import REGIONS, SCHEMA, SCHEMA_VERSION
+from TumorQueryLib.database.schema import REGIONS, SCHEMA, SCHEMA_VERSION, check_attributes, described_grid
 from TumorQueryLib.database.side_file import Piece, SideFile, side_path, writing_errors
 from TumorQueryLib.database.store import TumorDatabase
 from TumorQueryLib.database.writing import write_database
@@ -84,7 +84,7 @@ def build_database(
     Raises
     ------
     InputError
-        When an option is out of its range.
+        When an option is out of its range, or the atlas's name, texts or grid are none that a database has.
     DatabaseError
         When `path` or its side file belongs to a build with other options, or is there and
         `resume` is not given.
@@ -99,6 +99,7 @@ def build_database(
     tissue = Tissue.from_atlas(atlas)
     prior = make_prior(sampling, SeedCells.of(atlas, tissue), entries, random_seed)
     attributes = _attributes(atlas, tissue, prior, random_seed)
+    _refuse_what_could_not_be_opened(atlas, attributes)
     plan = {"entries": entries, "solves_per_piece": SOLVES_PER_PIECE, "attributes": attributes}
     if os.path.exists(path):  # False for names that are too long, which the side file tells
         _check_existing(path, attributes, entries, resume)
@@ -106,7 +107,7 @@ def build_database(
     pieces = -(-prior.solves // SOLVES_PER_PIECE)
     with SideFile.open(path, plan, resume=resume) as side:
         # Another build of the same file may have ended between the question above and the lock.
-        finished_by_another = path.exists()
+        finished_by_another = os.path.exists(path)
         if not finished_by_another:
             _grow_missing(side, prior, tissue, pieces, workers, dask, part(progress, 0.0, 0.95))
             _write(path, attributes, side, pieces, part(progress, 0.95, 1.0))
@@ -266,9 +267,21 @@ def _attributes(atlas: Atlas, tissue: Tissue, prior: Prior, random_seed: int) ->
     }
 
 
+def _refuse_what_could_not_be_opened(atlas: Atlas, attributes: dict[str, Any]) -> None:
+    """Ask of the attributes, before the work, what is asked of them whenever the database is opened."""
+    try:
+        check_attributes(attributes)
+        described_grid(attributes)
+    except ValueError as error:
+        raise InputError(
+            f"The database could not be opened afterwards ({error}); its name, licence and attribution come from "
+            f"atlas.json of the atlas {shown(atlas.name)}, and its grid from wm.nii.gz there: mend them."
+        ) from error
+
+
 def _check_existing(path: Path, attributes: dict[str, Any], entries: int, resume: bool) -> None:
     """Leave a finished database alone, and say so unless it is the one that was asked for."""
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise OutputError(f"{path} is not a file; name a file for the database.")
     if not resume:
         raise DatabaseError(f"{path} is there already; delete it first or choose another name.")

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -46,6 +47,8 @@ SPACINGS_MM = (0.01, 100.0)
 FARTHEST_MM = 1e5
 #: Characters of an atlas's name.
 LONGEST_NAME = 200
+#: Bytes of a text, such as the attribution, that HDF5 holds as an attribute with room to spare.
+LONGEST_TEXT = 60_000
 #: Attributes of the file's root; a dict is stored as JSON.
 ATTRIBUTES: dict[str, type] = {
     "schema": str,
@@ -194,7 +197,7 @@ def reading(path: Path) -> Iterator[None]:
     except PermissionError as error:
         raise DatabaseError(f"{path} cannot be read: there is no permission.") from error
     except (OSError, RuntimeError, ValueError, KeyError, TypeError) as error:
-        if not path.exists():
+        if not os.path.exists(path):
             raise DatabaseError(f"{path} has gone away; build or copy it again.") from error
         raise damaged(path, " ".join(str(error).split()) or type(error).__name__) from error
 
@@ -246,31 +249,38 @@ def read_attributes(path: Path, file: h5py.File) -> dict[str, Any]:
         if not isinstance(value, expected) or isinstance(value, bool):
             raise damaged(path, f"its attribute {name} is of the wrong type, {type(value).__name__}")
         attributes[name] = value
-    _check_attributes(path, attributes)
-    return attributes
-
-
-def _check_attributes(path: Path, attributes: Mapping[str, Any]) -> None:
-    for name, value in attributes.items():
-        if isinstance(value, str) and not is_text(value):
-            raise damaged(path, f"its attribute {name} is no text")
     if attributes["solver_version"] not in SOLVER_VERSIONS:
         raise DatabaseError(
             f"{path} was grown by version {shown(attributes['solver_version'])} of the solver, and this software has "
             f"the versions {' and '.join(SOLVER_VERSIONS)}; update the software, or build the database again."
         )
+    try:
+        check_attributes(attributes)
+    except ValueError as error:
+        raise damaged(path, str(error)) from error
+    return attributes
+
+
+def check_attributes(attributes: Mapping[str, Any]) -> None:
+    """Refuse attributes that no database has; they are of their types.
+
+    Raises
+    ------
+    ValueError
+    """
+    for name, value in attributes.items():
+        if isinstance(value, str) and (not is_text(value) or "\0" in value or len(value.encode()) > LONGEST_TEXT):
+            raise ValueError(f"its attribute {name} is no text of at most {LONGEST_TEXT:,} bytes")
     # Names of files in the cache and of models are made of these.
     for name in ("atlas_sha256", "content_sha256"):
-        if not re.fullmatch("[0-9a-f]{64}", attributes[name]):
-            raise damaged(path, f"its attribute {name} is no SHA-256")
+        if name in attributes and not re.fullmatch("[0-9a-f]{64}", attributes[name]):
+            raise ValueError(f"its attribute {name} is no SHA-256")
     atlas = attributes["atlas_name"]
     if not 0 < len(atlas) <= LONGEST_NAME or not atlas.isprintable() or set(atlas) & set("/\\"):
-        raise damaged(path, "its attribute atlas_name is no name")
+        raise ValueError(f"its attribute atlas_name is no name of 1 to {LONGEST_NAME} characters without / and \\")
     core, whole = (attributes[f"threshold_{group}"] for group in REGIONS.values())
     if not 0 < whole < core < 1:
-        raise damaged(
-            path, f"its thresholds {core} and {whole} are not densities in (0, 1), the core's above the other"
-        )
+        raise ValueError(f"its thresholds {core} and {whole} are not densities in (0, 1), the core's above the other")
 
 
 def grid_of(path: Path, attributes: Mapping[str, Any]) -> Grid:
@@ -281,19 +291,36 @@ def grid_of(path: Path, attributes: Mapping[str, Any]) -> Grid:
     DatabaseError
         When they describe none.
     """
-    shape, affine = np.array(attributes["grid_shape"]), np.array(attributes["grid_affine"])
+    try:
+        return described_grid(attributes)
+    except ValueError as error:
+        raise damaged(path, str(error)) from error
+
+
+def described_grid(attributes: Mapping[str, Any]) -> Grid:
+    """The grid that attributes describe.
+
+    Raises
+    ------
+    ValueError
+        When they describe none, or none that a database has.
+    """
+    try:
+        shape, affine = np.array(attributes["grid_shape"]), np.array(attributes["grid_affine"])
+    except ValueError as error:  # rows of several lengths
+        raise ValueError("its grid is not three sizes and a matrix of numbers") from error
     if shape.shape != (3,) or shape.dtype.kind not in "iu" or affine.dtype.kind not in "iuf":
-        raise damaged(path, "its grid is not three sizes and a matrix of numbers")
+        raise ValueError("its grid is not three sizes and a matrix of numbers")
     try:
         i, j, k = shape.tolist()
         grid = Grid((i, j, k), affine)
     except InputError as error:
-        raise damaged(path, str(error).rstrip(".")) from error
+        raise ValueError(str(error).rstrip(".")) from error
     if math.prod(block_grid_shape(grid.shape)) > MOST_BLOCKS:
-        raise damaged(path, f"its grid of {i} x {j} x {k} voxels is larger than a database can number")
+        raise ValueError(f"its grid of {i} x {j} x {k} voxels is larger than a database can number")
     low, high = SPACINGS_MM
     if not (low <= grid.spacing.min() and grid.spacing.max() <= high and np.abs(affine[:3, 3]).max() <= FARTHEST_MM):
-        raise damaged(path, "its grid is not of a head's size and place")
+        raise ValueError("its grid is not of a head's size and place")
     return grid
 
 

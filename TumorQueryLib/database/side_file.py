@@ -225,11 +225,14 @@ def _open_locked(path: Path, database: Path) -> FileIO:
         file = FileIO(os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666), "r+")
         try:
             lock_file(file)
-        except OSError as error:
+        except BlockingIOError as error:
             file.close()
             raise OutputError(
                 f"Another build is writing {database}; wait until it has ended or choose another name."
             ) from error
+        except OSError:
+            file.close()
+            raise
         # Whoever held the lock may have finished and removed the file in between.
         try:
             current = path.stat()
@@ -246,12 +249,12 @@ def writing_errors(path: Path) -> Iterator[None]:
     kept = " What is grown is kept: continue with --resume." if os.path.exists(side_path(path)) else ""
     try:
         with output_errors(path.parent):
-            yield
+            try:
+                yield
+            except FileNotFoundError as error:
+                raise OutputError(f"{path} cannot be written: there is no folder {path.parent}.") from error
     except OutputError as error:
         raise OutputError(f"{error}{kept}") from error
-    except FileNotFoundError as error:
-        raise OutputError(f"{path} cannot be written: there is no folder {path.parent}.") from error
-    except (OSError, RuntimeError) as error:
-        # HDF5 keeps the system's reason in its text.
+    except RuntimeError as error:
         reason = " ".join(str(error).split())
         raise OutputError(f"{path} could not be written whole ({reason}); make room or name another.{kept}") from error

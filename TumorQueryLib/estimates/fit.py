@@ -136,7 +136,7 @@ class Fit:
         others a mean of 1.585: `GOOD_DICE_SUM`, 1.6, is what the model does for half of the patients. The paper's
         best matches, without a refinement, have a mean of 1.07: `FAIR_DICE_SUM`, 1.3, lies between that and 1.6,
         where the outlines still share more than half of their volume. Of 150 densities of tumours grown in another
-        anatomy those called well are wrong by .027 in the mean within 20 mm, fairly by .056, poorly by .066
+        anatomy those called well are wrong by .029 in the mean within 20 mm, fairly by .059, poorly by .058
         (docs/refinement.md). Without a segmented core the Dice of the whole
         tumour counts twice. With two foci the limits are the same: a second focus is kept only where it fits better,
         and what it describes is still judged by the outlines alone. A good fit says that the model can draw these

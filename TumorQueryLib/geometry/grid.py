@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from TumorQueryLib.base.errors import InputError
+from TumorQueryLib.base.files import itk_name
 
 if TYPE_CHECKING:
     import SimpleITK as sitk
@@ -256,14 +257,21 @@ def read_volume(path: str | os.PathLike) -> Volume:
     Raises
     ------
     InputError
-        When the file is missing or damaged.
+        When the file is missing or damaged, or holds several volumes, a slice, or several values a voxel.
     """
     import SimpleITK as sitk
 
     try:
-        return volume_from_image(sitk.ReadImage(str(path)))
+        image = sitk.ReadImage(itk_name(path))
     except RuntimeError as error:
         raise InputError(f"{path} cannot be read as an image: it is missing or damaged.") from error
+    if image.GetDimension() != 3 or image.GetNumberOfComponentsPerPixel() != 1:
+        raise InputError(
+            f"{path} has {' x '.join(map(str, image.GetSize()))} voxels, numbers in each: "
+            f"{image.GetNumberOfComponentsPerPixel()}; a volume has three sizes and one number a voxel, so save the "
+            "one that is meant in its place."
+        )
+    return volume_from_image(image)
 
 
 def resample(

@@ -111,9 +111,13 @@ def jacobian_determinant(transform: sitk.Transform, grid: Grid) -> NDArray[np.fl
     )
     lps = sitk.GetArrayViewFromImage(field).transpose(2, 1, 0, 3)
     displacement = ras_to_lps(lps)
-    slopes = [np.gradient(displacement, axis=axis) for axis in range(3)]
-    per_index = np.stack(slopes, axis=-1)
-    return np.linalg.det(np.eye(3) + per_index @ np.linalg.inv(grid.affine[:3, :3]))
+    # Where the next voxel of each axis is taken to; by its cofactors, as numpy's batches are slow for 3 x 3.
+    axes = grid.affine[:3, :3]
+    (ax, ay, az), (bx, by, bz), (cx, cy, cz) = (
+        np.moveaxis(np.gradient(displacement, axis=axis) + axes[:, axis], -1, 0) for axis in range(3)
+    )
+    volumes = ax * (by * cz - bz * cy) + ay * (bz * cx - bx * cz) + az * (bx * cy - by * cx)
+    return volumes / np.linalg.det(axes)
 
 
 def displacement_transform(displacement: NDArray[np.floating], grid: Grid) -> sitk.DisplacementFieldTransform:

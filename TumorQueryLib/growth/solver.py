@@ -277,6 +277,11 @@ def _gaussian(seed: tuple[float, float, float], tissue: Tissue) -> tuple[NDArray
     reach = 4 * width / spacing
     first = np.maximum(np.ceil(index - reach), 0).astype(np.int64)
     last = np.minimum(np.floor(index + reach) + 1, tissue.grid.shape).astype(np.int64)
+    if (last <= first).any():
+        raise InputError(
+            f"Voxels of up to {spacing.max():.3g} mm are too large for a starting tumour of {mass} mm^3; resample the "
+            "tissue maps to a few mm."
+        )
     axes = [(np.arange(a, b) - x) * h for a, b, x, h in zip(first, last, index, spacing)]
     i, j, k = (np.exp(-0.5 * (x / width) ** 2) for x in axes)
     gaussian = i[:, None, None] * j[:, None] * k * tissue.mask[slices_between(first, last)]

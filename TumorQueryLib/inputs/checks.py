@@ -6,10 +6,11 @@ import gzip
 import hashlib
 import os
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,8 @@ LARGEST_VOXEL_COUNT = 512 * 512 * 1024
 #: Shortest and longest plausible edge of a voxel, and of the imaged box, in mm.
 SPACING_RANGE = (0.05, 20.0)
 EXTENT_RANGE = (20.0, 1000.0)
+#: Voxels; a first one no further from 0, 0, 0 than this along each axis is where a place that was lost is.
+LOST_PLACE = 1.5
 #: Headers are text of a few kilobytes; a segmentation's can be longer.
 LARGEST_HEADER = 4_000_000
 
@@ -117,15 +120,24 @@ def check_plausible_grid(grid: Grid, role: str, *, is_mask: bool = False) -> Non
     spacing = grid.spacing
     extent = spacing * grid.shape
     shortest = 0.0 if is_mask else EXTENT_RANGE[0]
-    if not (
-        SPACING_RANGE[0] <= spacing.min()
-        and spacing.max() <= SPACING_RANGE[1]
-        and shortest <= extent.min()
-        and extent.max() <= EXTENT_RANGE[1]
-    ):
-        raise InputError(
-            f"The {role} has voxels of {times(spacing)} mm and spans {times(extent)} mm, which is no head: "
+
+    def plausible(scale: float) -> bool:
+        return bool(
+            SPACING_RANGE[0] <= scale * spacing.min()
+            and scale * spacing.max() <= SPACING_RANGE[1]
+            and shortest <= scale * extent.min()
+            and scale * extent.max() <= EXTENT_RANGE[1]
+        )
+
+    if not plausible(1.0):
+        accepted = (
             "its header probably has the wrong unit (metres for millimetres or the reverse); correct the header."
+            if plausible(1000.0) or plausible(0.001)
+            else f"accepted are voxels of {SPACING_RANGE[0]:g} to {SPACING_RANGE[1]:g} mm in a box of "
+            f"{shortest:g} to {EXTENT_RANGE[1]:g} mm; give an image of the whole head, or correct the header."
+        )
+        raise InputError(
+            f"The {role} has voxels of {times(spacing)} mm and spans {times(extent)} mm, which is no head: {accepted}"
         )
 
 
@@ -160,8 +172,8 @@ def three_dimensions(size: Sequence[int], role: str) -> tuple[int, int, int]:
     return i, j, k
 
 
-def place_warnings(grid: Grid, role: str, *, said: bool) -> tuple[str, ...]:
-    """A warning where a header says nothing of the voxels' place, or what files say that have lost it.
+def place_warnings(grid: Grid, role: str, *, said: bool, sized: bool = True) -> tuple[str, ...]:
+    """Warnings where a header says nothing of the voxels' place or size, or what files say that have lost it.
 
     Parameters
     ----------
@@ -170,17 +182,26 @@ def place_warnings(grid: Grid, role: str, *, said: bool) -> tuple[str, ...]:
     role : str
     said : bool
         Whether the header holds a place at all.
+    sized : bool
+        Whether it holds the voxels' size.
     """
+    guessed = (
+        f"The {role} file's header does not say how large its voxels are; {times(grid.spacing)} mm is a guess, and "
+        "with it every volume and length."
+    )
+    size = () if sized else (guessed,)
     if not said:
-        return (f"The {role} file's header does not say where its voxels lie in space; their place is a guess.",)
+        return f"The {role} file's header does not say where its voxels lie in space; their place is a guess.", *size
     axes = grid.affine[:3, :3] / grid.spacing
     unturned = any(np.abs(axes - matrix).max() < 1e-6 for matrix in (np.eye(3), LPS_FROM_RAS[:3, :3]))
-    if unturned and not grid.affine[:3, 3].any():
+    # Some tools write the first voxel's number for its place, from 0 or from 1.
+    if unturned and (np.abs(grid.affine[:3, 3]) <= LOST_PLACE * grid.spacing).all():
         return (
-            f"The {role} file's header puts the first voxel at 0, 0, 0 and turns no axis, as headers do that have lost "
-            "their place; compare left, right, front and back of the result with the image in a viewer.",
+            f"The {role} file's header puts the first voxel at 0, 0, 0 or beside it and turns no axis, as headers do "
+            "that have lost their place; compare left, right, front and back of the result with the image in a viewer.",
+            *size,
         )
-    return ()
+    return size
 
 
 def check_right_angles(directions: NDArray, path: Path, role: str) -> None:
@@ -307,9 +328,59 @@ def file_beside(header: Path, name: str, role: str) -> Path:
             "Save the image as one file, such as .nrrd."
         )
     path = header.parent / name
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise InputError(f"The {role} header {header} has lost its voxels: there is no file {name[:60]} beside it.")
     return path
+
+
+#: Folders that a system keeps for itself on a disk, beside those whose names begin with a point.
+SYSTEM_FOLDERS = ("lost+found", "System Volume Information", "$RECYCLE.BIN")
+
+
+def walked(folder: Path, closed: Callable[[Path], object]) -> Iterator[tuple[Path, list[str]]]:
+    """A folder and those below it, in order, each with the names of what else is in it.
+
+    Folders that may not be read are told to `closed`: `os.walk` passes over them without a word.
+    """
+
+    def told(error: OSError) -> None:
+        if not _is_systems(os.path.basename(error.filename)):
+            closed(Path(error.filename))
+
+    for below, folders, names in os.walk(folder, onerror=told):
+        folders.sort()
+        if names and not _may_be_entered(below):
+            closed(Path(below))
+        else:
+            yield Path(below), sorted(names)
+
+
+def entries_of(folder: Path, closed: Callable[[Path], object]) -> list[Path]:
+    """What is in a folder, in order; none of one that may not be read, which is told to `closed`."""
+    try:
+        found = sorted(folder.iterdir())
+    except OSError:
+        found = None
+    if found is not None and (not found or _may_be_entered(folder)):
+        return found
+    if not _is_systems(folder.name):
+        closed(folder)
+    return []
+
+
+def _is_systems(name: str) -> bool:
+    """Whether a closed folder is one that systems keep on a disk, such as .Trash-1000 and .Spotlight-V100."""
+    return name.startswith(".") or name in SYSTEM_FOLDERS
+
+
+def _may_be_entered(folder: str | os.PathLike) -> bool:
+    """Whether what a folder lists can be looked at as well."""
+    return os.access(folder, os.X_OK, effective_ids=os.access in os.supports_effective_ids)
+
+
+def refuse_closed(folder: Path) -> NoReturn:
+    """Refuse a folder that may not be read: what it holds could be what is looked for."""
+    raise InputError(f"The folder {folder} may not be read; make it readable, or move it out of there.")
 
 
 def sha256_of(paths: Iterable[Path]) -> str:
@@ -322,11 +393,6 @@ def sha256_of(paths: Iterable[Path]) -> str:
                 digest.update(block)
         sums.append(digest.hexdigest())
     return sums[0] if len(sums) == 1 else hashlib.sha256("".join(sorted(sums)).encode()).hexdigest()
-
-
-def itk_name(path: Path) -> str:
-    """A path as ITK wants it, UTF-8 whatever the locale."""
-    return os.fsencode(path).decode("utf-8")
 
 
 def times(numbers: Sequence[float] | NDArray) -> str:

@@ -173,7 +173,8 @@ def _text(path: Path) -> str:
         raise InputError(f"The cohort file {path} is a workbook; save it as 'CSV UTF-8'.")
     wide = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     try:
-        text = data.decode("utf-16" if wide else "utf-8-sig")
+        # Joined and saved again, a file has its mark more than once.
+        text = data.decode("utf-16" if wide else "utf-8-sig").lstrip("\ufeff")
     except UnicodeDecodeError as error:
         raise InputError(
             f"The cohort file {path} cannot be read: it must be a CSV file in UTF-8 (in Excel: save as 'CSV UTF-8')."
@@ -239,10 +240,21 @@ def _known(cells: list[str], columns: Sequence[str]) -> set[str]:
 
 def _patient(line: int, cells: list[str], columns: list[str], path: Path) -> tuple[int, str, dict[str, str]]:
     """Line, name and other values of one row."""
-    surplus = [cell for column, cell in zip(columns + [""] * len(cells), cells) if not column and cell.strip()]
-    if surplus:
+    nameless = [
+        (number, cell.strip())
+        for number, (column, cell) in enumerate(zip(columns + [""] * len(cells), cells), 1)
+        if not column and cell.strip()
+    ]
+    named = [number for number, column in enumerate(columns, 1) if column]
+    if nameless and nameless[0][0] < max(named):
+        number, cell = nameless[0]
         raise InputError(
-            f"Line {line} of {path} has more cells than the heading has columns ({surplus[0].strip()[:60]!r} is beyond "
+            f"Line {line} of {path} has {cell[:60]!r} in column {number}, which has no heading; remove the column (an "
+            "index that pandas writes: to_csv(..., index=False)), or name it."
+        )
+    if nameless:
+        raise InputError(
+            f"Line {line} of {path} has more cells than the heading has columns ({nameless[0][1][:60]!r} is beyond "
             'them); a cell that holds the delimiter is put in quotes, like "core=1,4/whole=1,2,4".'
         )
     values = {column: cell.strip() for column, cell in zip(columns, cells) if column and cell.strip()}

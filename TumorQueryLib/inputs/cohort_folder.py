@@ -18,6 +18,7 @@ from pathlib import Path
 from TumorQueryLib.base.errors import InputError, OutputError
 from TumorQueryLib.base.files import made_folder, output_errors, replaced_file
 from TumorQueryLib.base.progress import Progress, no_progress, part
+from TumorQueryLib.inputs.checks import entries_of, refuse_closed, walked
 from TumorQueryLib.inputs.cohort_file import (
     COHORT_FILE,
     COLUMNS,
@@ -38,6 +39,7 @@ ACCEPTED = (
     "with a folder of DICOM files for each patient"
 )
 NIFTI = (".nii.gz", ".nii")
+CLOSED = "may not be read, so what is in it was left out."
 
 
 @dataclass
@@ -58,6 +60,11 @@ class FoundCohort:
     rows: list[dict[str, str]] = field(default_factory=list)
     said: list[str] = field(default_factory=list)
 
+    def say_closed(self, folder: Path) -> None:
+        """Say, once, that a folder was left out because it may not be read."""
+        line = f"{folder} {CLOSED}"
+        self.said += [] if line in self.said else [line]
+
 
 def find_patients(folder: str | os.PathLike, *, progress: Progress = no_progress) -> FoundCohort:
     """Find patients in a folder.
@@ -68,11 +75,12 @@ def find_patients(folder: str | os.PathLike, *, progress: Progress = no_progress
         When there is no such folder, or nothing in it that is known.
     """
     folder = Path(os.path.abspath(folder))
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         raise InputError(f"There is no folder {folder}; {ACCEPTED}.")
+    entries_of(folder, refuse_closed)
     for find in (_bids, _brats):
         found = find(folder)
-        if found.rows or found.said:
+        if found.rows or any(not line.endswith(CLOSED) for line in found.said):
             break
     else:
         found = _dicom(folder, progress)
@@ -192,11 +200,14 @@ def _entities(path: Path) -> tuple[dict[str, str], str]:
 def _bids(folder: Path) -> FoundCohort:
     """Patients of a BIDS dataset, one for each session."""
     found = FoundCohort("BIDS dataset")
-    for subject in sorted(path for path in folder.glob("sub-*") if path.is_dir()):
-        sessions = sorted(path for path in subject.glob("ses-*") if path.is_dir())
-        for place in [subject, *sessions]:
+    for subject in (
+        one for one in entries_of(folder, found.say_closed) if one.match("sub-*") and _is_folder(one, found)
+    ):
+        below = entries_of(subject, found.say_closed)
+        sessions = [one for one in below if one.match("ses-*") and _is_folder(one, found)]
+        for place in [subject, *sessions] if below else []:
             anat = place / "anat"
-            if anat.is_dir():
+            if _is_folder(anat, found):
                 session = place.name if place != subject else ""
                 _bids_patient(folder, subject.name, session, anat, len(sessions) == 1, found)
     return found
@@ -206,7 +217,7 @@ def _bids_patient(folder: Path, subject: str, session: str, anat: Path, only_ses
     """One session of one subject."""
     name = "_".join(filter(None, (subject, session)))
     files: dict[str, list[Path]] = {}
-    for path in _images_in(anat):
+    for path in _images_in(anat, found):
         entities, suffix = _entities(path)
         if suffix == "T1w":
             files.setdefault("t1gd" if "ce" in entities else "t1", []).append(path)
@@ -215,12 +226,13 @@ def _bids_patient(folder: Path, subject: str, session: str, anat: Path, only_ses
     row = {"patient": name}
     places = [anat]
     derivatives = folder / "derivatives"
-    for base in [derivatives, *(sorted(derivatives.iterdir()) if derivatives.is_dir() else [])]:
+    pipelines = entries_of(derivatives, found.say_closed) if _is_folder(derivatives, found) else []
+    for base in [derivatives, *pipelines]:
         for below in [base / subject / session / "anat"] + ([base / subject / "anat"] if only_session else []):
-            if below.is_dir() and below not in places:
+            if below not in places and _is_folder(below, found):
                 places.append(below)
     on_flair = set()
-    for path in (path for place in places for path in _images_in(place)):
+    for path in (path for place in places for path in _images_in(place, found)):
         role = _bids_mask(path, folder, name, found)
         if role is not None:
             files.setdefault(role, []).append(path)
@@ -269,8 +281,17 @@ def _bids_mask(path: Path, folder: Path, name: str, found: FoundCohort) -> str |
     return None
 
 
-def _images_in(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.name.endswith(NIFTI) and path.is_file())
+def _images_in(folder: Path, found: FoundCohort) -> list[Path]:
+    return [path for path in entries_of(folder, found.say_closed) if path.name.endswith(NIFTI) and os.path.isfile(path)]
+
+
+def _is_folder(path: Path, found: FoundCohort) -> bool:
+    """Whether there is such a folder; where that may not be looked up, it is said."""
+    try:
+        return path.is_dir()
+    except PermissionError:
+        found.say_closed(path)
+        return False
 
 
 # BraTS
@@ -347,7 +368,8 @@ def _brats(folder: Path) -> FoundCohort:
     """Patients in BraTS' folders."""
     patients: dict[tuple[str, str], dict[str, list[Path]]] = {}
     generations: dict[str, Generation] = {}
-    for path in _files_below(folder):
+    closed: list[Path] = []
+    for path in _files_below(folder, closed):
         for generation in GENERATIONS:
             match = generation.pattern.fullmatch(path.name)
             if match is None:
@@ -359,6 +381,8 @@ def _brats(folder: Path) -> FoundCohort:
                 generations[generation.name] = generation
             break
     found = FoundCohort(" and ".join(generations))
+    for one in closed if patients else ():
+        found.say_closed(one)
     for (name, patient), files in sorted(patients.items()):
         row = {"patient": patient}
         for role, paths in files.items():
@@ -389,15 +413,15 @@ def _folder_of_patient(path: Path, folder: Path) -> str:
     return "_".join(parts) or folder.name
 
 
-def _files_below(folder: Path) -> Iterator[Path]:
+def _files_below(folder: Path, closed: list[Path]) -> Iterator[Path]:
+    """The files in a folder and below it, in order; folders that may not be read are added to `closed`."""
     count = 0
-    for below, folders, names in os.walk(folder):
-        folders.sort()
-        for name in sorted(names):
+    for below, names in walked(folder, closed.append):
+        for name in names:
             count += 1
             if count > MOST_FILES:
                 raise InputError(f"The folder {folder} holds more than {MOST_FILES:,} files; name a smaller one.")
-            yield Path(below, name)
+            yield below / name
 
 
 # DICOM
@@ -409,9 +433,16 @@ DICOM_STUDIES = "folder of DICOM studies"
 def _dicom(folder: Path, progress: Progress) -> FoundCohort:
     """Patients as folders of DICOM studies."""
     found = FoundCohort(DICOM_STUDIES)
-    below = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    visible = [one for one in entries_of(folder, refuse_closed) if not one.name.startswith(".")]
+    below = [one for one in visible if _is_folder(one, found)]
+    closed: list[Path] = []
     seen: dict[str, str] = {}
     for number, place in enumerate(below):
+        before = len(closed)
+        for _ in walked(place, closed.append):
+            pass
+        if len(closed) > before:
+            continue
         try:
             study = read_study(place, progress=part(progress, number / len(below), (number + 1) / len(below)))
         except InputError:
@@ -428,7 +459,9 @@ def _dicom(folder: Path, progress: Progress) -> FoundCohort:
         found.rows.append({"patient": place.name, "study": str(place)})
         found.said.append(f"{place.name}: {_taken_of(study)}")
     if not found.rows:
-        found.said.clear()
+        found.said = [line for line in found.said if line.endswith(CLOSED)]
+    for one in closed:
+        found.say_closed(one)
     return found
 
 

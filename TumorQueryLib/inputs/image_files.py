@@ -23,12 +23,17 @@ OTHER_FILES = {
     b"version https://git-lfs": ("a pointer of Git LFS and not the image", "fetch the image with 'git lfs pull'"),
     b"/annex/objects": ("a pointer of git-annex and not the image", "fetch the image with 'git annex get'"),
     b"PK\x03\x04": ("a ZIP archive", "unpack it first"),
+    b"\x1f\x8b": ("packed with gzip twice, or with gzip and damaged", "unpack it once, or copy it again"),
+    b"BZh": ("packed with bzip2", "unpack it first"),
+    b"\xfd7zXZ\0": ("packed with xz", "unpack it first"),
     b"\x89PNG": ("a picture (PNG)", "give the volume that it was made from"),
     b"\xff\xd8\xff": ("a picture (JPEG)", "give the volume that it was made from"),
     b"\x89HDF": ("an HDF5 or MINC file", "convert it to NIfTI"),
     b"CDF": ("a MINC file", "convert it to NIfTI"),
     b"\0\0\0\x01\0\0": ("a FreeSurfer file (.mgh, .mgz)", "convert it with 'mri_convert in.mgz out.nii.gz'"),
 }
+#: Endings of files of voxels alone, and of their headers.
+VOXEL_FILES = {(".img", ".img.gz"): ".hdr", (".raw", ".zraw", ".raw.gz", ".raw.bz2"): ".mhd or .nhdr"}
 
 
 def read_image_file(
@@ -115,6 +120,12 @@ def _read(path: Path, role: str, is_mask: bool, references: Sequence[ImageFile])
     for start, (what, remedy) in OTHER_FILES.items():
         if head.startswith(start):
             raise InputError(f"The {role} file {path} is {what}; {remedy}.")
+    for endings, header_endings in VOXEL_FILES.items():
+        if path.name.lower().endswith(endings):
+            raise InputError(
+                f"The {role} file {path} holds voxels alone; their header ({header_endings}) says what and where they "
+                "are, so it has to lie beside them, and is named instead."
+            )
     raise InputError(
         f"The {role} file {path} cannot be read: it is damaged or of another format; accepted are {ACCEPTED_FORMATS}."
     )

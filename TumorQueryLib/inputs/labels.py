@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from TumorQueryLib.base.errors import InputError
-from TumorQueryLib.inputs.checks import Segment
+from TumorQueryLib.inputs.checks import Segment, finite_values
 
 
 def _plain(name: str) -> str:
@@ -268,7 +268,7 @@ def regions_from_label_map(array: NDArray, labels: str | None) -> Regions:
     ----------
     array : ndarray, any shape
         Whole numbers, of a floating type too and off by rounding up to 0.01; 0 is
-        background.
+        background, and so is what is NaN or infinite, with a warning.
     labels : str or None
         A name in `CONVENTIONS` or the form `core=1,4/whole=1,2,4`. None is refused with
         what the numbers can mean.
@@ -285,6 +285,9 @@ def regions_from_label_map(array: NDArray, labels: str | None) -> Regions:
         holds labels that it does not know.
     """
     convention = None if labels is None else parse_labels(labels)
+    said: list[str] = []
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        array = finite_values(array, "segmentation", "segmentation", said)
     numbers = _whole_numbers(array)
     counts = np.bincount(numbers.ravel(), minlength=1)
     found = [int(label) for label in np.flatnonzero(counts) if label != 0]
@@ -311,14 +314,14 @@ def regions_from_label_map(array: NDArray, labels: str | None) -> Regions:
     if not set(found) & set(whole):
         raise InputError(f"The segmentation holds the labels {listed}, and none of them is tumour by {labels}.")
     absent = [] if convention.meanings else sorted(set(whole) - set(found))
-    warnings = [
-        f"The segmentation has no label {', '.join(map(str, absent[:12]))}, which {labels.strip()} names; it holds "
-        f"{listed}. Labels that are not named are left out."
-    ]
+    if absent:
+        said.append(
+            f"The segmentation has no label {', '.join(map(str, absent[:12]))}, which {labels.strip()} names; it holds "
+            f"{listed}. Labels that are not named are left out."
+        )
     hollow = [int(label) for label, meaning in convention.meanings.items() if meaning == CAVITY]
     cavity = np.isin(numbers, hollow) if set(found) & set(hollow) else None
-    said = tuple(warnings) if absent else ()
-    return Regions(np.isin(numbers, core), np.isin(numbers, whole), labels.strip(), said, cavity)
+    return Regions(np.isin(numbers, core), np.isin(numbers, whole), labels.strip(), tuple(said), cavity)
 
 
 def _whole_numbers(array: NDArray) -> NDArray[np.uint8]:
@@ -326,10 +329,6 @@ def _whole_numbers(array: NDArray) -> NDArray[np.uint8]:
 
     Raises `InputError`, which names a value that is no label.
     """
-    if not np.isfinite(array).all():
-        raise InputError(
-            "The segmentation holds values that are not numbers (NaN or infinite); labels are 0, 1, 2, ..."
-        )
     numbers = np.rint(array) if array.dtype.kind == "f" else array
     lowest, highest = float(numbers.min()), float(numbers.max())
     between = np.abs(array - numbers) > ROUNDING if array.dtype.kind == "f" else np.zeros(0, dtype=bool)

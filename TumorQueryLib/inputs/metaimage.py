@@ -119,7 +119,8 @@ def read_metaimage(path: Path, role: str) -> ImageFile:
     affine[:3, :3] = directions * spacing[:3]
     affine[:3, 3] = (origin or [0.0] * space)[:3]
     grid = Grid(shape, LPS_FROM_RAS @ affine)
-    warnings = place_warnings(grid, role, said=bool(origin and matrix))
+    sized = bool({"ElementSpacing", "ElementSize"} & set(fields))
+    warnings = place_warnings(grid, role, said=bool(origin and matrix), sized=sized)
     files = [path] if voxels == path else [path, voxels]
     return ImageFile(Volume(values_in_voxels(data, dtype, shape), grid), sha256_of(files), warnings=warnings)
 

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from TumorQueryLib.base.errors import InputError
+from TumorQueryLib.base.files import itk_name
 from TumorQueryLib.geometry.grid import Grid, Volume, grid_from_image
 from TumorQueryLib.inputs.checks import (
     ImageFile,
@@ -246,7 +247,7 @@ def _grid(header: Header, shape: tuple[int, int, int], path: Path, role: str) ->
     with tempfile.TemporaryDirectory(prefix="tumorquery-") as folder, quiet_itk():
         alone = Path(folder, "header.nii")
         alone.write_bytes(data)
-        reader.SetFileName(str(alone))
+        reader.SetFileName(itk_name(alone))
         try:
             reader.ReadImageInformation()
         except RuntimeError as error:
@@ -263,6 +264,13 @@ def _warnings(header: Header, grid: Grid, role: str) -> tuple[str, ...]:
     """What the header leaves open about the place of the voxels: it can hold none or two."""
     if header.qform_code <= 0 and not header.says_sform:
         return place_warnings(grid, role, said=False)
+    if not header.says_sform and min(header.pixdim[1:4]) < 0:
+        return (
+            f"The {role} file's header says that its voxels are {times(np.array(header.pixdim[1:4]))} long, and NIfTI "
+            "allows no size below 0: it is read as 3D Slicer and others that read by ITK do, mirrored along that axis, "
+            "and programs that heed the size alone show it unmirrored; compare left and right with another image of "
+            "the patient, and correct the header.",
+        )
     unit = MILLIMETRES.get(header.units & 7, 1.0)
     if header.voxel_size != header.pixdim[1:4]:
         return (

@@ -185,7 +185,8 @@ def read_nrrd(path: Path, role: str) -> ImageFile:
     layers = [array] if layout.layers is None else list(array)
     volume = Volume(np.array(layers[0], dtype=dtype.newbyteorder("="), order="C"), grid)
     files = [path] if voxels == path else [path, voxels]
-    warnings = place_warnings(grid, role, said=said)
+    sized = bool(directions) or "spacings" in header.fields
+    warnings = place_warnings(grid, role, said=said, sized=sized)
     return ImageFile(volume, sha256_of(files), _segments(layers, header), warnings)
 
 

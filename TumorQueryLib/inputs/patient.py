@@ -651,12 +651,17 @@ def _mask_from_values(array: NDArray, name: str, warnings: list[str]) -> NDArray
     """A mask from a file's values: 0 and one other value, or shares between 0 and 1."""
     if array.dtype.kind == "f":
         if not np.isfinite(array).all():
-            raise InputError(f"The {name} holds values that are not numbers (NaN or infinite).")
+            array = finite_values(array, name, "mask", warnings)
         if array.min() >= -ROUNDING and array.max() <= 1 + ROUNDING:
             # Shares or not: what is stored as a tiny 1 and nothing else is still a mask.
             values = array[array != 0]
             if values.size == 0 or (values.max() <= 0.5 and values.min() == values.max()):
                 return array != 0
+            if values.max() <= 0.5:
+                raise InputError(
+                    f"The {name} holds shares that are nowhere above 0.5 (the highest is {values.max():.3g}), so it "
+                    "would be empty; give a mask of 0 and 1, or leave it out where there is none."
+                )
             if values.min() < min(values.max(), 1 - ROUNDING):
                 warnings.append(f"The {name} holds shares between 0 and 1; what is above 0.5 is taken as the mask.")
             return array > 0.5

@@ -6,7 +6,8 @@ acquired, since what is interpolated between thick slices holds no detail of its
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +20,7 @@ from TumorQueryLib.base.progress import Progress, no_progress, part
 from TumorQueryLib.geometry.brain import find_brain
 from TumorQueryLib.geometry.grid import LPS_FROM_RAS, Grid, Volume, image_from_volume, ras_to_lps, resample
 from TumorQueryLib.geometry.regions import bounding_box, dilated, slices_between
+from TumorQueryLib.geometry.transforms import rotation_matrix
 from TumorQueryLib.registration.descent import OptimiserStage, mutual_information, optimised
 
 #: An image is moved where its brain's centre lies further off, in mm, or where it is turned by more, in degrees.
@@ -33,6 +35,7 @@ TIGHT_RING = 2.0  # where only one of the two images still has the skull
 INSIDE_HEAD = 20.0  # mm below the skin, where intensities are those of the brain and not of fat
 COARSE, MIDDLE, FINE = 6.0, 3.0, 2.0  # mm between samples
 START_ANGLE = 15.0  # degrees, to both sides about each axis
+TURNED_STARTS = 3  # of those turned by 90 or 180 degrees
 MESSAGE = "Aligning the images"
 
 
@@ -52,6 +55,9 @@ class Alignment:
         alignment is not doubtful.
     doubtful : bool
         The images agree no better after the move than before, or it is further than a head can move.
+    turned : bool
+        The images agree best where this one is turned by about 90 or 180 degrees: its header has lost or exchanged its
+        axes. Doubtful too.
     """
 
     matrix: NDArray[np.float64]
@@ -59,6 +65,7 @@ class Alignment:
     angle_degrees: float
     moved: bool
     doubtful: bool
+    turned: bool = False
 
     @property
     def applied(self) -> NDArray[np.float64]:
@@ -181,7 +188,10 @@ def _aligned(fixed: _Scan, moving: _Scan, progress: Progress) -> Alignment:
             ends.append(optimised(*pairs, start, stage, MESSAGE, progress=share))
         return [transform for _, transform in sorted(ends, key=lambda end: end[0])]
 
-    starts = _starts(centre, of_moving - centre)
+    offset = of_moving - centre
+    leaning = [np.zeros(3), *START_ANGLE * np.eye(3), *-START_ANGLE * np.eye(3)]
+    # The images as they lie first, then turned, then with their centres together.
+    starts = [*_starts(centre, np.zeros(3), leaning), *_starts(centre, offset, leaning)]
     pairs = _sampled_pairs(fixed, moving, COARSE, ring)
     coarse = descend(starts, pairs, OptimiserStage(1.0, 40, 0.05, 2.0), part(progress, 0.0, 0.4))
     # The images as they lie are always among the starts that go on.
@@ -191,18 +201,40 @@ def _aligned(fixed: _Scan, moving: _Scan, progress: Progress) -> Alignment:
     pairs = _sampled_pairs(fixed, moving, FINE, ring)
     (transform,) = descend(middle[:1], pairs, OptimiserStage(0.4, 60, 2e-3, 0.5), part(progress, 0.8, 0.98))
     before, after = (mutual_information(*pairs, one, 0.4) for one in (starts[0], transform))
+    matrix, shift, angle = _move_of(transform, centre)
+    apart = shift > LARGEST_SHIFT or angle > LARGEST_ANGLE
+    if apart:
+        # Where a header lost its axes, the descents above end at some pose nearby that means nothing.
+        pairs = _sampled_pairs(fixed, moving, COARSE, ring)
+        turned = _starts(centre, offset, _quarter_turns())
+        best = sorted(turned, key=lambda start: mutual_information(*pairs, start))[:TURNED_STARTS]
+        # As finely as the usual starts: what lies a little off counts against a pose.
+        pairs = _sampled_pairs(fixed, moving, MIDDLE, ring)
+        best = descend(best, pairs, OptimiserStage(0.5, 60, 0.01, 1.0), part(progress, 0.98, 0.99))
+        pairs = _sampled_pairs(fixed, moving, FINE, ring)
+        (other,) = descend(best[:1], pairs, OptimiserStage(0.4, 60, 2e-3, 0.5), part(progress, 0.99, 1.0))
+        if _clearly_better(mutual_information(*pairs, other, 0.4), after):
+            return Alignment(*_move_of(other, centre), moved=False, doubtful=True, turned=True)
+    doubtful = apart and (not _clearly_better(after, before) or shift > FURTHEST_SHIFT or angle > FURTHEST_ANGLE)
+    return Alignment(matrix, shift, angle, moved=apart and not doubtful, doubtful=doubtful)
 
-    # The transform takes points of the T1Gd to points of the image; the image's points move the other way.
+
+def _clearly_better(one: float, other: float) -> bool:
+    """Whether a negative mutual information is so much lower than another one that the difference means something."""
+    return bool(np.isfinite(one) and (not np.isfinite(other) or other - one > LEAST_GAIN * abs(other)))
+
+
+def _move_of(transform: sitk.Euler3DTransform, centre: NDArray[np.float64]) -> tuple[NDArray[np.float64], float, float]:
+    """The map of the image's points onto the T1Gd's, how far it takes the centre (mm), and its angle in degrees.
+
+    `transform` takes points of the T1Gd to points of the image; the image's points move the other way.
+    """
     there = _as_ras_matrix(transform)
     matrix = np.eye(4)
     matrix[:3, :3] = there[:3, :3].T
     matrix[:3, 3] = -there[:3, :3].T @ there[:3, 3]
     shift = float(np.linalg.norm(there[:3, :3] @ centre + there[:3, 3] - centre))
-    angle = float(np.degrees(np.arccos(np.clip((np.trace(matrix[:3, :3]) - 1) / 2, -1, 1))))
-    apart = shift > LARGEST_SHIFT or angle > LARGEST_ANGLE
-    better = np.isfinite(after) and (not np.isfinite(before) or before - after > LEAST_GAIN * abs(before))
-    doubtful = apart and (not better or shift > FURTHEST_SHIFT or angle > FURTHEST_ANGLE)
-    return Alignment(matrix, shift, angle, moved=apart and not doubtful, doubtful=doubtful)
+    return matrix, shift, float(np.degrees(np.arccos(np.clip((np.trace(matrix[:3, :3]) - 1) / 2, -1, 1))))
 
 
 #: Images, and the masks of what of them is looked at; the fixed one first.
@@ -214,17 +246,27 @@ def _sampled_pairs(fixed: _Scan, moving: _Scan, spacing: float, ring: float) -> 
     return (image, of_moving), (mask, mask_of_moving)
 
 
-def _starts(centre: NDArray[np.float64], offset: NDArray[np.float64]) -> list[sitk.Euler3DTransform]:
-    """Transforms to start from: the images as they lie first, then turned, then with their centres together."""
+def _starts(
+    centre: NDArray[np.float64], offset: NDArray[np.float64], turns: Iterable[NDArray[np.float64]]
+) -> list[sitk.Euler3DTransform]:
+    """Transforms to start from: turned about a centre (degrees about the axes L, P and S), then shifted (RAS mm)."""
     starts = []
-    for shift in (np.zeros(3), offset):
-        for turned in (np.zeros(3), *START_ANGLE * np.eye(3), *-START_ANGLE * np.eye(3)):
-            start = sitk.Euler3DTransform()
-            start.SetCenter(ras_to_lps(centre).tolist())
-            start.SetRotation(*np.deg2rad(turned).tolist())
-            start.SetTranslation(ras_to_lps(shift).tolist())
-            starts.append(start)
+    for turn in turns:
+        start = sitk.Euler3DTransform()
+        start.SetCenter(ras_to_lps(centre).tolist())
+        start.SetRotation(*np.deg2rad(turn).tolist())
+        start.SetTranslation(ras_to_lps(offset).tolist())
+        starts.append(start)
     return starts
+
+
+def _quarter_turns() -> list[NDArray[np.float64]]:
+    """Angles of the 23 turns by 90 or 180 degrees; ITK finds no right ones for some of their matrices."""
+    found = {(1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0): np.zeros(3)}
+    for angles in itertools.product((0.0, 90.0, 180.0, 270.0), repeat=3):
+        matrix = np.round(rotation_matrix(angles)) + 0.0
+        found.setdefault(tuple(matrix.ravel().tolist()), np.array(angles))
+    return list(found.values())[1:]
 
 
 def _as_ras_matrix(transform: sitk.Euler3DTransform) -> NDArray[np.float64]:

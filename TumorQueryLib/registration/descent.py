@@ -102,6 +102,9 @@ def optimised(
         # Samples ran out of the moving image: this start leads nowhere.
         if not raised:
             return float("inf"), transform
+    finally:
+        # The callback and the method hold each other where Python's collector cannot see it, with both masks.
+        method.RemoveAllCommands()
     if raised:
         raise raised[0]
     return method.GetMetricValue(), transform

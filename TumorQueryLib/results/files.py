@@ -15,7 +15,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from TumorQueryLib.base.errors import InputError, OutputError, shown
-from TumorQueryLib.base.files import parsed_json, write_json
+from TumorQueryLib.base.files import itk_name, open_regular, output_errors, parsed_json, regular_bytes, write_json
 from TumorQueryLib.base.plan_choices import PlanChoices
 from TumorQueryLib.base.progress import Progress, no_progress
 from TumorQueryLib.database.checks import can_be_grown
@@ -90,7 +90,7 @@ def write_result(result: Result, folder: str | os.PathLike, *, progress: Progres
     OutputError
         When the folder cannot be written.
     """
-    with result_folder(folder) as stage:
+    with result_folder(folder) as stage, output_errors(Path(folder)):
         write_result_files(result, stage, progress=progress)
     return Path(folder) / RESULT_FILE
 
@@ -155,7 +155,7 @@ def add_plans(plans: Plans, result: SavedResult) -> Path:
         When the folder cannot be written.
     """
     added = plan_outputs(plans)
-    with added_to_result(result.folder, result.content) as stage:
+    with added_to_result(result.folder, result.content) as stage, output_errors(result.folder):
         write_plans(plans, result, None, stage)
         outputs = {name: file for name, file in result.content["outputs"].items() if not PLAN_FILE.fullmatch(file)}
         sums = {file: told for file, told in result.content["sha256"].items() if not PLAN_FILE.fullmatch(file)}
@@ -179,7 +179,7 @@ def _sums(outputs: dict[str, str], folder: Path) -> dict[str, str]:
 
 def _sha256(path: Path) -> str:
     digest = hashlib.sha256()
-    with open(path, "rb") as file:
+    with open_regular(path) as file:
         while block := file.read(2**20):
             digest.update(block)
     return digest.hexdigest()
@@ -195,8 +195,8 @@ def write_volume(volume: Volume, path: Path) -> None:
     """
     image = image_from_volume(volume)
     try:
-        sitk.WriteImage(image, str(path), useCompression=True)
-        again = sitk.ReadImage(str(path))
+        sitk.WriteImage(image, itk_name(path), useCompression=True)
+        again = sitk.ReadImage(itk_name(path))
         # Views: copies of large images are what a run's memory goes to.
         intact = np.array_equal(sitk.GetArrayViewFromImage(again), sitk.GetArrayViewFromImage(image))
     except RuntimeError:
@@ -462,7 +462,7 @@ def read_result(folder: str | os.PathLike) -> SavedResult:
     folder = Path(folder)
     again = "run the inference again"
     try:
-        content = parsed_json((folder / RESULT_FILE).read_text(encoding="utf-8"))
+        content = parsed_json(regular_bytes(folder / RESULT_FILE))
     except (OSError, ValueError) as error:
         raise InputError(f"{folder} holds no readable {RESULT_FILE} of TumorQuery; {again}.") from error
     if not isinstance(content, dict) or content.get("version") != RESULT_VERSION:

@@ -26,6 +26,7 @@ from TumorQueryLib.base.files import (
     move_files,
     output_errors,
     parsed_json,
+    regular_bytes,
     write_json,
 )
 
@@ -50,6 +51,8 @@ RESULT_NAMES = re.compile(
     re.IGNORECASE,
 )
 
+#: Folders that are made of a result and go with it: matches that were shown, and its DICOM objects.
+MADE_BESIDE = re.compile(rf"match_\d+|{EXPORT_FOLDER}", re.IGNORECASE)
 #: Those of plans, which are added to a result and replaced in it.
 PLAN_FILE = re.compile(r"plan(_\w+)?\.(nrrd|json|png)", re.IGNORECASE)
 
@@ -66,7 +69,7 @@ def result_folder(target: str | os.PathLike, *, inputs: Iterable[str | os.PathLi
     target : path
         Made where it does not exist; files of other names in it stay.
     inputs : iterable of path
-        Files that the run reads; none of them may lie in `target`.
+        Files that the run reads; none of them may lie in `target`, or in its folders of matches and DICOM objects.
 
     Raises
     ------
@@ -74,7 +77,9 @@ def result_folder(target: str | os.PathLike, *, inputs: Iterable[str | os.PathLi
         When `target` holds an input, or a file of a result's name that no run wrote, or cannot be written.
     """
     target = Path(target)
-    _refuse_inputs(target, inputs)
+    # With an earlier result the folders beside it go that were made of it.
+    for place in (target, *(path for path in _entries(target) if MADE_BESIDE.fullmatch(path.name))):
+        _refuse_inputs(place, inputs)
     with made_folder(target), hidden_folder(target) as stage:
         with output_errors(target), locked_folder(target):
             for leftover in leftover_folders(target):
@@ -141,20 +146,32 @@ def written_by_a_run(folder: Path) -> list[Path]:
 
 
 def _made_beside(folder: Path) -> list[str]:
-    """The folders that were made of a result and go with it: matches that were shown, and its DICOM objects."""
+    """Those of the folders `MADE_BESIDE` a result that hold nothing else."""
     shown = [path.name for path in folder.glob("match_*") if _holds_a_match(path)]
     return [*shown, EXPORT_FOLDER] if _holds_an_export(folder / EXPORT_FOLDER) else shown
 
 
 def _holds_an_export(folder: Path) -> bool:
     """Whether a folder is what an export leaves in a result's folder, and nobody else's."""
-    return _holds_only(folder, EXPORT_FILES.values())
+    if not _holds_only(folder, EXPORT_FILES.values()):
+        return False
+    # Here, since the command line imports this module for each of its commands.
+    from TumorQueryLib.inputs.dicom.own_objects import is_ours
+
+    return all(is_ours(one) for name in EXPORT_FILES.values() if os.path.lexists(one := folder / name))
+
+
+def _entries(folder: Path) -> list[Path]:
+    """What is in a folder; nothing where there is none, or none that may be read."""
+    with suppress(OSError):
+        return list(folder.iterdir())
+    return []
 
 
 def _names_of(folder: Path) -> list[str]:
     """The files that the result.json in a folder names, itself first; none where it is none of ours."""
     try:
-        content = parsed_json((folder / RESULT_FILE).read_text(encoding="utf-8"))
+        content = parsed_json(regular_bytes(folder / RESULT_FILE))
         listed = [str(name) for name in content["outputs"].values()]
         ours = content["software"]["name"] == "TumorQuery"
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
@@ -175,6 +192,16 @@ def _holds_only(folder: Path, names: Iterable[str]) -> bool:
     return held <= {*names, *LEFT_BY_VIEWERS}
 
 
+def refuse_inputs_in_export(target: str | os.PathLike, inputs: Iterable[str | os.PathLike]) -> None:
+    """Refuse to add to a result what is made of its own DICOM objects: those go with what is added.
+
+    Raises
+    ------
+    OutputError
+    """
+    _refuse_inputs(Path(target, EXPORT_FOLDER), inputs)
+
+
 def _refuse_inputs(target: Path, inputs: Iterable[str | os.PathLike]) -> None:
     for name in inputs:
         file = Path(name)
@@ -193,11 +220,16 @@ def _refuse_inputs(target: Path, inputs: Iterable[str | os.PathLike]) -> None:
 def _refuse_foreign_files(target: Path) -> None:
     ours = set(written_by_a_run(target))
     foreign = sorted(path.name for path in target.iterdir() if RESULT_NAMES.fullmatch(path.name) and path not in ours)
-    links = sorted(path.name for path in ours if path.is_symlink())
-    if foreign or links:
+    if foreign:
         raise OutputError(
-            f"The output folder {target} holds {', '.join((foreign + links)[:4])}, which no run of TumorQuery wrote, "
-            "and a result would replace it; name another folder, or move that away."
+            f"The output folder {target} holds {', '.join(foreign[:4])}, which no run of TumorQuery wrote, and a "
+            "result would replace it; name another folder, or move that away."
+        )
+    links = sorted(path.name for path in ours if path.is_symlink())
+    if links:
+        raise OutputError(
+            f"{', '.join(links[:4])} in the output folder {target} is a link to a file elsewhere, and a result would "
+            "replace the link; name another folder, or put the file itself in its place."
         )
 
 
@@ -240,7 +272,7 @@ def _go_on_adding(told: Mapping[str, Any], leftover: Path, target: Path) -> None
 def _content_of(file: Path) -> Any:
     """What a JSON file holds; None where there is no readable one."""
     try:
-        return parsed_json(file.read_text(encoding="utf-8"))
+        return parsed_json(regular_bytes(file))
     except (OSError, ValueError):
         return None
 

@@ -88,10 +88,7 @@ def densest_of(
     if np.count_nonzero(kept) == count:
         return kept
     # The last voxel brought a whole part with it, or all large parts are too little: the rest grows from what is there.
-    grown = _grown(large_parts(too_few) if have > count else kept, order, count)
-    missing = count - np.count_nonzero(grown)
-    grown.ravel()[order[~grown.ravel()[order]][:missing]] = True
-    return grown
+    return _grown(large_parts(too_few) if have > count else kept, order, count)
 
 
 def _first(order: NDArray[np.int64], shape: tuple[int, ...], count: int) -> NDArray[np.bool_]:
@@ -123,15 +120,23 @@ def without_small_parts(mask: NDArray[np.bool_], smallest: int) -> NDArray[np.bo
 
 
 def _grown(mask: NDArray[np.bool_], order: NDArray[np.int64], count: int) -> NDArray[np.bool_]:
-    """A mask and, one after the other, the voxel beside it that comes first in an order, until it has `count`."""
+    """A mask and, one after the other, the voxel beside it that comes first in an order, until it has `count`.
+
+    Where none lies beside it, the one that comes first.
+    """
     place = np.full(mask.shape, order.size, np.int64)
     place.ravel()[order] = np.arange(order.size)
     grown, edge = mask.copy(), ndimage.binary_dilation(mask) & ~mask
     waiting = [(int(place[voxel]), voxel) for voxel in map(tuple, np.argwhere(edge & (place < order.size)).tolist())]
     heapq.heapify(waiting)
     have, seen = int(np.count_nonzero(mask)), {voxel for _, voxel in waiting}
-    while have < count and waiting:
-        _, voxel = heapq.heappop(waiting)
+    others = iter(order)
+    while have < count:
+        if waiting:
+            _, voxel = heapq.heappop(waiting)
+        else:
+            voxel = next(at for at in (np.unravel_index(one, mask.shape) for one in others) if not grown[at])
+            voxel = tuple(map(int, voxel))
         grown[voxel] = True
         have += 1
         for neighbour in _neighbours(voxel, mask.shape):

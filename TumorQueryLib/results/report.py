@@ -56,7 +56,7 @@ WARNING_CHARACTERS = 98  # of a line
 WARNING_LINE = 0.165  # inches
 NOTE_CHARACTERS = 190  # of a line across the page
 MOST_WARNINGS = 20
-#: Of a picture's title in its axes; where it is not named, matplotlib lays out ticks that are not drawn to find it.
+#: Of a picture's title in its axes; unnamed, matplotlib lays out ticks that are not drawn to find it.
 TITLE_PLACE = 1.0
 
 #: The array axis that each plane is cut across.
@@ -91,7 +91,7 @@ def display_grid(image: Volume) -> Grid:
     content = np.abs(image.array - background) > 0.02 * np.ptp(image.array)
     if not content.any():
         content[...] = True
-    # Every other voxel is enough for a box, and a row of voxels more on each side makes up for it.
+    # Every other voxel is enough for a box, with one row more on each side.
     points = image.grid.to_ras(2 * np.argwhere(content[::2, ::2, ::2]))
     return Grid.around(points, DISPLAY_SPACING, MARGIN + image.grid.spacing.max())
 

@@ -16,6 +16,7 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from TumorQueryLib.base.errors import InputError, OutputError
+from TumorQueryLib.base.files import itk_name
 
 #: Transforms in a row that a file may hold, and voxels of a displacement field.
 MOST_TRANSFORMS = 8
@@ -34,7 +35,7 @@ def write_transform(transform: sitk.Transform, path: Path) -> None:
     """
     aside = path.with_name(f"itk-{path.name}")
     try:
-        sitk.WriteTransform(transform, str(aside))
+        sitk.WriteTransform(transform, itk_name(aside))
         with h5py.File(aside, "r") as written, h5py.File(path, "w", libver=("earliest", "v110")) as file:
 
             def copy(name: str, item: h5py.Group | h5py.Dataset) -> None:

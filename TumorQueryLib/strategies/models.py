@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from TumorQueryLib.base.errors import InputError, OutputError
 from TumorQueryLib.base.files import parsed_json, replaced_file
-from TumorQueryLib.base.resources import cache_folder, resources_folder
+from TumorQueryLib.base.resources import SUMS_FILE, cache_folder, listed_sums, resources_folder
 from TumorQueryLib.database.schema import REGIONS
 from TumorQueryLib.strategies.base import require_packages
 from TumorQueryLib.strategies.pooling import Pooling
@@ -178,12 +178,21 @@ def content_sum(description: Mapping[str, Any], tensors: Mapping[str, torch.Tens
 
 
 def bundled_sum(path: Path) -> str | None:
-    """SHA-256 that the file SHA256SUMS beside a model lists for it: the bundled models hold no sum of their own."""
+    """SHA-256 that the file SHA256SUMS beside a model lists for it: the bundled models hold no sum of their own.
+
+    Raises
+    ------
+    InputError
+        When that list is damaged or cannot be read.
+    """
     try:
-        lines = (path.parent / "SHA256SUMS").read_text(encoding="utf-8").splitlines()
-    except OSError:
+        return listed_sums(path.parent).get(path.name)
+    except FileNotFoundError:
         return None
-    return {name: digest for digest, name in (line.split() for line in lines)}.get(path.name)
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"{path} cannot be checked, since {SUMS_FILE} beside it cannot be read ({error}); install TumorQuery again."
+        ) from error
 
 
 def load_encoders(path: Path, strategy: str) -> TrainedEncoders:

@@ -175,13 +175,13 @@ class _HeadShape:
 
 
 def _signed_distance(mask: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """Distance from a mask's surface in mm, negative inside, without the steps of its voxels."""
+    """Distance from a mask's surface in mm, negative inside, without steps of its voxels."""
     outside, inside = (ndimage.distance_transform_edt(part, sampling=COARSE) for part in (~mask, mask))
     return ndimage.gaussian_filter((outside - inside).astype(np.float32), 1.5 / COARSE)
 
 
 def _waves(points: NDArray[np.float64], length: float) -> NDArray[np.float32]:
-    """An uneven pattern in [-1, 1] that varies over about `length` mm, the same at the same place (RAS mm)."""
+    """An uneven pattern in [-1, 1] that varies over about `length` mm, the same at a place (RAS mm)."""
     random = np.random.default_rng(1)
     pattern = np.zeros(points.shape[:-1], dtype=np.float32)
     for direction in random.standard_normal((WAVES, 3)):

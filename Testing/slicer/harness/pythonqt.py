@@ -23,8 +23,8 @@ QT_MODULES = (QtCore, QtGui, QtWidgets, QtUiTools)
 PYSIDE_ONLY = {"Signal", "Slot", "Property", "SIGNAL", "SLOT", "SignalInstance", "ClassInfo", "QEnum", "QFlag"}
 STAND_IN_MODULES = "harness."
 
-# PySide 6.12 gives away a reference to None with every call that returns nothing. Before Python 3.12 made None
-# immortal that ends the process ("deallocating None"), so do here what 3.12 does.
+# PySide 6.12 gives away a reference to None with every call that returns nothing: before Python 3.12 that ends the
+# process.
 if sys.version_info < (3, 12):
     for _constant in (None, True, False):
         ctypes.c_ssize_t.from_address(id(_constant)).value += 1 << 40

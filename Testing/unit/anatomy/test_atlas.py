@@ -133,6 +133,11 @@ def _floating(folder):
     sitk.WriteImage(image_from_volume(Volume(np.zeros(grid.shape, np.float32), grid)), str(folder / "csf.nii.gz"))
 
 
+def _voxels(name, shape, **options):
+    image = sitk.GetImageFromArray(np.full(shape, 85, np.uint8), **options)
+    return lambda folder: sitk.WriteImage(image, str(folder / name))
+
+
 @pytest.mark.parametrize(
     ("breaking", "said"),
     [
@@ -142,7 +147,12 @@ def _floating(folder):
         (lambda folder: (folder / "atlas.json").write_text('{"name": "Rat"}'), "licence"),
         (lambda folder: (folder / "t1.nii.gz").write_text("no image"), "cannot be read"),
         (_other_grid, "gm.nii.gz.*another grid"),
+        (lambda folder: (folder / "atlas.json").write_text("[" * 10**5), "atlas.json must be .*nested too deeply"),
+        (lambda folder: (folder / "atlas.json").write_text('{"name": "\\ud800"}'), "atlas.json must be .*not Unicode"),
         (_floating, "csf.nii.gz.*uint8"),
+        (_voxels("wm.nii.gz", (2, 8, 8, 8), isVector=False), "wm.nii.gz has 8 x 8 x 8 x 2 voxels.*three sizes"),
+        (_voxels("wm.nii.gz", (8, 8)), "wm.nii.gz has 8 x 8 voxels"),
+        (_voxels("t1.nii.gz", (8, 8, 8, 3), isVector=True), "t1.nii.gz has 8 x 8 x 8 voxels, numbers in each: 3"),
     ],
 )
 def test_a_broken_atlas_folder_is_refused(atlas_folder, breaking, said):

@@ -1,11 +1,13 @@
 """Builds: the same bytes whatever happens to them on the way."""
 
+import errno
 import os
 import signal
 import subprocess
 import sys
 import textwrap
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +15,11 @@ import pytest
 from synthetic_database import small_brain
 
 import TumorQueryLib
+from TumorQueryLib.anatomy.tissue import Tissue
 from TumorQueryLib.base.errors import Cancelled, DatabaseError, InputError, OutputError
 from TumorQueryLib.database import TumorDatabase, build, build_database
+from TumorQueryLib.geometry.grid import Grid, Volume
+from TumorQueryLib.growth import starting_field
 
 ENTRIES = 200
 
@@ -255,6 +260,14 @@ def test_options_out_of_range_are_refused(brain, tmp_path):
     assert not os.listdir(tmp_path)
 
 
+def test_voxels_too_large_for_a_starting_tumour_are_told(brain):
+    affine = brain.grid.affine * [1, 1, 10, 1]
+    tissue = Tissue.from_atlas(replace(brain, grid=Grid(brain.grid.shape, affine)))
+    between_slices = tissue.grid.to_ras(np.argwhere(tissue.mask)[0] + [0, 0, 0.49])
+    with pytest.raises(InputError, match="Voxels of up to 60 mm are too large"):
+        starting_field(tuple(between_slices), tissue)
+
+
 @pytest.mark.slow
 def test_a_dask_cluster_gives_the_same_bytes_though_a_worker_dies(undisturbed, brain, tmp_path):
     distributed = pytest.importorskip("distributed", reason="needs the extra 'distributed'")
@@ -280,3 +293,37 @@ def test_a_missing_dask_scheduler_is_said(brain, tmp_path, monkeypatch):
     monkeypatch.setattr(distributed, "Client", lambda *a, **k: real(*a, **(k | {"timeout": "1s"})))
     with pytest.raises(InputError, match="No Dask scheduler"):
         build_database(tmp_path / "tumors.h5", brain, 4, dask="tcp://127.0.0.1:9")
+
+
+FAR = np.array([[6.0, 0, 0, 2e5], [0, 6, 0, 0], [0, 0, 6, 0], [0, 0, 0, 1]])
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"name": "mine/v2"}, "atlas_name is no name of 1 to 200 characters"),
+        ({"name": ""}, "atlas_name is no name"),
+        ({"name": "a" * 300}, "atlas_name is no name"),
+        ({"attribution": "J\ud800"}, "attribution is no text"),
+        ({"attribution": "a\0b"}, "attribution is no text"),
+        ({"licence": "a" * 70_000}, "licence is no text"),
+        ({"grid": Grid((24, 24, 24), FAR)}, "size and place"),
+        ({"grid": Grid((24, 24, 24), np.diag([6.0, 6.0, 150.0, 1.0]))}, "size and place"),
+    ],
+)
+def test_an_atlas_of_which_no_database_could_be_opened_is_refused_before_the_work(tmp_path, brain, changed, words):
+    changed = {"t1": Volume(brain.t1.array, changed["grid"])} | changed if "grid" in changed else changed
+    with pytest.raises(InputError, match=f"{words}.*atlas.json of the atlas"):
+        build_database(tmp_path / "tumors.h5", replace(brain, **changed), 4)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_file_system_without_locks_holds_a_build(tmp_path, brain, monkeypatch):
+    fcntl = pytest.importorskip("fcntl")
+
+    def refused(*_):
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    monkeypatch.setattr(fcntl, "flock", refused)
+    build_database(tmp_path / "tumors.h5", brain, 4, workers=1)
+    assert os.listdir(tmp_path) == ["tumors.h5"]

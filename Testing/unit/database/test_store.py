@@ -308,6 +308,18 @@ def test_an_attribute_that_is_missing_or_of_another_type_is_told(path, tmp_path,
             TumorDatabase.open(altered)
 
 
+@pytest.mark.parametrize("name", ["grid_shape", "grid_affine"])
+def test_a_grid_of_rows_of_different_lengths_is_told(path, tmp_path, name):
+    altered = shutil.copy(path, tmp_path / "altered.h5")
+    rows = np.empty(3, object)
+    rows[:] = [np.arange(length) for length in (1, 2, 3)]
+    with h5py.File(altered, "r+") as file:
+        del file.attrs[name]
+        file.attrs.create(name, rows, dtype=h5py.vlen_dtype(np.int64))
+    with pytest.raises(DatabaseError, match="not three sizes and a matrix"):
+        TumorDatabase.open(altered)
+
+
 @pytest.mark.parametrize(
     ("name", "entry", "value"),
     [
@@ -331,6 +343,10 @@ def test_parameters_that_no_tumour_has_are_refused(path, tmp_path, name, entry, 
         TumorDatabase.open(altered)
 
 
+ROWS_OF_SEVERAL_LENGTHS = np.empty(3, object)
+ROWS_OF_SEVERAL_LENGTHS[:] = [np.arange(1 + number) for number in range(3)]
+
+
 @pytest.mark.parametrize(
     ("name", "value", "words"),
     [
@@ -341,6 +357,8 @@ def test_parameters_that_no_tumour_has_are_refused(path, tmp_path, name, entry, 
         ("grid_shape", [-24, 24, 24], "positive"),
         ("grid_affine", (1e9 * np.eye(4) * [[1], [1], [1], [1e-9]]), "size and place"),
         ("atlas_name", "../../elsewhere", "no name"),
+        ("grid_shape", ROWS_OF_SEVERAL_LENGTHS, "not three sizes and a matrix"),
+        ("grid_affine", ROWS_OF_SEVERAL_LENGTHS, "not three sizes and a matrix"),
         (
             "solver_version",
             "3",
@@ -355,7 +373,11 @@ def test_parameters_that_no_tumour_has_are_refused(path, tmp_path, name, entry, 
 def test_attributes_out_of_their_range_are_refused(path, tmp_path, name, value, words):
     altered = shutil.copy(path, tmp_path / "altered.h5")
     with h5py.File(altered, "r+") as file:
-        write_attribute(file, name, value)
+        if value is ROWS_OF_SEVERAL_LENGTHS:
+            del file.attrs[name]
+            file.attrs.create(name, value, dtype=h5py.vlen_dtype(np.int64))
+        else:
+            write_attribute(file, name, value)
     with pytest.raises(DatabaseError, match=words):
         TumorDatabase.open(altered)
 

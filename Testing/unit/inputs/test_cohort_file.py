@@ -43,6 +43,7 @@ HEADING, VALUES = list(ROW), list(ROW.values())
         ";;;\n; ;\n\n" + ";".join(HEADING) + "\n" + ";".join(VALUES) + "\n",
         "\t\t\t\n" + "\t".join(HEADING) + "\n" + "\t".join(VALUES) + "\n",
         '\n"";;\nsep=;\r\n' + ";".join(HEADING) + "\r\n" + ";".join(VALUES) + "\r\n",
+        ("\ufeff\ufeff" + ",".join(HEADING) + "\n" + ",".join(VALUES)).encode(),
         ",".join(HEADING) + ",,\n" + ",".join(VALUES) + ",,\n",
         "Patient, T1Gd ,SEGMENTATION, Labels\n" + ",".join(VALUES),
         '"patient", "t1gd", "segmentation", "labels"\n' + ", ".join(f'"{value}"' for value in VALUES),
@@ -95,6 +96,8 @@ def test_labels_with_commas_are_quoted_or_refused_by_their_line(tmp_path):
         ('patient,t1gd\n"P\n1",a\n', "control character"),
         ("patient,t1gd\nP\u20281,a\n", "control character"),
         ("patient,t1gd\n" + "x" * 130 + ",a\n", "too long"),
+        (",patient,t1gd\n0,A,a\n", r"Line 2 .*'0' in column 1, which has no heading.*index=False"),
+        ("patient,,t1gd\nA,,a\nB,x,b\n", "Line 3 .*'x' in column 2, which has no heading"),
     ],
 )
 def test_what_is_no_cohort_file_is_refused(tmp_path, content, said):

@@ -3,6 +3,7 @@
 import csv
 
 import pytest
+from closed_folders import closed, needs_closed_folders, open_folder
 from made_up_studies import MadeUpStudy, usual_study, write_studies
 
 from TumorQueryLib.base.errors import InputError, OutputError
@@ -281,3 +282,33 @@ def test_names_of_folders_become_names_of_patients(tmp_path):
     names = [row.patient for row in read_cohort(path)]
     assert names[0] == "1+1"
     assert len(names) == 2
+
+
+@needs_closed_folders
+@pytest.mark.parametrize("kind", ["BraTS", "BIDS", "BIDS derivatives", "DICOM"])
+def test_a_patient_whose_folder_may_not_be_read_is_said(kind):
+    with open_folder() as folder:
+        shut = folder / "sub-02"
+        if kind == "BraTS":
+            shut = folder / "BraTS-GLI-00001-000"
+            for name in ("BraTS-GLI-00000-000", shut.name):
+                brats(folder, name, "-", NEW)
+        elif kind == "DICOM":
+            for name in ("sub-01", "sub-02"):
+                write_studies(folder / name, usual_study())
+        else:
+            for name in ("sub-01", "sub-02"):
+                bids(folder, name)
+        if kind == "BIDS derivatives":
+            derived(folder, "sub-02", "dseg")
+            shut = folder / "derivatives"
+        with closed(shut):
+            rows, said = found_in(folder)
+            assert len(rows) == (2 if kind == "BIDS derivatives" else 1)
+            assert f"{shut} may not be read, so what is in it was left out." in said
+        with closed(folder), pytest.raises(InputError, match=f"The folder {folder} may not be read"):
+            find_patients(folder)
+        if kind == "DICOM":
+            (folder / "sub-01").rename(folder / ".sub-01")
+            with closed(shut), pytest.raises(InputError, match=f"No patients were found .*{shut} may not be read"):
+                find_patients(folder)

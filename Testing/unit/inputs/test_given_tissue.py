@@ -1,4 +1,4 @@
-"""Tissue maps as files: every accepted scale, and a sentence for each that cannot be this patient's."""
+"""Tissue maps as files: accepted scales, and a sentence for what cannot be this patient's."""
 
 import numpy as np
 import pytest
@@ -27,7 +27,7 @@ def images(tmp_path_factory):
 
 
 def said_of(patient):
-    """The warnings but for that of the brain's size: the layered one is small."""
+    """The warnings but that of the brain's size."""
     return [warning for warning in patient.warnings if "ml of white and grey matter, while 600 to" not in warning]
 
 
@@ -130,7 +130,7 @@ def test_a_tumour_outside_the_box_of_the_maps_is_refused(images, tmp_path):
 
 
 def test_maps_move_with_the_image_that_they_were_made_from():
-    """FAST's maps lie on the T1; where the T1 is moved onto the T1Gd they go along, and no others do."""
+    """FAST's maps lie on the T1; they move with it, and no others do."""
     t1_grid = Grid.isotropic(60, 2.2, GRID.centre)
     maps = TissueMaps(*painted(t1_grid), t1_grid)
     patient = Patient(

@@ -1,6 +1,8 @@
 """Headers that are damaged, detached, without a place or with two: read right, warned about, or refused."""
 
+import bz2
 import gzip
+import lzma
 import os
 import resource
 import struct
@@ -92,6 +94,14 @@ def test_a_place_that_is_missing_is_warned_about_in_every_format(voxels, tmp_pat
         b"ObjectType = Image\nNDims = 3\nDimSize = 34 32 30\nElementType = MET_SHORT\nElementDataFile = LOCAL\n"
         + voxels.tobytes(order="F")
     )
+    (tmp_path / "size.mha").write_bytes(
+        b"ObjectType = Image\nNDims = 3\nDimSize = 34 32 30\nElementType = MET_SHORT\nOffset = 50 60 70\n"
+        b"TransformMatrix = 1 0 0 0 1 0 0 0 1\nElementDataFile = LOCAL\n" + voxels.tobytes(order="F")
+    )
+    (warning,) = read_image_file(tmp_path / "size.mha", "T1Gd").warnings
+    assert "does not say how large its voxels are; 1 x 1 x 1 mm is a guess" in warning
+    for name in ("lost.nrrd", "lost.mha"):
+        assert "does not say how large" in read_image_file(tmp_path / name, "T1Gd").warnings[1]
     for name, origin in (("without.nrrd", None), ("not.nrrd", "none"), ("nan.nrrd", "(nan,nan,nan)")):
         write_nrrd(tmp_path / name, stored(voxels), space_origin=origin, space_directions="(0,1,0) (1,0,0) (0,0,-1)")
     names = ("lost.nii.gz", "lost.img", "lost.nrrd", "none.nrrd", "lost.mha", "without.nrrd", "not.nrrd", "nan.nrrd")
@@ -112,6 +122,32 @@ def test_a_place_that_looks_lost_is_warned_about(voxels, tmp_path, name):
         sitk.WriteImage(sitk.GetImageFromArray(voxels.transpose(2, 1, 0)), str(tmp_path / name))
     (warning,) = read_image_file(tmp_path / name, "T1Gd").warnings
     assert "lost their place" in warning
+
+
+@pytest.mark.parametrize(("voxels_off", "is_lost"), [(1.0, True), (1e-6, True), (-1.0, True), (2.0, False)])
+def test_a_place_counted_from_one_looks_lost_too(voxels, tmp_path, voxels_off, is_lost):
+    affine = np.diag([2.0, 2.0, 2.2, 1.0])
+    affine[:3, 3] = voxels_off * np.array([2.0, 2.0, 2.2])
+    nibabel.save(nibabel.Nifti1Image(voxels, affine), tmp_path / "one.nii.gz")
+    warnings = read_image_file(tmp_path / "one.nii.gz", "T1Gd").warnings
+    assert ["lost their place" in warning for warning in warnings] == [True] * is_lost
+
+
+@pytest.mark.parametrize("axis", [0, 2])
+def test_a_size_below_zero_that_mirrors_is_told(voxels, tmp_path, axis):
+    image = nibabel.Nifti1Image(voxels, None)
+    image.set_qform(AFFINE, 1)
+    image.set_sform(None, 0)
+    path = tmp_path / "mirrored.nii"
+    nibabel.save(image, path)
+    content = bytearray(path.read_bytes())
+    struct.pack_into("<f", content, 80 + 4 * axis, -AFFINE[2, 2] if axis == 2 else -1.0)
+    path.write_bytes(content)
+    file = read_image_file(path, "T1Gd")
+    assert "NIfTI allows no size below 0" in file.warnings[0]
+    # As Slicer shows it.
+    other = volume_from_image(sitk.ReadImage(str(path)))
+    assert np.allclose(file.volume.grid.affine, other.grid.affine, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["image.mhd", "image.nhdr", "image.hdr", "image.img"])
@@ -409,11 +445,28 @@ def test_any_name_is_read_in_the_c_locale(voxels, tmp_path):
         (b"\x89PNG\r\n" + bytes(400), "PNG"),
         (b"", "it is empty"),
         (gzip.compress(b"text", mtime=0), "of another format"),
+        (gzip.compress(gzip.compress(bytes(400), mtime=0), mtime=0), "packed with gzip twice.*unpack it once"),
+        (bz2.compress(bytes(400)), "packed with bzip2; unpack it first"),
+        (lzma.compress(bytes(400)), "packed with xz; unpack it first"),
     ],
 )
 def test_other_files_are_named_for_what_they_are(tmp_path, content, said):
     (tmp_path / "image.nii.gz").write_bytes(content)
     refused(tmp_path / "image.nii.gz", said)
+
+
+@pytest.mark.parametrize(
+    ("name", "header"),
+    [
+        ("image.img", ".hdr"),
+        ("image.IMG.GZ", ".hdr"),
+        ("image.zraw", ".mhd or .nhdr"),
+        ("image.raw.gz", ".mhd or .nhdr"),
+    ],
+)
+def test_of_voxels_alone_the_header_is_asked_for(voxels, tmp_path, name, header):
+    (tmp_path / name).write_bytes(voxels.tobytes())
+    refused(tmp_path / name, rf"holds voxels alone; their header \({header}\).*is named instead")
 
 
 @pytest.mark.parametrize("field", ["space directions", "sizes", "kinds", "unknown"])

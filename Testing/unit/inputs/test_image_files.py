@@ -179,6 +179,13 @@ def test_a_wrong_unit_is_said(voxels, tmp_path, scale, unit):
         read_image_file(tmp_path / "unit.nii.gz", "T1Gd")
 
 
+@pytest.mark.parametrize(("shape", "step"), [((34, 32, 2), 2.2), ((34, 32, 4), 22.0), ((34, 32, 600), 2.0)])
+def test_a_slab_is_no_wrong_unit(tmp_path, shape, step):
+    write_nifti(np.ones(shape, np.uint8), np.diag([1.0, 1.0, step, 1.0]), tmp_path / "slab.nii.gz")
+    with pytest.raises(InputError, match=r"no head: accepted are voxels of 0\.05 to 20 mm in a box of 20 to 1000 mm;"):
+        read_image_file(tmp_path / "slab.nii.gz", "T1Gd")
+
+
 def test_a_fourth_dimension_of_one_is_dropped_and_more_is_refused(voxels, tmp_path):
     write_nifti(voxels[..., None], np.eye(4), tmp_path / "one.nii.gz")
     assert_voxels_in_place(read_image_file(tmp_path / "one.nii.gz", "T1Gd").volume, voxels, np.eye(4))

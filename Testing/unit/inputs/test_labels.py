@@ -131,13 +131,21 @@ def test_labels_that_fit_nothing_are_refused(labels, said):
         ([0, 1.5, 2], "such as 1.5; a label map holds whole numbers"),
         ([0, 1, 700], "Is this file an image"),
         ([0, -1, 2], "Is this file an image"),
-        ([0, np.nan, 2], "NaN"),
-        ([0, np.inf, 2], "NaN"),
+        ([0, np.nan, 2.5], "such as 2.5"),
+        ([np.nan, np.nan, np.inf], "holds no finite number"),
     ],
 )
 def test_what_is_no_label_map_is_refused(values, said):
     with pytest.raises(InputError, match=said):
         regions_from_label_map(np.array(values), "brats2018")
+
+
+@pytest.mark.parametrize("beyond", [np.nan, np.inf])
+def test_what_is_no_number_is_background_in_a_label_map_too(beyond):
+    regions = regions_from_label_map(np.array([beyond, 1.0, 2.0]), "brats2018")
+    assert regions.core.tolist() == [False, True, False]
+    assert regions.whole.tolist() == [False, True, True]
+    assert regions.warnings == ("The segmentation is NaN or infinite in 1 of its 3 voxels, and taken as 0 there.",)
 
 
 def segments(**masks):

@@ -13,7 +13,7 @@ from TumorQueryLib.base.errors import InputError
 from TumorQueryLib.geometry.brain import find_background, find_brain
 from TumorQueryLib.geometry.grid import Grid, Volume, image_from_volume, resample_mask
 from TumorQueryLib.geometry.regions import bounding_box, dice
-from TumorQueryLib.inputs.patient import Patient
+from TumorQueryLib.inputs.patient import Patient, read_mask_file
 from TumorQueryLib.studies.phantom import synthetic_volumes
 
 COARSE = Grid.isotropic(48, 4.0, (0.0, 0.0, 0.0))
@@ -525,6 +525,20 @@ def test_a_mask_of_shares_is_cut_at_one_half(patient_files):
     assert patient.brain_mask is not None
     assert np.array_equal(patient.brain_mask.array, share > 0.5)
     assert patient.warnings == ("The brain mask holds shares between 0 and 1; what is above 0.5 is taken as the mask.",)
+
+
+def test_a_mask_of_small_shares_is_refused_and_nan_outside_is_none(tmp_path):
+    inside = synthetic_volumes()["whole"].array
+    path = tmp_path / "mask.nii.gz"
+    nibabel.save(nibabel.Nifti1Image(inside * np.linspace(0.3, 0.45, inside.shape[2]), COARSE.affine), path)
+    with pytest.raises(
+        InputError, match=r"whole tumour holds shares that are nowhere above 0\.5 \(the highest is 0\.3"
+    ):
+        read_mask_file(path, "whole tumour")
+    nibabel.save(nibabel.Nifti1Image(np.where(inside, 1.0, np.nan), COARSE.affine), path)
+    warnings = []
+    assert np.array_equal(read_mask_file(path, "whole tumour", warnings).array, inside)
+    assert f"The whole tumour is NaN or infinite in {np.count_nonzero(~inside)} of its" in warnings[0]
 
 
 # Volumes in ml, counted in the segmentation files.

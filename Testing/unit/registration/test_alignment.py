@@ -1,16 +1,21 @@
 """Images of a patient who moved: the move is found, and what lies right is left alone."""
 
+import gc
+
 import numpy as np
 import pytest
+import SimpleITK as sitk
 from awkward_grids import centred_grid, placed_affine
 from scipy import ndimage
 
 from TumorQueryLib.base.errors import Cancelled
+from TumorQueryLib.base.progress import no_progress
 from TumorQueryLib.geometry.grid import Grid, Volume, resample, resample_mask
 from TumorQueryLib.geometry.regions import dice
 from TumorQueryLib.geometry.transforms import rotation_matrix
 from TumorQueryLib.inputs.image_files import read_image_file
 from TumorQueryLib.registration import align_images
+from TumorQueryLib.registration.descent import OptimiserStage, optimised
 from TumorQueryLib.studies.phantom import head_with_skull
 
 THICK = placed_affine(spacing=(0.9, 0.9, 5.5), angles=(6.0, -4.0, 3.0), flips=(-1, 1, 1))
@@ -121,6 +126,35 @@ def test_a_slab_is_aligned_by_what_it_shows(heads):
     millimetres, degrees = how_far_off(align_images(t1gd, {"flair": moved})["flair"].matrix, true, slab.grid.centre)
     assert millimetres < 1.0
     assert degrees < 1.0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("turn", [(0, 0, 180), (90, 0, 0)])
+def test_a_header_that_lost_its_axes_is_no_move_of_the_patient(heads, turn):
+    """From the usual starts the descent ends at a pose nearby that agrees better than before, and means nothing."""
+    t1gd = on_grid(heads["stripped"], COARSEST)
+    flair = on_grid(other_contrast(heads["stripped"], False), COARSEST)
+    true = rigid(turn, (0, 0, 0), flair.grid.centre)
+    found = align_images(t1gd, {"flair": Volume(flair.array, flair.grid.moved(np.linalg.inv(true)))})["flair"]
+    assert found.turned
+    assert found.doubtful
+    assert not found.moved
+    assert found.angle_degrees == pytest.approx(max(turn), abs=1)
+
+
+def test_a_descent_keeps_nothing_of_its_images():
+    """Its callback and SimpleITK's method hold each other: what they held grew with every patient of a process."""
+    image = sitk.GaussianSource(sitk.sitkFloat32, [16] * 3, [4.0] * 3, [8.0] * 3)
+    everywhere = image > -1
+
+    def methods() -> int:
+        gc.collect()
+        return sum(isinstance(one, sitk.ImageRegistrationMethod) for one in gc.get_objects())
+
+    before = methods()
+    stage = OptimiserStage(1.0, 3, 0.1, 1.0)
+    optimised((image, image), (everywhere, everywhere), sitk.Euler3DTransform(), stage, "", progress=no_progress)
+    assert methods() == before
 
 
 @pytest.mark.slow

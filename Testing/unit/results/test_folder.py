@@ -1,5 +1,6 @@
 """A result folder holds one result, whole, and nothing that no run wrote is ever replaced."""
 
+import errno
 import json
 import os
 import shutil
@@ -11,7 +12,8 @@ import threading
 
 import pytest
 
-from TumorQueryLib.base.errors import OutputError
+from TumorQueryLib.base.errors import InputError, OutputError
+from TumorQueryLib.base.files import output_errors
 from TumorQueryLib.results import folder as module
 from TumorQueryLib.results.folder import added_to_result, finish_leftovers, result_folder
 
@@ -28,6 +30,15 @@ def write_result(stage, text, names=NAMES):
 def run(target, text, names=NAMES, **options):
     with result_folder(target, **options) as stage:
         write_result(stage, text, names)
+
+
+def export_into(folder, *names, maker="TumorQuery"):
+    """A folder of DICOM objects that an export wrote, or another software."""
+    from made_up_studies import SEG, new_file  # the processes of these tests do not find it
+
+    folder.mkdir()
+    for name in names:
+        new_file(SEG, Manufacturer=maker, ManufacturerModelName=maker).save_as(folder / name)
 
 
 def content_of(target):
@@ -106,8 +117,7 @@ def planned(tmp_path):
     """A result with plans, exported."""
     run(tmp_path, "first")
     add(tmp_path, "earlier", PLANS | {"plan_probable": "plan_probable.nrrd"})
-    (tmp_path / "dicom_export").mkdir()
-    (tmp_path / "dicom_export" / "density.dcm").write_text("earlier")
+    export_into(tmp_path / "dicom_export", "density.dcm")
     return tmp_path
 
 
@@ -180,12 +190,99 @@ def test_what_a_killed_job_or_a_viewer_left_of_a_match_is_cleared(tmp_path, left
 
 def test_an_export_goes_with_the_result_that_it_was_made_of(tmp_path):
     run(tmp_path, "first")
-    (tmp_path / "dicom_export").mkdir()
-    for name in ("segmentation.dcm", "density.dcm"):
-        (tmp_path / "dicom_export" / name).write_text("first")
+    export_into(tmp_path / "dicom_export", "segmentation.dcm", "density.dcm")
     run(tmp_path, "second")
     whole(tmp_path, "second")
     assert not (tmp_path / "dicom_export").exists()
+
+
+def test_an_object_of_others_that_has_an_exports_name_is_kept(tmp_path):
+    run(tmp_path, "first")
+    export_into(tmp_path / "dicom_export", "structures.dcm", maker="Planning")
+    with pytest.raises(OutputError, match="holds dicom_export, which no run of TumorQuery wrote"):
+        run(tmp_path, "second")
+    content = json.loads((tmp_path / "result.json").read_text(encoding="utf-8"))
+    with pytest.raises(OutputError, match="holds dicom_export"), added_to_result(tmp_path, content):
+        pytest.fail("the block must not run")
+    assert (tmp_path / "dicom_export" / "structures.dcm").exists()
+
+
+@pytest.mark.parametrize("how", ["plain", "link to it", "folder"])
+@pytest.mark.parametrize("name", ["dicom_export/segmentation.dcm", "match_1/density.nrrd"])
+def test_an_input_in_what_goes_with_a_result_is_refused_before_the_work(tmp_path, name, how):
+    out = tmp_path / "out"
+    run(out, "first")
+    given = out / name
+    if given.name == "density.nrrd":
+        given.parent.mkdir()
+        given.write_text("mine")
+    else:
+        export_into(given.parent, given.name)
+    (tmp_path / "link").symlink_to(given)
+    given = {"plain": given, "link to it": tmp_path / "link", "folder": given.parent}[how]
+    with pytest.raises(OutputError, match="is an input of this run"), result_folder(out, inputs=[given]):
+        pytest.fail("the block must not run")
+    assert (out / name).exists()
+    whole(out, "first")
+
+
+def test_a_link_in_the_place_of_a_results_file_is_told_as_one(tmp_path):
+    out, elsewhere = tmp_path / "out", tmp_path / "elsewhere.nrrd"
+    run(out, "first")
+    (out / "density.nrrd").rename(elsewhere)
+    (out / "density.nrrd").symlink_to(elsewhere)
+    with pytest.raises(OutputError, match=r"density\.nrrd in the output folder .* is a link to a file elsewhere"):
+        run(out, "second")
+    assert elsewhere.read_text() == "first"
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes of POSIX")
+def test_a_pipe_in_the_place_of_a_result_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "result.json")
+    with pytest.raises(OutputError, match=r"holds result\.json"):
+        run(tmp_path, "new")
+    from TumorQueryLib.results.files import read_result  # the processes of these tests do without
+
+    with pytest.raises(InputError, match="holds no readable"):
+        read_result(tmp_path)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="names of bytes that are no text")
+def test_a_folder_whose_name_is_not_utf_8_is_refused_before_the_work(tmp_path):
+    """ITK would end the process over it, after all the work."""
+    out = tmp_path / os.fsdecode(b"o\xe4")
+    with pytest.raises(InputError, match=r"is not UTF-8.*rename it"), result_folder(out):
+        pytest.fail("the block must not run")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="folders have no locks")
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK])
+def test_a_file_system_without_locks_takes_results_all_the_same(tmp_path, monkeypatch, number):
+    import fcntl
+
+    def refused(*_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", refused)
+    run(tmp_path, "first")
+    with result_folder(tmp_path) as stage:
+        # Of another run, which may be alive: nothing but its age tells.
+        write_result(stage, "third")
+        run(tmp_path, "second")
+        whole_beside = content_of(tmp_path)
+        assert stage.exists()
+    assert json.loads(whole_beside["result.json"])["text"] == "second"
+    whole(tmp_path, "third")
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ENOENT, errno.ESTALE])
+def test_whatever_the_system_says_of_writing_is_one_sentence(tmp_path, number):
+    with (
+        pytest.raises(OutputError, match=r"Nothing could be written to .*; .*name another folder"),
+        output_errors(tmp_path),
+    ):
+        raise OSError(number, os.strerror(number))
 
 
 def test_an_export_beside_which_someone_keeps_a_file_stops_a_new_result(tmp_path):
@@ -281,8 +378,7 @@ def test_a_run_killed_between_two_moves_leaves_no_mixture(tmp_path, earlier, mov
     names = NAMES | {"whole": "whole.nrrd"}
     if earlier:
         run(out, "first")
-        (out / "dicom_export").mkdir()
-        (out / "dicom_export" / "density.dcm").write_text("first")
+        export_into(out / "dicom_export", "density.dcm")
     script = KILLED.format(tests=os.path.dirname(__file__), moves=moves, target=str(out), names=names)
     ended = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], capture_output=True, encoding="utf-8")
     assert ended.returncode in (0, -signal.SIGKILL), ended.stderr

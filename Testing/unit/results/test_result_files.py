@@ -1,7 +1,9 @@
 """A result is written whole or not at all, and read back as it was."""
 
 import dataclasses
+import errno
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -12,10 +14,13 @@ import pytest
 import SimpleITK as sitk
 from made_up_results import QUALITY, made_up_result
 
-from TumorQueryLib.base.errors import InputError
-from TumorQueryLib.geometry.grid import Grid, Volume, volume_from_image
+from TumorQueryLib.anatomy.atlas import Atlas
+from TumorQueryLib.base.errors import InputError, OutputError
+from TumorQueryLib.geometry.grid import Grid, Volume, read_volume, volume_from_image
 from TumorQueryLib.registration import Registration
+from TumorQueryLib.results import files as files_module
 from TumorQueryLib.results.files import read_result, write_volume
+from TumorQueryLib.results.transform_files import write_transform
 from TumorQueryLib.strategies import Match
 
 
@@ -265,3 +270,54 @@ def test_a_write_that_fails_keeps_the_earlier_result(synthetic_patient, tmp_path
     with pytest.raises(KeyboardInterrupt):
         dataclasses.replace(first, chosen="refined").write(tmp_path, progress=stop)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_files_whose_names_are_not_utf_8_are_refused_and_do_not_end_the_process(tmp_path):
+    folder = tmp_path / os.fsdecode(b"o\xe4")
+    volume = Volume(np.zeros((2, 2, 2), np.uint8), Grid((2, 2, 2), np.eye(4)))
+    for call in (
+        lambda: write_volume(volume, folder / "a.nrrd"),
+        lambda: read_volume(folder / "a.nrrd"),
+        lambda: write_transform(sitk.TranslationTransform(3), folder / "a.h5"),
+        lambda: Atlas.load(folder),
+    ):
+        with pytest.raises(InputError):
+            call()
+
+
+def test_names_beyond_ascii_are_written_and_read_whatever_the_locale(tmp_path):
+    """A process whose locale is POSIX's has other names for the same files."""
+    script = """
+import sys
+from pathlib import Path
+import numpy as np, SimpleITK as sitk
+from TumorQueryLib.geometry.grid import Grid, Volume, read_volume
+from TumorQueryLib.results.files import write_volume
+from TumorQueryLib.results.transform_files import write_transform
+folder = Path(sys.argv[1], "Gr\\udcc3\\udcb6\\udcc3\\udc9fe")
+folder.mkdir()
+write_volume(Volume(np.ones((2, 2, 2), np.uint8), Grid((2, 2, 2), np.eye(4))), folder / "a.nrrd")
+write_transform(sitk.TranslationTransform(3), folder / "a.h5")
+assert read_volume(folder / "a.nrrd").array.all()
+"""
+    posix = {"LC_ALL": "POSIX", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=True, env=os.environ | posix)
+    assert sorted(path.name for path in (tmp_path / "Größe").iterdir()) == ["a.h5", "a.nrrd"]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes of POSIX")
+def test_a_pipe_in_the_place_of_a_volume_is_not_waited_for(copy):
+    (copy / "density.nrrd").unlink()
+    os.mkfifo(copy / "density.nrrd")
+    with pytest.raises(InputError, match=r"density\.nrrd beside .* cannot be read"):
+        _ = read_result(copy).density
+
+
+def test_a_disk_that_is_full_at_the_report_is_one_sentence(synthetic_patient, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(files_module, "write_report", full)
+    with pytest.raises(OutputError, match=r"Nothing could be written to .*out: the disk is full"):
+        made_up_result(synthetic_patient(), chosen="match").write(tmp_path / "out")
+    assert not (tmp_path / "out").exists()

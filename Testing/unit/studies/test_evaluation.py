@@ -2,7 +2,6 @@
 
 import csv
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,7 +15,6 @@ from TumorQueryLib.studies.phantom import synthetic_volumes
 from TumorQueryLib.studies.strategies import evaluate
 from TumorQueryLib.studies.strategies.measure import Measured, rank_of
 from TumorQueryLib.studies.strategies.summary import by_volume, mean_with_interval, share_with_interval
-from TumorQueryLib.studies.strategies.tables import as_markdown
 
 STRATEGIES = ("direct", "ds32", "radiomics", "random-projection")
 
@@ -214,11 +212,3 @@ def test_cancelling_stops_the_registration_of_a_cohort(small_database, cohort_fi
             cohort=cohort_file,
             progress=cancel,
         )
-
-
-@pytest.mark.parametrize("name", ["starter", "default", "independent"])
-def test_the_documents_tables_are_those_of_their_results(name):
-    docs = Path(__file__).parents[3] / "docs"
-    folder = docs / "evaluation" / name
-    results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
-    assert as_markdown(results) in (docs / "evaluation.md").read_text(encoding="utf-8")

@@ -79,8 +79,8 @@ def test_bone_is_dark_and_fat_bright_on_any_grid(spacing, flips, order, angles, 
     def along(low, high):
         """Brightness on each ray outward, as a share of the brain's; shape (distances, rays)."""
         index = head.grid.to_index(np.stack([surface + distance * outward for distance in np.arange(low, high, 0.5)]))
-        assert (index >= 0).all()
-        assert (index <= np.subtract(head.grid.shape, 1)).all()
+        inside = ((index >= 0) & (index <= np.subtract(head.grid.shape, 1))).all(axis=-1)
+        assert inside.all() or low > 24, "beyond the skin the image may end"
         values = ndimage.map_coordinates(head.array, np.moveaxis(index, -1, 0), order=1)
         return values / np.median(image.array[brain])
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from TumorQueryLib.base.errors import InputError
 from TumorQueryLib.inputs.dicom.headers import shown_text
+from TumorQueryLib.inputs.dicom.own_objects import is_ours
 from TumorQueryLib.inputs.dicom.series import lost_slices
 from TumorQueryLib.inputs.dicom.series_kind import (
     CERTAIN,
@@ -102,7 +103,7 @@ def choose_series(
             if found is not None:
                 take(role, found)
     if needs_segmentation and "segmentation" not in files:
-        series["segmentation"], files["segmentation"] = _the_segmentation(study, of_study)
+        series["segmentation"], files["segmentation"] = _the_segmentation(study, of_study, said)
     for role, one in series.items():
         if chosen is not None and one.header.study_uid != chosen.header.study_uid and role != "segmentation":
             said.append(
@@ -204,19 +205,27 @@ def _one_file(series: StudySeries) -> Path:
     return series.files[0]
 
 
-def _the_segmentation(study: Study, of_study: Sequence[StudySeries]) -> tuple[StudySeries, Path]:
-    """The one file with a segmentation or contours, and its series."""
+def _the_segmentation(study: Study, of_study: Sequence[StudySeries], said: list[str]) -> tuple[StudySeries, Path]:
+    """The one file with a segmentation or contours, and its series; what a result was exported to is none."""
+    drawn = [(one, path) for one in study.series if one.kind.role in (SEGMENTATION, CONTOURS) for path in one.files]
+    exported = [path for _, path in drawn if is_ours(path)]
 
     def files(series: Sequence[StudySeries]) -> list[tuple[StudySeries, Path]]:
-        return [(one, path) for one in series if one.kind.role in (SEGMENTATION, CONTOURS) for path in one.files]
+        return [(one, path) for one, path in drawn if one in series and path not in exported]
 
     frames = {one.frame_of_reference for one in of_study if one.kind.role not in (SEGMENTATION, CONTOURS)} - {""}
     # Some tools put what was drawn into a study of its own, in the images' frame of reference.
     found = files(of_study) or files([one for one in study.series if one.frame_of_reference in frames])
     if not found:
+        but = f" but what TumorQuery exported itself, such as {exported[0]}" if exported else ""
         raise InputError(
-            f"The study in {study.folder} holds no segmentation of the tumour (SEG or RTSTRUCT); give one with "
+            f"The study in {study.folder} holds no segmentation of the tumour (SEG or RTSTRUCT){but}; give one with "
             "--segmentation F, or masks with --core and --whole."
+        )
+    if exported:
+        said.append(
+            f"{len(exported)} segmentation{'s' * (len(exported) > 1)} or contours that TumorQuery exported itself "
+            f"{'were' if len(exported) > 1 else 'was'} left out (--segmentation F takes one)."
         )
     if len(found) > 1:
         listed = ", ".join(f"{one.name} in {path}" for one, path in found[:6]) + (", ..." if len(found) > 6 else "")
@@ -234,7 +243,7 @@ def _named(study: Study, role: str, value: str | os.PathLike) -> StudySeries | P
     if not found and text.isdigit():
         found = [one for one in study.series if str(one.header.number) == text]
     path = Path(text)
-    if not found and path.exists():
+    if not found and os.path.exists(path):
         if role == "segmentation":
             return path
         real = path.resolve()

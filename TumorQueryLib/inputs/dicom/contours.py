@@ -1,8 +1,9 @@
 """Contours of radiotherapy (DICOM RTSTRUCT), filled on the slices that they were drawn on.
 
-A structure's contours in one plane are filled by the even-odd rule: a contour within
-another is a hole, and a keyhole (a contour that runs into a hole and back along one
-line) leaves the hole open.
+A contour is filled by the even-odd rule, so that a keyhole (a contour that runs into a
+hole and back along one line) leaves the hole open. Of a structure's contours in one
+plane those within another are holes, also where they reach over its outline a little,
+those that cross are united, and one that is stored again counts once.
 """
 
 from __future__ import annotations
@@ -27,17 +28,30 @@ CLOSED = ("CLOSED_PLANAR", "CLOSEDPLANAR_XOR", "CLOSED_PLANAR_XOR")
 SAME_PLANE = 0.2
 #: mm; a grid of the contours' own has voxels of this edge in their planes.
 OWN_SPACING = 1.0
+#: A contour is another one once more where they differ in fewer pixels than this share of those at its edge; a ring
+#: of one pixel has them all.
+SAME_CONTOUR = 0.5
+#: Two contours cross where more than this share of the smaller one lies without the larger; else it is a hole.
+CROSSING = 0.25
+#: What is told of structures, by what was found in them.
+TOLD = {
+    "interrupted": "without a contour on slices between their first and their last, where nothing was filled",
+    "repeated": "with contours that are stored more than once, which were read once",
+    "crossing": "with contours that cross on a slice, which were united",
+    "over": "with holes that reach over the outline around them, which were cut off there",
+}
 #: Most points that contours of a patient have.
 MOST_POINTS = 20_000_000
 
 
 @dataclass(frozen=True, eq=False)
 class Structure:
-    """One region of interest: its contours, arrays of RAS mm of shape (points, 3)."""
+    """One region of interest: its contours, arrays of RAS mm of shape (points, 3), and whether what crosses is open."""
 
     name: str
     code: str
     contours: tuple[NDArray[np.float64], ...]
+    by_xor: bool = False
 
 
 def read_contours(
@@ -94,17 +108,16 @@ def read_contours(
     check_plausible_grid(grid, role, is_mask=True)
     check_voxel_count([*grid.shape, max(1, len(structures) // 8)], role)
     segments, union = [], np.zeros(grid.shape, dtype=bool)
-    interrupted: list[str] = []
+    found: dict[str, list[str]] = {}
     for structure in structures:
-        mask = _filled(structure, grid, interrupted)
+        mask, odd = _filled(structure, grid)
+        for one in odd:
+            found.setdefault(one, []).append(structure.name)
         union |= mask
         segments.append(Segment(structure.name, mask, structure.code))
-    if interrupted:
-        more = f" and {len(interrupted) - 5} more" if len(interrupted) > 5 else ""
-        said.append(
-            f"Structures of the {role} without a contour on slices between their first and their last, where nothing "
-            f"was filled: {', '.join(map(repr, interrupted[:5]))}{more}."
-        )
+    for one, names in sorted(found.items()):
+        more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+        said.append(f"Structures of the {role} {TOLD[one]}: {', '.join(map(repr, names[:5]))}{more}.")
     return ImageFile(
         Volume(union, grid),
         sha256_of([path]),
@@ -119,6 +132,7 @@ def _structures(header: Any, path: Path, role: str, said: list[str]) -> list[Str
     """The regions of interest, those without closed contours too; adds to what is to be `said`."""
     observed = {int(item.ReferencedROINumber): item for item in header.get("RTROIObservationsSequence") or []}
     contours: dict[int, list[NDArray[np.float64]]] = {}
+    by_xor: set[int] = set()
     left_out, points = 0, 0
     for item in header.get("ROIContourSequence") or []:
         found = contours.setdefault(int(item.ReferencedROINumber), [])
@@ -127,13 +141,12 @@ def _structures(header: Any, path: Path, role: str, said: list[str]) -> list[Str
             points += len(coordinates)
             if points > MOST_POINTS:
                 raise InputError(f"The {role} file {path} holds more contours than any patient has; is it damaged?")
-            if str(contour.get("ContourGeometricType", "")) not in CLOSED or len(coordinates) < 3:
+            kind = str(contour.get("ContourGeometricType", ""))
+            if kind not in CLOSED or len(coordinates) < 3:
                 left_out += 1
-            elif not any(
-                other.shape == coordinates.shape and np.array_equal(other, coordinates) for other in found[-50:]
-            ):
-                # A contour stored twice would undo itself by the even-odd rule.
-                found.append(coordinates)
+                continue
+            found.append(coordinates)
+            by_xor |= {int(item.ReferencedROINumber)} if kind.endswith("XOR") else set()
     if left_out:
         said.append(f"{left_out} points, open lines or contours of less than three points in the {role} were left out.")
     structures = []
@@ -141,7 +154,7 @@ def _structures(header: Any, path: Path, role: str, said: list[str]) -> list[Str
         number = int(item.ROINumber)
         name = str(item.get("ROIName", "") or f"ROI_{number}")
         code = code_of(observed[number], "RTROIIdentification") if number in observed else ""
-        structures.append(Structure(name, code, tuple(contours.get(number, ()))))
+        structures.append(Structure(name, code, tuple(contours.get(number, ())), number in by_xor))
     return structures
 
 
@@ -322,28 +335,154 @@ def _grid_of_references(
     return next((grid for one in references if _grid_on(grid := one.volume.grid, contours) is grid), None)
 
 
-def _filled(structure: Structure, grid: Grid, interrupted: list[str]) -> NDArray[np.bool_]:
+def _filled(structure: Structure, grid: Grid) -> tuple[NDArray[np.bool_], set[str]]:
     """The voxels of a grid whose centres lie within a structure's contours, which lie in planes of the grid.
 
-    Adds the structure's name to `interrupted` where slices between its first and last have no contour.
+    And what of `TOLD` was found in it.
     """
     mask = np.zeros(grid.shape, dtype=bool)
-    used: set[int] = set()
-    axis = None
+    slices: dict[int, list[NDArray[np.float64]]] = {}
+    axis = 0
     for contour in structure.contours:
         index = grid.to_index(contour)
-        if axis is None:
+        if not slices:
             axis = int((np.ptp(index, axis=0) * grid.spacing).argmin())
         number = round(float(index[:, axis].mean()))
         if 0 <= number < grid.shape[axis]:
-            used.add(number)
-            rows, columns = (other for other in range(3) if other != axis)
-            np.moveaxis(mask, axis, 0)[number] ^= inside(
-                index[:, [rows, columns]], (grid.shape[rows], grid.shape[columns])
-            )
-    if used and max(used) - min(used) + 1 > len(used):
-        interrupted.append(structure.name)
-    return mask
+            slices.setdefault(number, []).append(np.delete(index, axis, axis=1))
+    odd = {"interrupted"} if slices and max(slices) - min(slices) + 1 > len(slices) else set()
+    for number, polygons in slices.items():
+        pixels = np.moveaxis(mask, axis, 0)[number]
+        pixels[:] = _combined(polygons, (pixels.shape[0], pixels.shape[1]), odd, by_xor=structure.by_xor)
+    return mask, odd
+
+
+def _combined(
+    polygons: Sequence[NDArray[np.float64]], shape: tuple[int, int], odd: set[str], *, by_xor: bool = False
+) -> NDArray[np.bool_]:
+    """The pixels of a structure on one slice: within its contours, of which those within others are holes.
+
+    Parameters
+    ----------
+    polygons : sequence of ndarray, shape (n, 2)
+        See `inside`.
+    shape : tuple of int
+    odd : set of str
+        Gets "repeated", "crossing" and "over" (see `TOLD`).
+    by_xor : bool
+        Whether what lies within two contours that cross is outside, as a file may say.
+
+    Returns
+    -------
+    ndarray of bool, shape `shape`
+    """
+    fills = [_Fill.of(inside(polygon, shape)) for polygon in polygons]
+    kept: list[_Fill] = []
+    for fill in sorted(fills, key=lambda fill: fill.count, reverse=True):
+        if any(fill.is_same(other) for other in kept):
+            odd.add("repeated")
+        elif fill.count:
+            kept.append(fill)
+    bodies = [[fill] for fill in kept] if by_xor else _bodies(kept, odd)
+    combined = np.zeros(shape, dtype=bool)
+    for body in bodies:
+        if len(body) == 1:
+            combined[body[0].box] ^= body[0].pixels
+            continue
+        union = np.zeros(shape, dtype=bool)
+        for fill in body:
+            union[fill.box] |= fill.pixels
+        combined ^= union
+    return combined
+
+
+def _bodies(fills: Sequence[_Fill], odd: set[str]) -> list[list[_Fill]]:
+    """Fills, the largest first, by what is united; each body lies within another or beside it, holes cut to theirs."""
+    bodies: list[list[_Fill]] = []
+    for whole in fills:
+        # The larger ones come first, so that it may lie within them, but they not within it.
+        fill, beside, around = whole, [], []
+        for body in bodies:
+            shared = [whole.shared(one) for one in body if whole.meets(one)]
+            most = max((np.count_nonzero(pixels) for pixels in shared), default=0)
+            if most and whole.count - most <= CROSSING * whole.count:
+                # Cut before it is compared with others: what reaches over the outline must not touch a neighbour.
+                fill = fill.cut(np.logical_or.reduce(shared))
+                around.append(body)
+            else:
+                beside.append(body)
+        if fill.count < whole.count:
+            odd.add("over")
+        united, others = [fill], around
+        for body in beside:
+            if any(fill.meets(one) and fill.shared(one).any() for one in body):
+                united += body
+                odd.add("crossing")
+            else:
+                others.append(body)
+        bodies = [*others, united]
+    return bodies
+
+
+@dataclass(frozen=True, eq=False)
+class _Fill:
+    """The pixels of one contour: those of a box of a slice, how many, and how many of them lie at their edge."""
+
+    box: tuple[slice, slice]
+    pixels: NDArray[np.bool_]
+    count: int
+    edge: int
+
+    @classmethod
+    def of(cls, pixels: NDArray[np.bool_]) -> _Fill:
+        rows, columns = (np.flatnonzero(pixels.any(axis=axis)) for axis in (1, 0))
+        if not len(rows):
+            return cls((slice(0, 0), slice(0, 0)), pixels[:0, :0], 0, 0)
+        box = slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
+        # A copy, so that no whole slice is kept for each contour.
+        pixels = pixels[box].copy()
+        return cls(box, pixels, int(np.count_nonzero(pixels)), _edge_length(pixels))
+
+    def meets(self, other: _Fill) -> bool:
+        """Whether the boxes overlap."""
+        (rows, columns), (others_rows, others_columns) = self.box, other.box
+        return (
+            rows.start < others_rows.stop
+            and others_rows.start < rows.stop
+            and columns.start < others_columns.stop
+            and others_columns.start < columns.stop
+        )
+
+    def shared(self, other: _Fill) -> NDArray[np.bool_]:
+        """The pixels of this one's box that are in both, whose boxes overlap."""
+        both = np.zeros_like(self.pixels)
+        common = [slice(max(a.start, b.start), min(a.stop, b.stop)) for a, b in zip(self.box, other.box, strict=True)]
+        here, there = (
+            tuple(slice(a.start - b.start, a.stop - b.start) for a, b in zip(common, box, strict=True))
+            for box in (self.box, other.box)
+        )
+        both[here] = self.pixels[here] & other.pixels[there]
+        return both
+
+    def is_same(self, larger: _Fill) -> bool:
+        """Whether this one is a larger one once more (see `SAME_CONTOUR`)."""
+        limit = SAME_CONTOUR * larger.edge
+        # They differ by the difference of their counts at least.
+        if larger.count - self.count >= limit or not self.meets(larger):
+            return False
+        return larger.count + self.count - 2 * np.count_nonzero(self.shared(larger)) < limit
+
+    def cut(self, kept: NDArray[np.bool_]) -> _Fill:
+        """What of it lies within some pixels of its box."""
+        pixels = self.pixels & kept
+        return _Fill(self.box, pixels, int(np.count_nonzero(pixels)), self.edge)
+
+
+def _edge_length(pixels: NDArray[np.bool_]) -> int:
+    """How many of some pixels have a neighbour that is none of them."""
+    around = np.pad(pixels, 1)
+    inner = around[:-2, 1:-1] & around[2:, 1:-1] & around[1:-1, :-2] & around[1:-1, 2:]
+    return int(np.count_nonzero(pixels & ~inner))
 
 
 def inside(polygon: NDArray[np.float64], shape: tuple[int, int]) -> NDArray[np.bool_]:

@@ -5,7 +5,6 @@ Only what is asked for is read, and no pixel.
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -17,7 +16,8 @@ from numpy.typing import NDArray
 
 from TumorQueryLib.base.errors import InputError
 from TumorQueryLib.base.progress import Progress
-from TumorQueryLib.inputs.dicom.series import is_cut_off, is_dicom, is_lost, read_header
+from TumorQueryLib.inputs.checks import refuse_closed, walked
+from TumorQueryLib.inputs.dicom.series import is_cut_off, is_dicom, is_file_or_link, is_lost, read_header
 from TumorQueryLib.inputs.dicom.series_kind import (
     KINDS_BY_CLASS,
     KINDS_BY_MODALITY,
@@ -49,13 +49,18 @@ TAGS = [
 
 
 def files_below(folder: Path) -> Iterator[Path]:
-    """Regular files, and links that lead nowhere, in a folder and below it, in order."""
+    """Regular files, and links that lead nowhere, in a folder and below it, in order.
+
+    Raises
+    ------
+    InputError
+        When there are too many, or a folder may not be read.
+    """
     count = 0
-    for below, folders, names in os.walk(folder):
-        folders.sort()
-        for name in sorted(names):
-            path = Path(below, name)
-            if path.is_file() or (path.is_symlink() and not path.exists()):
+    for below, names in walked(folder, refuse_closed):
+        for name in names:
+            path = below / name
+            if is_file_or_link(path):
                 count += 1
                 if count > MOST_FILES:
                     raise InputError(

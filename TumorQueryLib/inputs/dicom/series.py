@@ -21,19 +21,22 @@ from numpy.typing import NDArray
 from pydicom.filereader import read_dataset, read_preamble
 
 from TumorQueryLib.base.errors import InputError, TumorQueryError
+from TumorQueryLib.base.files import itk_name
 from TumorQueryLib.geometry.grid import LPS_FROM_RAS, Grid, Volume
 from TumorQueryLib.inputs.checks import (
     ACCEPTED_FORMATS,
     ImageFile,
     check_plausible_grid,
     check_voxel_count,
-    itk_name,
+    entries_of,
     place_warnings,
     quiet_itk,
+    refuse_closed,
     sha256_of,
+    walked,
 )
 from TumorQueryLib.inputs.dicom.contours import STRUCTURE_SET_CLASS, frame_of_contours, read_contours
-from TumorQueryLib.inputs.dicom.segmentation import SEGMENTATION_CLASSES, read_segmentation
+from TumorQueryLib.inputs.dicom.segmentation import SEGMENTATION_CLASSES, read_segmentation, referenced_series
 
 #: Folders with more files than this are no export of one patient.
 MOST_FILES = 20_000
@@ -52,7 +55,8 @@ AS_LABEL_MAP = (
 #: Voxels (mm) and directions of two slices of one volume differ by no more than this.
 SAME_SPACING = 0.002
 SAME_AXES = 0.01
-#: Corners of slices that lie one behind the other, whatever their size, are no further apart (mm) across their normal.
+#: First voxels of slices that lie one behind the other, whatever their size, and the centres of those of one size, are
+#: no further apart (mm) across their normal.
 IN_LINE = 5.0
 #: Bytes that the deflated files of a folder may unpack to, 512^3 voxels of 16 bits.
 LARGEST_DEFLATED = 1 << 28
@@ -73,6 +77,9 @@ OTHER_OBJECTS = {
         "give the MRI itself, or save the map as a .nrrd or .nii.gz file",
     ),
 }
+
+#: Beginnings of the photometric interpretations of colour images.
+COLOURS = ("PALETTE", "RGB", "YBR", "HSV", "ARGB", "CMYK")
 
 #: What a frame may differ in from another at the same place, and what that is called.
 DIFFERENCES = {
@@ -132,13 +139,30 @@ class Frame:
         )
 
     def is_in_line_with(self, other: Frame) -> bool:
-        """Whether it lies before or behind another frame, as a slice of the same volume does."""
-        away = self.position - other.position
+        """Whether it lies before or behind another frame, turned in its plane or not, as a slice of its volume does.
+
+        Its first voxel lies there, or all of it does.
+        """
         normal = np.cross(*other.axes)
-        return bool(
-            np.abs(self.axes - other.axes).max() <= 10 * SAME_AXES
-            and np.linalg.norm(away - away @ normal * normal) < IN_LINE
+
+        def is_beside(away: NDArray[np.float64]) -> bool:
+            return bool(np.linalg.norm(away - away @ normal * normal) < IN_LINE)
+
+        edges, edges_of_other = (np.sort(np.multiply(one.size, one.spacing)) for one in (self, other))
+        as_large = np.abs(edges - edges_of_other).max() < IN_LINE
+        return bool(abs(np.cross(*self.axes) @ normal) >= 1 - SAME_AXES) and (
+            is_beside(self.position - other.position) or bool(as_large and is_beside(self.centre - other.centre))
         )
+
+    @property
+    def area(self) -> float:
+        """Of the slice, mm^2."""
+        return float(np.prod(self.size) * np.prod(self.spacing))
+
+    @property
+    def centre(self) -> NDArray[np.float64]:
+        """Of the slice, LPS mm."""
+        return self.position + (np.array(self.spacing) * (np.array(self.size) - 1) / 2) @ self.axes
 
 
 @dataclass(frozen=True, eq=False)
@@ -345,12 +369,12 @@ def _read(path: Path, role: str, is_mask: bool, references: Sequence[ImageFile])
         if member.other_object is not None:
             what, remedy = member.other_object
             raise InputError(f"The {role} file {path} holds {what}, which is not read; {remedy}.")
-        found = list(_datasets(sorted(one for one in path.parent.iterdir() if _is_file_or_link(one)), lost))
+        found = list(_datasets(sorted(one for one in path.parent.iterdir() if is_file_or_link(one)), lost))
         where = f"file {path}"
         images = [one for one in found if one.series == member.series and one.other_object is None]
         images = _series_of_file(member, images, role, said)
         for folder in sorted({one.path.parent for one in images} - {path.parent}):
-            found += _datasets(sorted(one for one in folder.iterdir() if _is_file_or_link(one)), lost)
+            found += _datasets(sorted(one for one in folder.iterdir() if is_file_or_link(one)), lost)
     if not images:
         others = Counter(other for one in found if (other := one.other_object) is not None)
         if not others:
@@ -377,8 +401,9 @@ def _read(path: Path, role: str, is_mask: bool, references: Sequence[ImageFile])
     return _read_series(files, role, where, is_mask, said)
 
 
-def _is_file_or_link(path: Path) -> bool:
-    return path.is_file() or (path.is_symlink() and not path.exists())
+def is_file_or_link(path: Path) -> bool:
+    """Whether there is a regular file, or a link that leads nowhere, or where it may not be followed."""
+    return os.path.isfile(path) or (os.path.islink(path) and not os.path.exists(path))
 
 
 def _series_of_file(member: Dataset, beside: list[Dataset], role: str, said: list[str]) -> list[Dataset]:
@@ -388,24 +413,41 @@ def _series_of_file(member: Dataset, beside: list[Dataset], role: str, said: lis
     own = [one for one in beside if one.path == member.path or member.frames == one.frames == 1]
     folder = member.path.absolute().parent
     more = [one for one in beside if one not in own]
-    try:
-        folders = [one for place in (folder, folder.parent) for one in sorted(place.iterdir()) if one.is_dir()]
-        paths = [path for one in folders if one != folder for path in sorted(one.iterdir()) if path.is_file()]
-    except OSError:
-        paths = []
+    closed: list[Path] = []
+    around = [one for place in (folder, folder.parent) for one in entries_of(place, closed.append)]
+    folders = [one for one in around if one != folder and os.path.isdir(one)]
+    paths = [path for one in folders for path in entries_of(one, closed.append) if os.path.isfile(path)]
+    if any(one.parent == folder for one in closed):
+        said.append(f"A folder in the {role}'s may not be read, so slices of it that may lie there are left out.")
     uid = member.series.encode()
     if len(paths) > MOST_FILES:
         said.append(f"The folders beside the {role}'s hold too many files to see whether slices of it lie there.")
         paths = []
     more += _datasets([path for path in paths if _begins_with(path, uid)])
     more = [one for one in more if one.series == member.series and one.other_object is None]
+    if not more:
+        return own
     # Copies, and other volumes of a series that was parted by hand, are not what was named.
-    taken = {tuple(frame.position.round(2)) for one in own for frame in _frames_of(one, role)} if more else set()
+    taken = {tuple(frame.position.round(2)) for one in own for frame in _frames_of(one, role)}
+    named = _frames_of(member, role)[0]
+    unlike = []
     for one in more:
-        places = {tuple(frame.position.round(2)) for frame in _frames_of(one, role)}
+        try:
+            frames = _frames_of(one, role)
+        except InputError:
+            frames = []
+        if not frames or not all(frame.is_like(named) for frame in frames):
+            unlike.append(one.path)
+            continue
+        places = {tuple(frame.position.round(2)) for frame in frames}
         if not places & taken:
             own.append(one)
             taken |= places
+    if unlike:
+        said.append(
+            f"The {role}'s series has {len(unlike)} more files beside it that are no slices like the named one's, such "
+            f"as {unlike[0]}; they were left out."
+        )
     return own
 
 
@@ -428,11 +470,14 @@ def _read_drawn(file: Dataset, role: str, references: Sequence[ImageFile]) -> Im
     # Images that say that they lie in the same space come before those that say nothing.
     likely = [one for one in references if frame is not None and one.frame_of_reference == frame]
     likely += [one for one in references if one.frame_of_reference is None or frame is None]
+    # The series that it names is taken for its own in whatever space it says that it lies (`image_drawn_on`).
+    drawn_on = referenced_series(file.header)
+    likely += [one for one in references if drawn_on is not None and one.series == drawn_on and one not in likely]
     if is_contours:
         return read_contours(
             file.path, file.header, role, likely, lambda series: _grid_of_series_beside(file.path, series)
         )
-    return read_segmentation(file.path, file.header, role, [one.volume.grid for one in likely])
+    return read_segmentation(file.path, file.header, role, likely)
 
 
 def _grid_of_series_beside(path: Path, series: str) -> Grid | None:
@@ -467,9 +512,8 @@ def _series_of(path: Path) -> str | None:
 def _files_below(folder: Path) -> list[Path]:
     """Regular files, and links that lead nowhere, in a folder and below it, in order."""
     files = []
-    for below, folders, names in os.walk(folder):
-        folders.sort()
-        files += [path for name in sorted(names) if _is_file_or_link(path := Path(below, name))]
+    for below, names in walked(folder, refuse_closed):
+        files += [path for name in names if is_file_or_link(path := below / name)]
         if len(files) > MOST_FILES:
             raise InputError(
                 f"The folder {folder} holds more than {MOST_FILES:,} files; name the folder of one DICOM series."
@@ -576,7 +620,8 @@ def _grid_of(frames: Sequence[Frame], role: str) -> Grid:
 def _main_frames(frames: list[Frame], role: str, where: str, said: list[str]) -> list[Frame]:
     """The frames without those of a localizer; adds to what is to be `said`.
 
-    Raises `InputError` where the others are more than a localizer, or lie in line with the frames.
+    Raises `InputError` where the others are more than a localizer, or lie in line with the frames and are no smaller
+    than half of them.
     """
     kinds = Counter(frame.shape for frame in frames)
     first = {frame.shape: frame for frame in reversed(frames)}
@@ -590,12 +635,12 @@ def _main_frames(frames: list[Frame], role: str, where: str, said: list[str]) ->
             f"The {role} series in the {where} holds slices of {len(kinds)} sizes or orientations ({sizes}), so it is "
             "more than one volume; export the one that is meant."
         )
-    in_line = [frame for frame in others if frame.is_in_line_with(main)]
+    in_line = [frame for frame in others if frame.is_in_line_with(main) and frame.area > main.area / 2]
     if in_line:
         raise InputError(
             f"The {role} series in the {where} holds {len(in_line)} of {len(frames)} slices in line with the others "
-            f"but of another size, voxel or tilt, such as {in_line[0].path}; export the complete series, or one volume "
-            "of it."
+            f"but of another size, voxel or tilt or turned in their plane, such as {in_line[0].path}; export the "
+            "complete series, or one volume of it."
         )
     if others:
         said.append(
@@ -608,7 +653,9 @@ def _main_frames(frames: list[Frame], role: str, where: str, said: list[str]) ->
 def _frames_of(file: Dataset, role: str) -> list[Frame]:
     """The frames of a file, each with its own place where the file has several."""
     header = file.header
-    if int(header.get("SamplesPerPixel", 1) or 1) > 1:
+    # A palette's voxels are numbers of colours.
+    kind = str(header.get("PhotometricInterpretation", "")).upper()
+    if int(header.get("SamplesPerPixel", 1) or 1) > 1 or kind.startswith(COLOURS):
         raise InputError(f"The {role} is a colour image; a scalar volume is needed.")
     shared = _first(header, "SharedFunctionalGroupsSequence")
     single = header.get("PerFrameFunctionalGroupsSequence") or []

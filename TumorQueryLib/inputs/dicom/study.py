@@ -104,7 +104,7 @@ def read_study(folder: str | os.PathLike, *, progress: Progress = no_progress) -
         When there is no such folder, or no DICOM series in it.
     """
     folder = Path(folder)
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         raise InputError(f"There is no study folder {folder}; name a folder of DICOM files.")
     paths = list(files_below(folder))
     broken: list[Path] = []

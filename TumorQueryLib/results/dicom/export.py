@@ -18,6 +18,7 @@ from TumorQueryLib.base.method import DEFAULT_LEVEL
 from TumorQueryLib.base.plan_choices import SAME_VOLUME, PlanChoices
 from TumorQueryLib.base.progress import Progress, no_progress
 from TumorQueryLib.geometry.grid import Volume
+from TumorQueryLib.inputs.dicom.own_objects import is_ours
 from TumorQueryLib.inputs.image_files import read_image_file
 from TumorQueryLib.results.dicom.images import import_highdicom, make_parametric_map, make_segmentation
 from TumorQueryLib.results.dicom.regions import (
@@ -30,7 +31,7 @@ from TumorQueryLib.results.dicom.regions import (
     WHOLE,
     Region,
 )
-from TumorQueryLib.results.dicom.source import SourceSeries, is_ours, read_source_series
+from TumorQueryLib.results.dicom.source import SourceSeries, read_source_series
 from TumorQueryLib.results.dicom.structures import make_structure_set
 from TumorQueryLib.results.files import PLAN_CAVITY, SavedResult, read_result
 from TumorQueryLib.results.folder import EXPORT_FILES, EXPORT_FOLDER, finish_leftovers, written_by_a_run

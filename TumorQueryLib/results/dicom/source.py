@@ -21,6 +21,7 @@ from TumorQueryLib.base.errors import InputError
 from TumorQueryLib.base.version import __version__
 from TumorQueryLib.geometry.grid import Grid, Volume
 from TumorQueryLib.inputs.checks import ImageFile
+from TumorQueryLib.inputs.dicom.own_objects import MANUFACTURER, MODEL
 from TumorQueryLib.inputs.image_files import read_image_file
 
 #: What makes up a patient and a study in DICOM: those that every object has, be it empty, and those that some have.
@@ -34,8 +35,6 @@ OPTIONAL = (
 )
 #: Voxels of two grids are the same when they lie no further apart than this share of a voxel.
 SAME_PLACE = 0.1
-#: By these values of Manufacturer and ManufacturerModelName an object is known as one of ours.
-MANUFACTURER, MODEL = "TumorQuery", "TumorQuery"
 
 
 @dataclass(frozen=True, eq=False)
@@ -164,15 +163,6 @@ def equipment() -> dict[str, str]:
         "software_versions": __version__,
         "device_serial_number": "0",
     }
-
-
-def is_ours(path: Path) -> bool:
-    """Whether a file is a DICOM object that this software wrote."""
-    try:
-        header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=["Manufacturer", "ManufacturerModelName"])
-        return header.get("Manufacturer") == MANUFACTURER and header.get("ManufacturerModelName") == MODEL
-    except Exception:  # pydicom raises whatever a file leads it to
-        return False
 
 
 def new_uid() -> str:

@@ -13,7 +13,7 @@ from typing import Any
 
 from TumorQueryLib.anatomy.atlas import Atlas
 from TumorQueryLib.base.errors import Cancelled, InputError, TumorQueryError
-from TumorQueryLib.base.files import holds_json, refuse_to_replace, staged_folder, write_json
+from TumorQueryLib.base.files import holds_json, output_errors, refuse_to_replace, staged_folder, write_json
 from TumorQueryLib.base.method import DEFAULT_SOLVES, Method
 from TumorQueryLib.base.parallel import available_cores, in_order, release_memory
 from TumorQueryLib.base.progress import Progress, no_progress, part
@@ -105,9 +105,10 @@ def run_studies(
         described = {**asdict(conditions), "budget_solves": budget_solves}
         results = {study.name: _result(study, finished, list(makers), described) for study in studies}
         if stage is not None:
-            for study in studies:
-                write_json(results[study.name], stage / f"{study.name}.json")
-                study.write(results[study.name], stage)
+            with output_errors(stage.parent):
+                for study in studies:
+                    write_json(results[study.name], stage / f"{study.name}.json")
+                    study.write(results[study.name], stage)
     if saved is not None:
         saved.remove()
     return results

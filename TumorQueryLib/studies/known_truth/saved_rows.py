@@ -49,10 +49,11 @@ class SavedRows:
             raise
 
     def _take_up(self, call: dict[str, Any]) -> None:
-        try:
-            lock_file(self._file)
-        except OSError:
-            raise InputError(f"Another run is writing into {self.path.parent}; name another folder.") from None
+        with output_errors(self.path):
+            try:
+                lock_file(self._file)
+            except BlockingIOError:
+                raise InputError(f"Another run is writing into {self.path.parent}; name another folder.") from None
         self._file.seek(0)
         held = self._file.read()
         if not held.startswith(b"{") and held:

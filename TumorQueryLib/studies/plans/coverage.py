@@ -14,15 +14,15 @@ from TumorQueryLib.geometry.grid import Grid, Volume
 from TumorQueryLib.geometry.regions import TumorMasks, dice
 from TumorQueryLib.results.plan import Plan, plan
 
-#: Beside the names of the densities that plans follow: the margin, the plan that holds 95 % of the cells with 90 %
-#: probability, and the plan of the same volume that knows the truth, which is the least that any can leave outside.
+#: Beside the densities that plans follow: the margin, the plan that holds 95 % of the cells with 90 % probability, and
+#: the one of the same volume that knows the truth.
 STANDARD, PROBABLE, TRUTH = "standard", "probable", "true density"
 CHOICES = PlanChoices()
 
 
 @dataclass(frozen=True, eq=False)
 class Planned:
-    """A density and what else a plan is made of (see `results.plan.Plannable`).
+    """What a plan is made of (see `results.plan.Plannable`).
 
     Parameters
     ----------

@@ -27,7 +27,7 @@ from TumorQueryLib.database import TumorDatabase
 from TumorQueryLib.estimates.fit import Fit
 from TumorQueryLib.geometry.grid import Volume
 from TumorQueryLib.inference import infer
-from TumorQueryLib.inputs.checks import ImageFile
+from TumorQueryLib.inputs.checks import ImageFile, entries_of, refuse_closed
 from TumorQueryLib.inputs.given_tissue import tissue_maps_of_files
 from TumorQueryLib.inputs.image_files import read_image_file
 from TumorQueryLib.inputs.labels import regions_from_label_map
@@ -138,7 +138,7 @@ def predict_folder(
 
 def _predict(identifier: str, folder: Path, target: Path, method: Method, **choices: Any) -> Prediction:
     """Infer one patient and write the density."""
-    if target.exists():
+    if os.path.lexists(target):
         raise OutputError(f"{target} exists already; name another folder, or move the file away.")
     result = infer(read_patient(folder, identifier), method, **choices)
     with output_errors(target), replaced_file(target) as aside:
@@ -148,12 +148,12 @@ def _predict(identifier: str, folder: Path, target: Path, method: Method, **choi
 
 def find_patients(source: Path) -> list[tuple[str, Path]]:
     """Identifier and folder of each patient, by identifier; `InputError` where there is none."""
-    if not source.is_dir():
+    if not os.path.isdir(source):
         raise InputError(f"There is no folder {source}; it holds a folder {FOLDER_PREFIX}ID for each patient.")
     found = [
         (folder.name.removeprefix(FOLDER_PREFIX), folder)
-        for folder in sorted(source.iterdir())
-        if folder.is_dir() and folder.name.startswith(FOLDER_PREFIX) and folder.name != FOLDER_PREFIX
+        for folder in entries_of(source, refuse_closed)
+        if os.path.isdir(folder) and folder.name.startswith(FOLDER_PREFIX) and folder.name != FOLDER_PREFIX
     ]
     if not found:
         raise InputError(
@@ -173,7 +173,7 @@ def read_patient(folder: Path, identifier: str) -> Patient:
         When a file is missing or is not what its name says.
     """
     names = {ending: f"{identifier}-{ending}.nii.gz" for ending in (*TISSUE_ENDINGS, SEGMENTATION_ENDING)}
-    missing = [name for name in names.values() if not (folder / name).is_file()]
+    missing = [name for name in names.values() if not os.path.isfile(folder / name)]
     if missing:
         raise InputError(f"{folder.name} lacks {', '.join(missing)}; a patient is {', '.join(names.values())}.")
     files: dict[str, ImageFile] = {}

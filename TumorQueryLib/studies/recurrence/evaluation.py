@@ -13,7 +13,7 @@ import numpy as np
 from scipy import stats
 
 from TumorQueryLib.base.errors import InputError, TumorQueryError
-from TumorQueryLib.base.files import holds_json, refuse_to_replace, staged_folder, write_json
+from TumorQueryLib.base.files import holds_json, output_errors, refuse_to_replace, staged_folder, write_json
 from TumorQueryLib.base.progress import Progress, no_progress
 from TumorQueryLib.base.version import __version__
 from TumorQueryLib.geometry.grid import Volume
@@ -100,7 +100,7 @@ def evaluate_recurrence(
         "cases": cases,
     }
     if out is not None:
-        with staged_folder(out) as stage:
+        with staged_folder(out) as stage, output_errors(Path(out)):
             write_json(result, stage / f"{NAME}.json")
             (stage / f"{NAME}.md").write_text(as_markdown(result), encoding="utf-8")
             with open(stage / f"{NAME}.csv", "w", encoding="utf-8", newline="") as file:

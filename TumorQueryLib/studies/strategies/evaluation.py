@@ -10,7 +10,7 @@ from typing import Any
 
 from TumorQueryLib.anatomy.atlas import Atlas
 from TumorQueryLib.base.errors import InputError
-from TumorQueryLib.base.files import holds_json, refuse_to_replace, staged_folder, write_json
+from TumorQueryLib.base.files import holds_json, output_errors, refuse_to_replace, staged_folder, write_json
 from TumorQueryLib.base.progress import Progress, no_progress, part
 from TumorQueryLib.database import TumorDatabase
 from TumorQueryLib.geometry.regions import TumorMasks
@@ -97,14 +97,15 @@ def evaluate(
         answers = _measure_all(cases, engines)
         progress(0.95, "Drawing the figures")
         results = summarise(answers.measured, database, left_out=answers.left_out, random_seed=random_seed)
-        write_json(results, folder / "results.json")
-        write_tables(results, folder)
-        write_cases(answers.measured, names, folder / "cases.csv")
-        for kind, measured in answers.measured.items():
-            if measured:
-                figure = figures.dice_figure([one.best for one in measured], KIND_TITLES[kind])
-                figures.save(figure, folder / FIGURES[kind])
-        figures.save(figures.density_figure(answers.shown, database, made_in), folder / "figure4.png")
+        with output_errors(Path(out)):
+            write_json(results, folder / "results.json")
+            write_tables(results, folder)
+            write_cases(answers.measured, names, folder / "cases.csv")
+            for kind, measured in answers.measured.items():
+                if measured:
+                    figure = figures.dice_figure([one.best for one in measured], KIND_TITLES[kind])
+                    figures.save(figure, folder / FIGURES[kind])
+            figures.save(figures.density_figure(answers.shown, database, made_in), folder / "figure4.png")
     progress(1.0, "Evaluated")
     return results
 

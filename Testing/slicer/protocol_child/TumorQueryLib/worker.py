@@ -34,6 +34,14 @@ def main():
             time.sleep(values[0])
         elif name == "child":
             subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+        elif name == "stage":  # as the library does, so that nobody takes it for a killed process's
+            import fcntl
+
+            folder = Path(values[0]) / ".tumorquery-staged-1"
+            folder.mkdir()
+            (folder / "segmentation.dcm").touch()
+            held = open(folder / ".lock", "wb")  # noqa: SIM115
+            fcntl.flock(held, fcntl.LOCK_EX)
         elif name == "error":
             print(json.dumps({"event": "error", "kind": values[0], "message": values[1]}), flush=True)
             sys.exit(2)

@@ -13,6 +13,9 @@ from property_examples import examples
 from sample_as_dicom import EDEMA, NEOPLASM, Study, outlines_of, with_keyhole
 
 from TumorQueryLib.base.errors import InputError
+from TumorQueryLib.geometry.grid import Grid, Volume
+from TumorQueryLib.inputs.checks import ImageFile
+from TumorQueryLib.inputs.dicom import contours as contours_module
 from TumorQueryLib.inputs.dicom.contours import inside
 from TumorQueryLib.inputs.image_files import read_image_file
 from TumorQueryLib.inputs.patient import Patient
@@ -136,6 +139,129 @@ def test_a_contour_stored_twice_does_not_undo_itself_and_a_point_is_no_tumour(tm
     file = read(tmp_path / "rs.dcm")
     assert_read_back(file, {"core": core}, drawn.grid)
     assert file.warnings[0].startswith("1 points, open lines or contours of less than three points")
+
+
+@pytest.mark.parametrize(
+    "again",
+    [
+        lambda line: line,
+        lambda line: line[::-1],
+        lambda line: np.roll(line, 5, axis=0),
+        lambda line: line + 0.01,
+        lambda line: line[::2],
+    ],
+)
+def test_a_contour_is_the_same_however_it_is_stored_again(tmp_path, again):
+    """From another point, the other way round, rounded, with fewer points; of a ring, whose holes stay open."""
+    drawn = drawn_phantom("thick slices")
+    ring = drawn.masks["Edema"]
+    outlines = outlines_of(ring, drawn.grid.affine)
+    study, path = Study(), tmp_path / "rs.dcm"
+    study.write_contours(path, [], {"ring": [*outlines, *map(again, outlines)]}, series=pydicom.uid.generate_uid())
+    file = read(path, ImageFile(Volume(ring, drawn.grid), ""))
+    assert_read_back(file, {"ring": ring}, drawn.grid)
+    assert "with contours that are stored more than once, which were read once: 'ring'" in file.warnings[0]
+
+
+def test_contours_that_cross_are_united_and_said(tmp_path):
+    """Two lobes of one tumour with a hole in each; only a file that says XOR leaves out what they share."""
+    drawn = drawn_phantom("thick slices")
+    blank = np.zeros(drawn.grid.shape, dtype=bool)
+    left, right, holes = blank.copy(), blank.copy(), blank.copy()
+    left[20:50, 20:60, 8:12], right[40:70, 30:50, 8:12] = True, True
+    holes[25:30, 25:30, 8:12], holes[55:60, 35:40, 8:12] = True, True
+    contours = [line for mask in (holes, left, right) for line in outlines_of(mask, drawn.grid.affine)]
+    study, path = Study(), tmp_path / "rs.dcm"
+    study.write_contours(path, [], {"core": contours}, series=pydicom.uid.generate_uid())
+    image = ImageFile(Volume(blank, drawn.grid), "")
+    file = read(path, image)
+    assert np.array_equal(file.segments[0].mask, (left | right) & ~holes)
+    assert "with contours that cross on a slice, which were united: 'core'" in file.warnings[0]
+    data = pydicom.dcmread(path)
+    for contour in data.ROIContourSequence[0].ContourSequence:
+        contour.ContourGeometricType = "CLOSEDPLANAR_XOR"
+    data.save_as(path)
+    file = read(path, image)
+    assert np.array_equal(file.segments[0].mask, (left ^ right) & ~holes)
+    assert file.warnings == ()
+
+
+def circle(row, column, radius):
+    angle = np.linspace(0, 2 * np.pi, 90, endpoint=False)
+    return np.stack([row + radius * np.cos(angle), column + radius * np.sin(angle)], axis=1)
+
+
+def filled_on_a_slice(path, polygons, shape=(128, 128)):
+    """What is read of contours on one slice, fractional indices of its pixels, and the warnings."""
+    grid = Volume(np.zeros((*shape, 3), dtype=bool), Grid((*shape, 3), np.diag([0.9, 0.9, 3.0, 1.0])))
+    lines = [grid.grid.to_ras(np.column_stack([polygon, np.ones(len(polygon))])) for polygon in polygons]
+    Study().write_contours(path, [], {"core": lines}, series=pydicom.uid.generate_uid())
+    file = read(path, ImageFile(grid, ""))
+    return file.segments[0].mask[:, :, 1], file.warnings
+
+
+@pytest.mark.parametrize("over", [0, 0.3, 1.5])
+def test_a_hole_that_reaches_over_the_outline_stays_a_hole(tmp_path, over):
+    """A cavity at the core's rim, drawn by hand; the lobe beside it, which it reaches into, stays one too."""
+    core, hole, lobe = circle(64, 50, 30), circle(64, 65 + over, 15), circle(64, 100.2, 20)
+    expected = inside(core, (128, 128)) & ~inside(hole, (128, 128))
+    for contours, mask in (([core, hole], expected), ([hole, lobe, core], expected | inside(lobe, (128, 128)))):
+        found, warnings = filled_on_a_slice(tmp_path / "rs.dcm", contours)
+        assert np.array_equal(found, mask)
+        assert [("reach over the outline" in one, "cross" in one) for one in warnings] == [(True, False)] * (over > 0)
+    assert 2100 < expected.sum() < 2150
+
+
+def test_many_holes_take_a_fill_each_and_are_compared_with_their_neighbours_only(tmp_path, monkeypatch):
+    calls = {"inside": 0, "shared": 0}
+
+    def counted(name, function):
+        def call(*arguments):
+            calls[name] += 1
+            return function(*arguments)
+
+        return call
+
+    monkeypatch.setattr(contours_module, "inside", counted("inside", inside))
+    fill = contours_module._Fill
+    monkeypatch.setattr(fill, "shared", counted("shared", fill.shared))
+    corners = np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]])
+    centres = [(8 * row + 8, 8 * column + 8) for row in range(14) for column in range(14)]
+    holes = [centre + 2.3 * corners for centre in np.array(centres)]
+    found, warnings = filled_on_a_slice(tmp_path / "rs.dcm", [*holes, (63.5, 63.5) + 62.3 * corners])
+    assert (found.sum(), warnings) == (124**2 - 196 * 25, ())
+    assert calls["inside"] == 197
+    assert calls["shared"] <= 197
+
+
+@examples(40)
+@given(st.lists(st.tuples(st.integers(-2, 26), st.integers(-2, 26), st.integers(2, 12)), min_size=2, max_size=7))
+def test_contours_on_a_slice_are_combined_as_whole_slices_are(circles):
+    """The slow twin, without boxes: every fill a whole slice, compared with all others."""
+    polygons = [circle(*one) for one in circles]
+    kept, told, bodies = [], set(), []
+    for fill in sorted((inside(one, (24, 24)) for one in polygons), key=np.count_nonzero, reverse=True):
+        if any((fill ^ one).sum() < 0.5 * contours_module._edge_length(one) for one in kept):
+            told.add("repeated")
+        elif fill.any():
+            kept.append(fill)
+    for fill in kept:
+        around = [body for body in bodies if any((fill & ~one).sum() <= 0.25 * fill.sum() for one in body)]
+        cut = np.logical_and.reduce([fill, *(np.logical_or.reduce(body) for body in around)])
+        crossed = [
+            body for body in bodies if not any(body is one for one in around) and any((cut & one).any() for one in body)
+        ]
+        told |= ({"over"} if (fill & ~cut).any() else set()) | ({"crossing"} if crossed else set())
+        bodies = [body for body in bodies if not any(body is one for one in crossed)] + [
+            [cut, *(one for body in crossed for one in body)]
+        ]
+    found_told = set()
+    found = contours_module._combined(polygons, (24, 24), found_told)
+    expected = np.zeros((24, 24), dtype=bool)
+    for body in bodies:
+        expected ^= np.logical_or.reduce(body)
+    assert np.array_equal(found, expected)
+    assert found_told == told
 
 
 def test_structures_are_read_by_name_and_code(tmp_path):

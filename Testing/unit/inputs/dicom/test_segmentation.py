@@ -10,7 +10,8 @@ from drawn_phantom import SERIES, dice_across, drawn_phantom
 from sample_as_dicom import EDEMA, NECROSIS, NEOPLASM, Study, stored_in
 
 from TumorQueryLib.base.errors import InputError
-from TumorQueryLib.geometry.grid import resample_mask
+from TumorQueryLib.geometry.grid import Grid, Volume, resample_mask
+from TumorQueryLib.inputs.checks import ImageFile
 from TumorQueryLib.inputs.image_files import read_image_file
 from TumorQueryLib.inputs.labels import regions_from_segments
 from TumorQueryLib.inputs.patient import Patient
@@ -61,6 +62,19 @@ def test_segments_are_read_back_voxel_for_voxel(archive, tmp_path, name, kind):
     assert np.array_equal(*masks)
 
 
+def test_shares_that_never_reach_one_half_are_no_empty_segmentation(archive, tmp_path):
+    drawn, study, folder, files = archive["thick slices"]
+    masks = {name: drawn.masks[name] for name in ("Neoplasm", "Edema")}
+    values = {name: 0.4 * mask for name, mask in masks.items()}
+    study.write_segmentation(tmp_path / "a.dcm", files, masks, drawn.grid.affine, None, "FRACTIONAL", values)
+    with pytest.raises(InputError, match=r"nowhere 0.5 or more: 'Neoplasm' \(highest 0.4\), 'Edema' \(highest 0.4\)"):
+        read(tmp_path / "a.dcm")
+    values["Edema"] = 0.6 * masks["Edema"]
+    study.write_segmentation(tmp_path / "b.dcm", files, masks, drawn.grid.affine, None, "FRACTIONAL", values)
+    (warning,) = read(tmp_path / "b.dcm", read_image_file(folder, "T1Gd")).warnings
+    assert warning.endswith("are nowhere 0.5 or more, so empty: 'Neoplasm' (highest 0.4).")
+
+
 def test_segments_may_overlap(archive, tmp_path):
     drawn, study, _, files = archive["axial oblique"]
     core = drawn.masks["Neoplasm"] | drawn.masks["Necrosis"]
@@ -104,6 +118,75 @@ def test_one_stored_frame_is_a_slice_of_its_thickness(archive, tmp_path):
     file = read(path)
     assert np.allclose(np.sort(file.volume.grid.spacing), [1.0, 1.2, 5.0])
     assert dice_across(file.segments[0].mask, file.volume.grid, mask, drawn.grid) == 1
+
+
+def write_saying(path, archive, mask, spacing):
+    """A SEG of the thick slices that says how far its slices lie apart, or nothing of it."""
+    drawn, study, _, files = archive["thick slices"]
+    study.write_segmentation(path, files, {"tumour": mask}, drawn.grid.affine)
+    data = pydicom.dcmread(path)
+    (measures,) = data.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence
+    del measures.SpacingBetweenSlices
+    if spacing:
+        measures.SpacingBetweenSlices = spacing
+    data.save_as(path)
+
+
+def finer_images(archive):
+    """Of the space of the thick slices: one with slices of a fifth between them, one with voxels of its own."""
+    drawn, study, _, _ = archive["thick slices"]
+    shape, affine = drawn.grid.shape, drawn.grid.affine @ np.diag([1, 1, 0.2, 1])
+    grids = Grid((*shape[:2], 5 * shape[2] - 4), affine), drawn_phantom("sagittal left-handed").grid
+    said = {"frame_of_reference": study.frame_of_reference, "series": pydicom.uid.generate_uid()}
+    return [ImageFile(Volume(np.zeros(grid.shape, dtype=np.uint8), grid), "", **said) for grid in grids]
+
+
+@pytest.mark.parametrize("spacing", [None, "5", "1", "2.5", "4.6"])
+def test_slices_are_as_thick_as_those_they_were_drawn_on(archive, tmp_path, spacing):
+    """Not as those of the T1Gd beside it, whatever the file writes for their distance."""
+    drawn, _, folder, _ = archive["thick slices"]
+    whole = np.logical_or.reduce(list(drawn.masks.values()))
+    write_saying(tmp_path / "seg.dcm", archive, whole, spacing)
+    image = read_image_file(folder, "FLAIR")
+    for finer in finer_images(archive):
+        file = read(tmp_path / "seg.dcm", finer, image)
+        assert file.volume.grid == image.volume.grid
+        assert dice_across(file.volume.array, file.volume.grid, whole, drawn.grid) == 1
+        assert file.warnings == ()
+        # The series that it was drawn on is not given: what the frames say holds, and a contradiction is told.
+        file = read(tmp_path / "seg.dcm", finer)
+        found = file.volume.array.sum() * file.volume.grid.voxel_volume_ml
+        assert found == pytest.approx(whole.sum() * drawn.grid.voxel_volume_ml)
+        told = [
+            f"says that its slices lie {spacing} mm apart, but its frames lie 5 mm apart" in w for w in file.warnings
+        ]
+        assert told == ([True] if spacing not in (None, "5") else [])
+
+
+def test_an_image_without_identifiers_tells_how_thick_the_slices_are(archive, tmp_path):
+    """The coarsest one whose voxels the frames have, where the segmentation names no series and has one frame alone."""
+    drawn, _, folder, _ = archive["thick slices"]
+    mask = np.zeros(drawn.grid.shape, dtype=bool)
+    mask[20:40, 20:40, 7] = True
+    path = tmp_path / "seg.dcm"
+    write_saying(path, archive, mask, "1")
+    data = pydicom.dcmread(path)
+    del data.ReferencedSeriesSequence
+    data.save_as(path)
+    image = read_image_file(folder, "FLAIR")
+    file = read(path, *finer_images(archive), image)
+    assert file.volume.grid == image.volume.grid
+    assert dice_across(file.volume.array, file.volume.grid, mask, drawn.grid) == 1
+
+
+def test_slices_left_out_between_the_frames_are_told(archive, tmp_path):
+    drawn, _, folder, _ = archive["thick slices"]
+    whole = np.logical_or.reduce(list(drawn.masks.values()))
+    whole[:, :, ::2] = False
+    write_saying(tmp_path / "seg.dcm", archive, whole, None)
+    file = read(tmp_path / "seg.dcm", read_image_file(folder, "T1Gd"))
+    assert dice_across(file.volume.array, file.volume.grid, whole, drawn.grid) == 1
+    assert "No two frames of the segmentation lie on slices side by side (10 mm apart" in file.warnings[0]
 
 
 def test_a_segmentation_may_have_a_grid_of_its_own(archive, tmp_path):

@@ -220,6 +220,22 @@ def test_another_volume_of_the_series_in_a_folder_beside_is_not_what_was_named(v
     assert_voxels_in_place(read_image_file(tmp_path / "lower" / "1.dcm", "T1Gd").volume, voxels, AFFINE)
 
 
+@pytest.mark.parametrize("changes", [{"ImagePositionPatient": None}, {"PixelSpacing": ["2.5", "2.5"]}])
+def test_what_is_unlike_the_named_file_in_a_folder_beside_does_not_matter(voxels, tmp_path, changes):
+    series = write_dicom_series(tmp_path / "named", voxels, AFFINE)
+    beyond = AFFINE.copy()
+    beyond[:3, 3] += 30 * AFFINE[:3, 2]
+    write_dicom_series(tmp_path / "other", voxels[..., :3], beyond, series=series)
+    for path in (tmp_path / "other").iterdir():
+        slice_ = pydicom.dcmread(path)
+        for name, value in changes.items():
+            setattr(slice_, name, value) if value else delattr(slice_, name)
+        slice_.save_as(path)
+    file = read_image_file(tmp_path / "named" / "IM004", "T1Gd")
+    assert "has 3 more files beside it that are no slices like the named one's" in file.warnings[0]
+    assert_voxels_in_place(file.volume, voxels, AFFINE)
+
+
 def test_copies_of_slices_are_left_out(voxels, tmp_path):
     write_dicom_series(tmp_path, voxels, AFFINE)
     alone = read_image_file(tmp_path, "T1Gd")
@@ -328,6 +344,42 @@ def test_odd_slices_of_the_stack_are_no_localizer(voxels, tmp_path, changed):
     write_dicom_series(tmp_path, voxels, AFFINE)
     change_slices(tmp_path, changed, PixelSpacing=["2.5", "2.5"])
     refused(tmp_path, f"holds {len(changed)} of 30 slices in line with the others but of another size, voxel or tilt")
+
+
+@pytest.mark.parametrize("moved", [True, False])
+def test_slices_turned_in_their_plane_are_no_localizer(voxels, tmp_path, moved):
+    """Half a turn, as their voxels and first voxel say too, or by their orientation alone."""
+    write_dicom_series(tmp_path, voxels, AFFINE)
+    for path in tmp_path.iterdir():
+        slice_ = pydicom.dcmread(path)
+        if slice_.InstanceNumber <= 4:
+            axes = np.array(slice_.ImageOrientationPatient, dtype=float).reshape(2, 3)
+            last = np.array(slice_.PixelSpacing[::-1], dtype=float) * (np.array([slice_.Columns, slice_.Rows]) - 1)
+            slice_.ImageOrientationPatient = [f"{-x:.8f}" for x in axes.ravel()]
+            if moved:
+                position = np.array(slice_.ImagePositionPatient, dtype=float) + last @ axes
+                slice_.ImagePositionPatient = [f"{x:.6f}" for x in position]
+                slice_.PixelData = slice_.pixel_array[::-1, ::-1].tobytes()
+            slice_.save_as(path)
+    refused(tmp_path, "holds 4 of 30 slices in line with the others but of another.*or turned in their plane")
+
+
+def test_a_small_image_in_line_is_a_localizer(voxels, tmp_path):
+    """What shows less than half of a slice is none of the stack."""
+    series = write_dicom_series(tmp_path, voxels, AFFINE)
+    beyond = AFFINE.copy()
+    beyond[:3, 3] -= AFFINE[:3, 2]
+    write_dicom_series(tmp_path, voxels[:12, :12, :1], beyond, series=series, prefix="LOC")
+    file = read_image_file(tmp_path, "T1Gd")
+    assert "1 of 31 slices in another size or orientation (a localizer)" in file.warnings[0]
+    assert_voxels_in_place(file.volume, voxels, AFFINE)
+
+
+@pytest.mark.parametrize("kind", ["PALETTE COLOR", "RGB"])
+def test_colours_are_refused_with_one_number_for_each_voxel_too(voxels, tmp_path, kind):
+    write_dicom_series(tmp_path, voxels, AFFINE)
+    change_slices(tmp_path, range(30), PhotometricInterpretation=kind)
+    refused(tmp_path, "T1Gd is a colour image")
 
 
 @pytest.mark.parametrize("size", [20, 40])

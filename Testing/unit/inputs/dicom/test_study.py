@@ -8,16 +8,21 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
+from closed_folders import closed, needs_closed_folders, open_folder
 from made_up_studies import (
     PARAMETRIC_MAP,
     RTDOSE,
     SECONDARY_CAPTURE,
+    SEG,
     USUAL_KINDS,
     MadeUpStudy,
+    item,
     new_file,
     usual_study,
     write_studies,
 )
+from pydicom.sequence import Sequence
+from pydicom.uid import generate_uid
 
 from TumorQueryLib.base.errors import InputError
 from TumorQueryLib.inputs.dicom.choice import choose_series
@@ -390,3 +395,50 @@ def test_a_folder_is_not_left_changed(tmp_path):
     assert [p.read_bytes() for p in sorted(folder.rglob("*.dcm"))] == [
         p.read_bytes() for p in sorted((tmp_path / "b").rglob("*.dcm"))
     ]
+
+
+@needs_closed_folders
+@pytest.mark.parametrize("mode", [0, 0o444])
+def test_a_series_in_a_folder_that_may_not_be_read_is_not_passed_over(mode):
+    with open_folder() as folder:
+        write_studies(folder / "study", usual_study())
+        flair = Path(choose_series(read_study(folder / "study"), needs_segmentation=False).files["flair"][0]).parent
+        with closed(flair, mode), pytest.raises(InputError, match=f"The folder {flair} may not be read"):
+            read_study(folder / "study")
+        with closed(flair, mode), pytest.raises(InputError, match=f"The folder {flair} may not be read"):
+            read_image_file(folder / "study", "T1Gd")
+
+
+@needs_closed_folders
+def test_the_folder_that_a_system_keeps_on_a_disk_is_passed_over():
+    with open_folder() as folder:
+        write_studies(folder / "study", usual_study())
+        (folder / "study" / "lost+found").mkdir()
+        with closed(folder / "study" / "lost+found"):
+            assert len(read_study(folder / "study").series) == 9
+
+
+def test_what_a_result_was_exported_to_is_not_taken_unless_it_is_named(tmp_path):
+    made = usual_study()
+    folder = write_studies(tmp_path / "study", made)
+    exported = folder / "result" / "dicom_export" / "segmentation.dcm"
+    exported.parent.mkdir(parents=True)
+    who = {"StudyInstanceUID": made.uid, "FrameOfReferenceUID": made.frame, "StudyDate": made.date, "PatientID": "X"}
+    segments = Sequence([item(SegmentNumber=1, SegmentLabel="Tumour core")])
+    ours = new_file(SEG, Modality="SEG", SeriesInstanceUID=generate_uid(), SegmentSequence=segments, **who)
+    ours.Manufacturer = ours.ManufacturerModelName = "TumorQuery"
+    ours.save_as(exported, enforce_file_format=True)
+    study = read_study(folder)
+    with pytest.raises(InputError, match=f"but what TumorQuery exported itself, such as {exported}"):
+        choose_series(study)
+    assert choose_series(study, segmentation=str(exported)).files["segmentation"] == exported
+    assert choose_series(study, segmentation=str(ours.SeriesInstanceUID)).files["segmentation"] == exported
+    ours.Manufacturer = "Planning"
+    drawn = folder / "drawn.dcm"
+    ours.SeriesInstanceUID = generate_uid()
+    ours.save_as(drawn, enforce_file_format=True)
+    choice = choose_series(read_study(folder))
+    assert choice.files["segmentation"] == drawn
+    (said,) = [line for line in choice.warnings if "TumorQuery exported itself" in line]
+    assert said.startswith("1 segmentation")
+    assert str(folder) not in said
