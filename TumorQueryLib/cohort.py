@@ -121,16 +121,14 @@ def infer_row(
     folder = Path(out) / row.patient
     job = {"command": "infer", "out": str(folder), "arguments": {**row.files, **method.as_json()}}
     # What an earlier run left is none of this one's.
-    if folder.is_dir():
-        remove_leftovers(folder)
+    remove_leftovers(folder)
     before = _written(folder)
     try:
         with Child(job) as child, (Running() if running is None else running).kept(child):
             event = child.wait(progress=progress)
         if event["event"] == "result":
             return summary_row(row.patient, read_result(folder).content)
-        if folder.is_dir():
-            remove_leftovers(folder)
+        remove_leftovers(folder)
         # A process that was ended as its files moved into place may not have said that it was done.
         if event["kind"] in ("crash", "Cancelled") and _written(folder) not in (None, before):
             return summary_row(row.patient, read_result(folder).content)
@@ -287,8 +285,7 @@ def _infer_in_children(
 
 def _remove_all_leftovers(rows: list[CohortRow], out: str) -> None:
     for row in rows:
-        if (folder := Path(out) / row.patient).is_dir():
-            remove_leftovers(folder)
+        remove_leftovers(Path(out) / row.patient)
 
 
 def _ended_on_dask(

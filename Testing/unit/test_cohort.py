@@ -15,8 +15,7 @@ from small_world import world_patient, write_patient
 
 from TumorQueryLib.base import parallel
 from TumorQueryLib.base.errors import Cancelled, InputError, OutputError
-from TumorQueryLib.cohort import SUMMARY_COLUMNS, infer_row, run_cohort, summary_row
-from TumorQueryLib.inputs.cohort_file import CohortRow
+from TumorQueryLib.cohort import SUMMARY_COLUMNS, run_cohort, summary_row
 
 #: Every patient is a process of its own, which takes seconds to start.
 pytestmark = pytest.mark.slow
@@ -204,9 +203,12 @@ def test_a_process_that_dies_with_its_files_in_place_is_done(tmp_path, cohort_fi
     assert [row["status"] for row in rows] == ["failed"] * 3, "results of an earlier run are none of this one"
 
 
-def test_what_an_earlier_run_left_is_no_result_of_this_one(tmp_path, world):
-    """Files that a killed run did not move into place are moved there by the next, whose input is not enough."""
-    folder = tmp_path / "A"
+def test_what_an_earlier_run_left_is_no_result_of_this_one(tmp_path, cohort_file, world, monkeypatch):
+    """Files that a killed run did not move into place are moved there by the next, whose process dies."""
+    slip = "import os\nimport TumorQueryLib.jobs as jobs\n\njobs.infer = lambda *_, **__: os._exit(1)\n"
+    (tmp_path / "sitecustomize.py").write_text(slip)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    folder = tmp_path / "out" / "Bo"
     leftover = folder / ".tumorquery-killed"
     leftover.mkdir(parents=True)
     content = {"version": 2, "software": {"name": "TumorQuery"}, "outputs": {}}
@@ -214,9 +216,10 @@ def test_what_an_earlier_run_left_is_no_result_of_this_one(tmp_path, world):
     (leftover / ".lock").write_bytes(b"")
     (leftover / "added").write_text(json.dumps({"content": content, "files": ["result.json"]}))
     (leftover / "result.json").write_text(json.dumps(content | {"plan": 1}))
-    row = infer_row(CohortRow("A", {"t1gd": str(tmp_path / "none.nii.gz")}), world.method(), str(tmp_path))
-    assert row["status"] == "failed"
-    assert "Give a segmentation" in row["error"]
+    rows = run_cohort(cohort_file, tmp_path / "out", method=world.method(refine="none"))
+    assert [row["status"] for row in rows] == ["failed"] * 3
+    assert "ended with status 1" in rows[2]["error"]
+    assert json.loads((folder / "result.json").read_text())["plan"] == 1
 
 
 def children():

@@ -378,9 +378,17 @@ def _may_be_entered(folder: str | os.PathLike) -> bool:
     return os.access(folder, os.X_OK, effective_ids=os.access in os.supports_effective_ids)
 
 
+class ClosedFolderError(InputError):
+    """A folder may not be read, and what it holds could be what is looked for."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(f"The folder {folder} may not be read; make it readable, or move it out of there.")
+        self.folder = folder
+
+
 def refuse_closed(folder: Path) -> NoReturn:
-    """Refuse a folder that may not be read: what it holds could be what is looked for."""
-    raise InputError(f"The folder {folder} may not be read; make it readable, or move it out of there.")
+    """Raise `ClosedFolderError`."""
+    raise ClosedFolderError(folder)
 
 
 def sha256_of(paths: Iterable[Path]) -> str:

@@ -18,7 +18,7 @@ from pathlib import Path
 from TumorQueryLib.base.errors import InputError, OutputError
 from TumorQueryLib.base.files import made_folder, output_errors, replaced_file
 from TumorQueryLib.base.progress import Progress, no_progress, part
-from TumorQueryLib.inputs.checks import entries_of, refuse_closed, walked
+from TumorQueryLib.inputs.checks import ClosedFolderError, entries_of, refuse_closed, walked
 from TumorQueryLib.inputs.cohort_file import (
     COHORT_FILE,
     COLUMNS,
@@ -39,7 +39,6 @@ ACCEPTED = (
     "with a folder of DICOM files for each patient"
 )
 NIFTI = (".nii.gz", ".nii")
-CLOSED = "may not be read, so what is in it was left out."
 
 
 @dataclass
@@ -54,16 +53,14 @@ class FoundCohort:
         Columns of a cohort file, paths absolute.
     said : list of str
         What the user has to know: labels that are implied, files that were left out.
+    closed : list of Path
+        Folders that may not be read and were left out; `find_patients` says so too.
     """
 
     kind: str
     rows: list[dict[str, str]] = field(default_factory=list)
     said: list[str] = field(default_factory=list)
-
-    def say_closed(self, folder: Path) -> None:
-        """Say, once, that a folder was left out because it may not be read."""
-        line = f"{folder} {CLOSED}"
-        self.said += [] if line in self.said else [line]
+    closed: list[Path] = field(default_factory=list)
 
 
 def find_patients(folder: str | os.PathLike, *, progress: Progress = no_progress) -> FoundCohort:
@@ -80,10 +77,11 @@ def find_patients(folder: str | os.PathLike, *, progress: Progress = no_progress
     entries_of(folder, refuse_closed)
     for find in (_bids, _brats):
         found = find(folder)
-        if found.rows or any(not line.endswith(CLOSED) for line in found.said):
+        if found.rows or found.said:
             break
     else:
         found = _dicom(folder, progress)
+    found.said += [f"{one} may not be read, so what is in it was left out." for one in dict.fromkeys(found.closed)]
     if not found.rows:
         why = f" ({found.kind}): {' '.join(found.said[:3])}" if found.said else ""
         raise InputError(f"No patients were found in {folder}{why or f'; {ACCEPTED}.'}")
@@ -201,9 +199,9 @@ def _bids(folder: Path) -> FoundCohort:
     """Patients of a BIDS dataset, one for each session."""
     found = FoundCohort("BIDS dataset")
     for subject in (
-        one for one in entries_of(folder, found.say_closed) if one.match("sub-*") and _is_folder(one, found)
+        one for one in entries_of(folder, found.closed.append) if one.match("sub-*") and _is_folder(one, found)
     ):
-        below = entries_of(subject, found.say_closed)
+        below = entries_of(subject, found.closed.append)
         sessions = [one for one in below if one.match("ses-*") and _is_folder(one, found)]
         for place in [subject, *sessions] if below else []:
             anat = place / "anat"
@@ -226,7 +224,7 @@ def _bids_patient(folder: Path, subject: str, session: str, anat: Path, only_ses
     row = {"patient": name}
     places = [anat]
     derivatives = folder / "derivatives"
-    pipelines = entries_of(derivatives, found.say_closed) if _is_folder(derivatives, found) else []
+    pipelines = entries_of(derivatives, found.closed.append) if _is_folder(derivatives, found) else []
     for base in [derivatives, *pipelines]:
         for below in [base / subject / session / "anat"] + ([base / subject / "anat"] if only_session else []):
             if below not in places and _is_folder(below, found):
@@ -282,7 +280,9 @@ def _bids_mask(path: Path, folder: Path, name: str, found: FoundCohort) -> str |
 
 
 def _images_in(folder: Path, found: FoundCohort) -> list[Path]:
-    return [path for path in entries_of(folder, found.say_closed) if path.name.endswith(NIFTI) and os.path.isfile(path)]
+    return [
+        path for path in entries_of(folder, found.closed.append) if path.name.endswith(NIFTI) and os.path.isfile(path)
+    ]
 
 
 def _is_folder(path: Path, found: FoundCohort) -> bool:
@@ -290,7 +290,7 @@ def _is_folder(path: Path, found: FoundCohort) -> bool:
     try:
         return path.is_dir()
     except PermissionError:
-        found.say_closed(path)
+        found.closed.append(path)
         return False
 
 
@@ -380,9 +380,7 @@ def _brats(folder: Path) -> FoundCohort:
                 patients.setdefault((generation.name, patient), {}).setdefault(role, []).append(path)
                 generations[generation.name] = generation
             break
-    found = FoundCohort(" and ".join(generations))
-    for one in closed if patients else ():
-        found.say_closed(one)
+    found = FoundCohort(" and ".join(generations), closed=closed)
     for (name, patient), files in sorted(patients.items()):
         row = {"patient": patient}
         for role, paths in files.items():
@@ -435,16 +433,13 @@ def _dicom(folder: Path, progress: Progress) -> FoundCohort:
     found = FoundCohort(DICOM_STUDIES)
     visible = [one for one in entries_of(folder, refuse_closed) if not one.name.startswith(".")]
     below = [one for one in visible if _is_folder(one, found)]
-    closed: list[Path] = []
     seen: dict[str, str] = {}
     for number, place in enumerate(below):
-        before = len(closed)
-        for _ in walked(place, closed.append):
-            pass
-        if len(closed) > before:
-            continue
         try:
             study = read_study(place, progress=part(progress, number / len(below), (number + 1) / len(below)))
+        except ClosedFolderError as error:
+            found.closed.append(error.folder)
+            continue
         except InputError:
             found.said.append(f"{place.name}: no DICOM series, so it was left out.")
             continue
@@ -459,9 +454,7 @@ def _dicom(folder: Path, progress: Progress) -> FoundCohort:
         found.rows.append({"patient": place.name, "study": str(place)})
         found.said.append(f"{place.name}: {_taken_of(study)}")
     if not found.rows:
-        found.said = [line for line in found.said if line.endswith(CLOSED)]
-    for one in closed:
-        found.say_closed(one)
+        found.said.clear()
     return found
 
 

@@ -188,32 +188,31 @@ def _aligned(fixed: _Scan, moving: _Scan, progress: Progress) -> Alignment:
             ends.append(optimised(*pairs, start, stage, MESSAGE, progress=share))
         return [transform for _, transform in sorted(ends, key=lambda end: end[0])]
 
+    at = {spacing: _sampled_pairs(fixed, moving, spacing, ring) for spacing in (COARSE, MIDDLE, FINE)}
+
+    def measured(transform: sitk.Euler3DTransform) -> float:
+        return mutual_information(*at[FINE], transform, 0.4)
+
+    def finely(starts: list[sitk.Euler3DTransform], step: Progress) -> sitk.Euler3DTransform:
+        middle = descend(starts, at[MIDDLE], OptimiserStage(0.5, 60, 0.01, 1.0), part(step, 0.0, 0.7))
+        return descend(middle[:1], at[FINE], OptimiserStage(0.4, 60, 2e-3, 0.5), part(step, 0.7, 1.0))[0]
+
     offset = of_moving - centre
     leaning = [np.zeros(3), *START_ANGLE * np.eye(3), *-START_ANGLE * np.eye(3)]
     # The images as they lie first, then turned, then with their centres together.
     starts = [*_starts(centre, np.zeros(3), leaning), *_starts(centre, offset, leaning)]
-    pairs = _sampled_pairs(fixed, moving, COARSE, ring)
-    coarse = descend(starts, pairs, OptimiserStage(1.0, 40, 0.05, 2.0), part(progress, 0.0, 0.4))
+    coarse = descend(starts, at[COARSE], OptimiserStage(1.0, 40, 0.05, 2.0), part(progress, 0.0, 0.4))
     # The images as they lie are always among the starts that go on.
-    pairs = _sampled_pairs(fixed, moving, MIDDLE, ring)
-    going_on = [starts[0], *coarse[:2]]
-    middle = descend(going_on, pairs, OptimiserStage(0.5, 60, 0.01, 1.0), part(progress, 0.4, 0.8))
-    pairs = _sampled_pairs(fixed, moving, FINE, ring)
-    (transform,) = descend(middle[:1], pairs, OptimiserStage(0.4, 60, 2e-3, 0.5), part(progress, 0.8, 0.98))
-    before, after = (mutual_information(*pairs, one, 0.4) for one in (starts[0], transform))
+    transform = finely([starts[0], *coarse[:2]], part(progress, 0.4, 0.98))
+    before, after = measured(starts[0]), measured(transform)
     matrix, shift, angle = _move_of(transform, centre)
     apart = shift > LARGEST_SHIFT or angle > LARGEST_ANGLE
     if apart:
         # Where a header lost its axes, the descents above end at some pose nearby that means nothing.
-        pairs = _sampled_pairs(fixed, moving, COARSE, ring)
         turned = _starts(centre, offset, _quarter_turns())
-        best = sorted(turned, key=lambda start: mutual_information(*pairs, start))[:TURNED_STARTS]
-        # As finely as the usual starts: what lies a little off counts against a pose.
-        pairs = _sampled_pairs(fixed, moving, MIDDLE, ring)
-        best = descend(best, pairs, OptimiserStage(0.5, 60, 0.01, 1.0), part(progress, 0.98, 0.99))
-        pairs = _sampled_pairs(fixed, moving, FINE, ring)
-        (other,) = descend(best[:1], pairs, OptimiserStage(0.4, 60, 2e-3, 0.5), part(progress, 0.99, 1.0))
-        if _clearly_better(mutual_information(*pairs, other, 0.4), after):
+        best = sorted(turned, key=lambda start: mutual_information(*at[COARSE], start))[:TURNED_STARTS]
+        other = finely(best, part(progress, 0.98, 1.0))
+        if _clearly_better(measured(other), after):
             return Alignment(*_move_of(other, centre), moved=False, doubtful=True, turned=True)
     doubtful = apart and (not _clearly_better(after, before) or shift > FURTHEST_SHIFT or angle > FURTHEST_ANGLE)
     return Alignment(matrix, shift, angle, moved=apart and not doubtful, doubtful=doubtful)

@@ -3,13 +3,13 @@
 import numpy as np
 import SimpleITK as sitk
 from awkward_grids import AWKWARD_AFFINES, centred_grid
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from property_examples import examples
 
 from TumorQueryLib.anatomy.anatomy import Anatomy
 from TumorQueryLib.anatomy.tissue_maps import TissueMaps
-from TumorQueryLib.geometry.grid import Grid, Volume
+from TumorQueryLib.geometry.grid import Grid, Volume, resample
 from TumorQueryLib.geometry.transforms import SpaceMap
 
 GRID = Grid((12, 10, 8), np.diag([2.0, 2.0, 2.0, 1.0]))
@@ -52,6 +52,8 @@ PLACES = st.tuples(*[st.floats(-60, 60)] * 3)
     st.floats(-0.5, 0.5),
     st.sampled_from((0.4, 1.0, 2.5)),
 )
+@example("oblique-flipped", (0.0, 0.0, 0.0), (0, 0, 0), 0.0, 0.4)  # an edge between the coarse steps
+@example("oblique", (3.9, 23.0, 0.0), (0, 9, 0), 0.0, 0.4)  # and at the other end
 def test_the_box_in_the_patient_holds_all_that_cells_reach(name, centre, first, angle, size):
     """The slow twin maps the cells themselves onto the whole of the grid."""
     maps = thirds()
@@ -75,6 +77,21 @@ def test_the_box_in_the_patient_holds_all_that_cells_reach(name, centre, first, 
         # No more than the steps and a cell around it, and as much for the turn of the solid box in the image's axes.
         beyond = [(part.stop - part.start) * s for part, s in zip(box, image.spacing)]
         assert (beyond <= np.ptp(touched, axis=0) * image.spacing + 40).all()
+
+
+def test_cells_that_an_image_s_last_voxels_alone_see_are_in_the_box():
+    maps = thirds()
+    fine = Grid(tuple(4 * n for n in GRID.shape), GRID.affine @ np.diag([0.25, 0.25, 0.25, 1.0]))
+    cells = np.zeros(GRID.shape, bool)
+    cells[7:11, 3:8, 3:8] = True
+    # The cells go on beyond it, and begin behind the last of the coarse steps within it.
+    image = fine.cropped((0, 0, 0), (29, *fine.shape[1:]))
+    box = Anatomy("patient", maps.tissue(), maps=maps).box_in_patient(cells, image)
+    reached = resample(Volume(cells.astype(np.float32), GRID), image).array > 0
+    assert reached.any()
+    within = np.zeros(image.shape, bool)
+    within[box] = True
+    assert not (reached & ~within).any()
 
 
 def test_no_cells_have_an_empty_box():
